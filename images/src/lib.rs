@@ -1,0 +1,1 @@
+//! OCI images: verify, unpack, store.

@@ -1,7 +1,7 @@
 //! The page each vCPU shares with its VMM thread.
 //!
 //! The VMM touches it only while the vCPU is outside the guest, on the vCPU's own thread, so neither side
-//! sees the other halfway, except for `kick`, which other VMM threads may set.
+//! sees the other halfway.
 
 use core::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -15,14 +15,10 @@ pub struct VcpuShared {
     /// Guest to VMM, with `TIMER` and `IDLE`: nanoseconds from now until the guest wants an interrupt
     /// (or to be woken), or [`NO_DEADLINE`].
     pub deadline_ns: AtomicU64,
-    /// 1 from the VMM's injecting an interrupt until the libOS has left the interrupt stack. While it is
-    /// 1 the VMM does not inject; it sets `interrupt_missed` instead.
+    /// 1 from the VMM's injecting an interrupt until the libOS begins to look what it was about. While it
+    /// is 1 the VMM does not inject: the interrupt stack is in use, and the libOS has yet to look.
     pub interrupt_in_service: AtomicU32,
-    /// 1 if an interrupt was due while one was in service.
-    pub interrupt_missed: AtomicU32,
     /// 1 once the libOS can take interrupts on this vCPU.
     pub interrupts_ready: AtomicU32,
-    /// Reserved, 0.
-    pub reserved: AtomicU32,
 }
-super::assert_size!(VcpuShared, 24);
+super::assert_size!(VcpuShared, 16);

@@ -117,7 +117,7 @@ pub mod mmu {
 
 pub mod thread {
     use super::fpu;
-    use crate::trap::TrapFrame;
+    use crate::trap::{LiveFrame, TrapFrame};
 
     #[derive(Debug)]
     pub struct Context;
@@ -135,10 +135,9 @@ pub mod thread {
         pub fn gs_base(&self) -> u64 {
             0
         }
-        pub fn user_frame(&self) -> TrapFrame {
-            TrapFrame::default()
+        pub fn user_frame(&self) -> &LiveFrame {
+            unimplemented!("no vCPU")
         }
-        pub fn set_user_frame(&self, _frame: &TrapFrame) {}
     }
 
     pub fn live_fs_base() -> u64 {

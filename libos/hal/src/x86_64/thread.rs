@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::{cpu, entry, fpu};
-use crate::trap::TrapFrame;
+use crate::trap::{LiveFrame, TrapFrame};
 
 /// Bytes of a thread's libOS stack.
 pub const STACK_BYTES: usize = 32 << 10;
@@ -113,20 +113,15 @@ impl Context {
         }
     }
 
-    /// The registers this thread, which must be running or be stopped in the libOS, came in with.
+    /// The registers this thread came into the libOS with and will leave with. For the running thread.
     ///
     /// # Panics
     /// For an idle thread.
     #[must_use]
-    pub fn user_frame(&self) -> TrapFrame {
-        // SAFETY: the top of a thread's stack always holds its frame while it is in the libOS.
-        unsafe { self.frame_at().read() }
-    }
-
-    /// Replaces the registers this thread will leave the libOS with.
-    pub fn set_user_frame(&self, frame: &TrapFrame) {
-        // SAFETY: as above; the assembly reads it only on the way out.
-        unsafe { self.frame_at().write(*frame) }
+    pub fn user_frame(&self) -> &LiveFrame {
+        // SAFETY: the top of a thread's stack always holds its frame while it is in the libOS, and
+        // `LiveFrame` is transparent over a cell.
+        unsafe { &*self.frame_at().cast::<LiveFrame>() }
     }
 
     fn frame_at(&self) -> *mut TrapFrame {

@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn values_may_hold_newlines_and_equals() {
-        let pax = Pax::parse(b"23 SCHILY.xattr.u=a\nb=\0\n13 path=a\nbc\n").unwrap();
+        let pax = Pax::parse(b"24 SCHILY.xattr.u=a\nb=\0\n13 path=a\nbc\n").unwrap();
         assert_eq!(pax.xattrs, [(b"u".to_vec(), b"a\nb=\0".to_vec())]);
         assert_eq!(pax.path.unwrap(), b"a\nbc");
     }

@@ -170,3 +170,115 @@ pub(crate) fn config_json(architecture: &str, layers: &[Vec<u8>]) -> Vec<u8> {
     )
     .into_bytes()
 }
+
+/// A `docker save` archive (before Docker 25) of one image named `t:latest`.
+pub(crate) fn docker_archive(layers: &[Vec<u8>]) -> Vec<u8> {
+    let config = config_json("amd64", layers);
+    let config_name = format!("{}.json", sha256(&config).hex());
+    let mut tar = Tar::new();
+    let mut names = Vec::new();
+    for (i, layer) in layers.iter().enumerate() {
+        tar = tar
+            .dir(&format!("l{i}/"))
+            .file(&format!("l{i}/layer.tar"), layer);
+        names.push(format!("\"l{i}/layer.tar\""));
+    }
+    let manifest = format!(
+        r#"[{{"Config":"{config_name}","RepoTags":["t:latest"],"Layers":[{}]}}]"#,
+        names.join(",")
+    );
+    tar.file(&config_name, &config)
+        .file("manifest.json", manifest)
+        .end()
+}
+
+/// An OCI layout in memory: file names and contents.
+#[derive(Default)]
+pub(crate) struct Layout {
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    /// Descriptors of `index.json`.
+    pub(crate) index: Vec<String>,
+}
+
+pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+
+impl Layout {
+    /// Stores a blob and gives its descriptor, `more` before the closing brace.
+    pub(crate) fn blob(&mut self, media_type: &str, bytes: &[u8], more: &str) -> String {
+        let digest = sha256(bytes);
+        self.files.push((digest.blob_path(), bytes.to_vec()));
+        let size = bytes.len();
+        format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{size}{more}}}"#)
+    }
+
+    /// An image of layers given as uncompressed bytes, stored bytes and media type; gives the
+    /// manifest's descriptor.
+    pub(crate) fn image(
+        &mut self,
+        architecture: &str,
+        layers: &[(Vec<u8>, Vec<u8>, &str)],
+        more: &str,
+    ) -> String {
+        let plain: Vec<Vec<u8>> = layers.iter().map(|l| l.0.clone()).collect();
+        let config = config_json(architecture, &plain);
+        let config = self.blob("application/vnd.oci.image.config.v1+json", &config, "");
+        let layers: Vec<String> = layers
+            .iter()
+            .map(|(_, stored, media_type)| self.blob(media_type, stored, ""))
+            .collect();
+        let manifest = format!(
+            r#"{{"schemaVersion":2,"config":{config},"layers":[{}]}}"#,
+            layers.join(",")
+        );
+        self.blob(MANIFEST, manifest.as_bytes(), more)
+    }
+
+    /// An index of descriptors; gives its descriptor.
+    pub(crate) fn nested(&mut self, descriptors: &[String], more: &str) -> String {
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+            descriptors.join(",")
+        );
+        self.blob(INDEX, index.as_bytes(), more)
+    }
+
+    fn all(&self) -> Vec<(String, Vec<u8>)> {
+        let index = format!(
+            r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+            self.index.join(",")
+        );
+        let mut files = vec![
+            (
+                "oci-layout".to_owned(),
+                br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec(),
+            ),
+            ("index.json".to_owned(), index.into_bytes()),
+        ];
+        files.extend(self.files.iter().cloned());
+        files
+    }
+
+    pub(crate) fn write(&self, dir: &Path) {
+        fs::create_dir_all(dir.join("blobs/sha256")).unwrap();
+        for (name, bytes) in self.all() {
+            fs::write(dir.join(name), bytes).unwrap();
+        }
+    }
+
+    pub(crate) fn tar(&self) -> Vec<u8> {
+        let add = |tar: Tar, (name, bytes): &(String, Vec<u8>)| tar.file(name, bytes);
+        self.all().iter().fold(Tar::new(), add).end()
+    }
+}
+
+/// `,"platform":...` for [`Layout::blob`].
+pub(crate) fn platform(architecture: &str) -> String {
+    format!(r#","platform":{{"os":"linux","architecture":"{architecture}"}}"#)
+}
+
+/// `,"annotations":...` with a ref.name for [`Layout::blob`].
+pub(crate) fn tagged(tag: &str) -> String {
+    format!(r#","annotations":{{"org.opencontainers.image.ref.name":"{tag}"}}"#)
+}

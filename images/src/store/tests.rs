@@ -243,7 +243,7 @@ fn a_cut_archive_is_an_error_wherever_it_is_cut() {
     }
     // Cut layers in a whole archive, plain and compressed.
     let layer = Tar::new().file("f", "x".repeat(600)).file("g", "").end();
-    let config = config_json("amd64", &[layer.clone()]);
+    let config = config_json("amd64", std::slice::from_ref(&layer));
     let around = |layer: &[u8]| {
         Tar::new()
             .file("c", &config)

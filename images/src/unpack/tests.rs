@@ -672,11 +672,112 @@ fn the_umask_does_not_matter() {
 fn trees_are_removed_without_following_links() {
     let ground = Ground::new();
     symlink(ground.scratch.path().join("outside"), ground.at("l")).unwrap();
-    fs::create_dir(ground.at("d")).unwrap();
-    fs::write(ground.at("d/f"), "").unwrap();
-    fs::set_permissions(ground.at("d"), fs::Permissions::from_mode(0)).unwrap();
+    for (dir, mode) in [("d", 0o000), ("e", 0o555)] {
+        fs::create_dir(ground.at(dir)).unwrap();
+        fs::write(ground.at(dir).join("f"), "").unwrap();
+        fs::set_permissions(ground.at(dir), fs::Permissions::from_mode(mode)).unwrap();
+    }
     remove_tree(&ground.target).unwrap();
     remove_tree(&ground.target).unwrap();
     assert!(!ground.target.exists());
     assert!(ground.scratch.path().join("outside/secret").exists());
+}
+
+/// Name, kind, mode, owner, links, time, size and link target of everything below `root`.
+fn listing(root: &Path) -> Vec<String> {
+    fn below(dir: &Path, root: &Path, lines: &mut Vec<String>) {
+        let mut paths: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        paths.sort();
+        for path in paths {
+            let meta = path.symlink_metadata().unwrap();
+            let size = if meta.is_dir() { 0 } else { meta.len() };
+            let links = if meta.is_dir() { 0 } else { meta.nlink() };
+            let target = fs::read_link(&path).ok();
+            let data = meta
+                .is_file()
+                .then(|| crate::testing::sha256(&fs::read(&path).unwrap()));
+            lines.push(format!(
+                "{:?} {:o} {}:{} {links} {}.{} {size} {target:?} {data:?}",
+                path.strip_prefix(root).unwrap(),
+                meta.mode(),
+                meta.uid(),
+                meta.gid(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+            ));
+            if meta.is_dir() {
+                below(&path, root, lines);
+            }
+        }
+    }
+    let mut lines = Vec::new();
+    below(root, root, &mut lines);
+    lines
+}
+
+#[test]
+fn archives_of_gnu_tar_come_out_as_they_went_in() {
+    let ground = Ground::new();
+    let source = ground.scratch.path().join("outside");
+    let at = |name: &str| source.join(name);
+    let deep = "long-directory-name/".repeat(12);
+    fs::create_dir_all(at(&deep)).unwrap();
+    fs::write(at(&deep).join("n".repeat(200)), "deep").unwrap();
+    fs::create_dir(at("d")).unwrap();
+    fs::write(at("d/f"), "data").unwrap();
+    fs::hard_link(at("d/f"), at("d/g")).unwrap();
+    symlink("t".repeat(300), at("d/long-link")).unwrap();
+    symlink("f", at("d/link")).unwrap();
+    // Twelve islands: the old sparse format needs a continuation block.
+    let holes = File::create_new(at("holes")).unwrap();
+    for i in 0..12 {
+        std::os::unix::fs::FileExt::write_at(&holes, b"island", i * 1_000_000).unwrap();
+    }
+    holes.set_len(20_000_000).unwrap();
+    fs::set_permissions(at("d/f"), fs::Permissions::from_mode(0o4711)).unwrap();
+    fs::set_permissions(at("d"), fs::Permissions::from_mode(0o1755)).unwrap();
+    for options in [
+        &["--format=gnu", "-S"][..],
+        &["--format=pax", "-S"],
+        &["--format=pax", "-S", "--sparse-version=0.1"],
+        &["--format=pax", "-S", "--sparse-version=0.0"],
+    ] {
+        let tar = std::process::Command::new("tar")
+            .args(options)
+            .arg("-cC")
+            .arg(&source)
+            .arg(".")
+            .output();
+        let Ok(tar) = tar.map(|t| t.stdout).map_err(drop) else {
+            return; // Not installed.
+        };
+        let target = ground.scratch.dir("gnu");
+        let mut unpacker = Unpacker::new(&target).unwrap();
+        unpacker.apply(&mut tar.as_slice()).unwrap();
+        unpacker.finish().unwrap();
+        let strip = |lines: Vec<String>| -> Vec<String> {
+            // The GNU format has whole seconds.
+            let whole = options[0] == "--format=gnu";
+            let cut = |l: String| match (whole, l.find('.')) {
+                (true, Some(dot)) => {
+                    format!("{}{}", &l[..dot], l[dot..].split_once(' ').unwrap().1)
+                }
+                _ => l,
+            };
+            lines.into_iter().map(cut).collect()
+        };
+        assert_eq!(
+            strip(listing(&source)),
+            strip(listing(&target)),
+            "{options:?}"
+        );
+        assert!(
+            target.join("holes").metadata().unwrap().blocks() < 1000,
+            "{options:?}"
+        );
+        remove_tree(&target).unwrap();
+    }
 }

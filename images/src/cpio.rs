@@ -14,6 +14,7 @@
 //!   links, device numbers of the file system are 0.
 //! - The names of one hard-linked file share an inode number and the true `c_nlink`; all but the
 //!   last have `c_filesize` 0. Only regular files are linked: other kinds become a file per name.
+//! - Files of 4 GiB or more, paths longer than 4093 bytes, and `TRAILER!!!` in the root are errors.
 //! - Times are whole seconds, clamped to 0..2^32. Extended attributes have no place in the format.
 //! - The file ends with `TRAILER!!!` and zeros up to a multiple of [`PAGE`].
 
@@ -36,6 +37,9 @@ pub const PAGE: u64 = 4096;
 const HEADER: u64 = 110;
 /// Longest `c_namesize` Linux accepts (PATH_MAX).
 const MAX_NAMESIZE: u64 = 4096;
+/// Longest name in bytes: with its NUL the largest size that leaves aligned data aligned (a header
+/// starts at a multiple of 4, so `c_namesize` is 2 more than one).
+const MAX_NAME: usize = 4093;
 const TRAILER: &[u8] = b"TRAILER!!!";
 /// How much is copied between two reports of progress, in bytes.
 const CHUNK: u64 = 8 << 20;
@@ -98,8 +102,9 @@ struct Node {
     /// Relative, `.` for the root.
     name: Vec<u8>,
     stat: Stat,
-    /// Names of this file in the archive and the number of those still to come.
+    /// Names of this file in the archive.
     links: u32,
+    /// Whether this is the last of them, which holds the data.
     last: bool,
     ino: u32,
 }
@@ -224,8 +229,8 @@ fn gather_below(
         if name == TRAILER {
             return Err(bad("the name marks the end of an archive"));
         }
-        if name.len() as u64 >= MAX_NAMESIZE {
-            return Err(bad("the path is longer than 4095 bytes"));
+        if name.len() > MAX_NAME {
+            return Err(bad("the path is longer than 4093 bytes"));
         }
         let file_type = FileType::from_raw_mode(stat.st_mode);
         if matches!(file_type, FileType::Socket | FileType::Unknown) {
@@ -271,7 +276,7 @@ impl Archive<'_> {
             ),
             _ => (0, 0),
         };
-        let mtime = stat.st_mtime.clamp(0, u32::MAX.into()) as u32;
+        let mtime = u32::try_from(stat.st_mtime.max(0)).unwrap_or(u32::MAX);
         let fields = [
             node.ino,
             stat.st_mode,

@@ -6,7 +6,8 @@ use std::process::{Command, Stdio};
 
 use super::*;
 use crate::progress::NoProgress;
-use crate::testing::Scratch;
+use crate::testing::{Scratch, Tar};
+use crate::unpack::Unpacker;
 
 #[derive(Debug, PartialEq, Eq)]
 struct Record {
@@ -240,6 +241,38 @@ fn what_the_format_cannot_hold() {
     let root = Scratch::new();
     fs::remove_dir(root.path()).unwrap();
     assert!(matches!(refused(&root), CpioError::Read { .. }));
+}
+
+#[test]
+fn the_longest_names_are_aligned_too() {
+    for (length, fits) in [
+        (4090, true),
+        (4091, true),
+        (4092, true),
+        (4093, true),
+        (4094, false),
+    ] {
+        // Sixteen directories, then a name that makes up the length.
+        let path = format!("{}/", "d".repeat(239)).repeat(16) + &"f".repeat(length - 16 * 240);
+        let layer = Tar::new()
+            .pax("path", path.as_bytes())
+            .file("x", vec![3; 5000])
+            .end();
+        let root = Scratch::new();
+        let mut unpacker = Unpacker::new(root.path()).unwrap();
+        unpacker.apply(&mut layer.as_slice()).unwrap();
+        unpacker.finish().unwrap();
+        if fits {
+            let records = parse(&archive(root.path()));
+            assert_eq!(records.last().unwrap().name, path);
+            assert_eq!(records.last().unwrap().data, vec![3; 5000]);
+        } else {
+            let out = Scratch::new();
+            let file = File::create_new(out.path().join("o")).unwrap();
+            let result = write_root_archive(root.path(), &file, &mut NoProgress);
+            assert!(matches!(result, Err(CpioError::Name { .. })), "{length}");
+        }
+    }
 }
 
 #[test]

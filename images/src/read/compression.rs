@@ -168,4 +168,27 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn damaged_streams_never_panic() {
+        let text: Vec<u8> = (0..20_000_u32)
+            .map(|i| (i.wrapping_mul(i) / 91) as u8)
+            .collect();
+        let mut state = 0x2545_f491_4f6c_dd1d_u64;
+        for packed in [gzip(&text), zstd(&text)] {
+            for _ in 0..600 {
+                let mut damaged = packed.clone();
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                // The first bytes, where the headers are, get their share.
+                let range = if state & 1 == 0 { 40 } else { damaged.len() };
+                damaged[(state >> 16) as usize % range] = (state >> 8) as u8;
+                let mut out = Vec::new();
+                if let Ok(reader) = Expand::new(damaged.as_slice()) {
+                    let _ = reader.take(1 << 20).read_to_end(&mut out);
+                }
+            }
+        }
+    }
 }

@@ -52,7 +52,7 @@ pub enum ReadError {
         limit: usize,
     },
     /// The compressed archive could not be expanded.
-    #[error("cannot expand {} into {}: {cause}", path.display(), spool_dir.display())]
+    #[error("cannot expand {} into {}: {cause}; fetch it again if it is cut or corrupt", path.display(), spool_dir.display())]
     Expand {
         /// The source.
         path: PathBuf,

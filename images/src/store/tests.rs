@@ -112,7 +112,7 @@ fn cold_then_warm() {
     }
     assert_eq!(ground.names("tmp"), [""; 0]);
 
-    // Found again, from an archive that no longer has its layers: nothing is read twice.
+    // Found again: no step is taken and the files are the same.
     let before = image.root_archive.metadata().unwrap().ino();
     let mut steps = Steps::default();
     let again = ground.open().prepare(&source, &mut steps).unwrap();

@@ -37,7 +37,7 @@ pub(crate) enum Kind {
 /// One entry with every extension applied.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// As written, never empty of meaning checked: callers validate.
+    /// As the archive has it: callers must not trust it.
     pub(crate) path: Vec<u8>,
     /// Target of a link, otherwise empty.
     pub(crate) link: Vec<u8>,

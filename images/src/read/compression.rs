@@ -191,4 +191,40 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn what_the_usual_tools_write() {
+        use std::process::{Command, Stdio};
+        // Text with repetitions near and far, so that every kind of block occurs.
+        let line = |i: u32| format!("{} {}\n", i % 1000, i.wrapping_mul(2_654_435_761) >> 20);
+        let text: Vec<u8> = (0..200_000).flat_map(|i| line(i).into_bytes()).collect();
+        for command in [
+            "gzip -1",
+            "gzip -9",
+            "zstd -1",
+            "zstd -19 --long=24",
+            "zstd --no-check",
+        ] {
+            let mut words = command.split(' ');
+            let spawned = Command::new(words.next().unwrap())
+                .args(words)
+                .arg("-c")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn();
+            let Ok(mut child) = spawned else {
+                continue; // Not installed.
+            };
+            let (mut stdin, text) = (child.stdin.take().unwrap(), &text);
+            let packed = std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    io::Write::write_all(&mut stdin, text).unwrap();
+                    drop(stdin);
+                });
+                child.wait_with_output().unwrap().stdout
+            });
+            assert!(packed.len() < text.len(), "{command}");
+            assert_eq!(&expand(&packed).unwrap(), text, "{command}");
+        }
+    }
 }

@@ -43,3 +43,4 @@ pub use digest::Digest;
 pub use progress::{NoProgress, Progress};
 pub use source::Source;
 pub use store::{Image, Store, StoreError};
+pub use tarball::TarError;

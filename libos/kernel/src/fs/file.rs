@@ -134,6 +134,12 @@ impl File {
         self.flags() & general::O_NONBLOCK != 0
     }
 
+    /// Whether it was opened with `O_PATH`: it names a file, but nothing can be done with the contents.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        self.flags() & general::O_PATH != 0
+    }
+
     /// Whether it was opened for reading.
     #[must_use]
     pub fn is_readable(&self) -> bool {

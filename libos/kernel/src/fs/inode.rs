@@ -181,6 +181,26 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
     /// `ENXIO`, `EINTR` (a FIFO), and the driver's own.
     fn open(self: Arc<Self>, thread: &Thread, flags: u32) -> Result<Arc<dyn FileOps>>;
 
+    /// Reserves, zeroes or frees a range (`fallocate(2)`); `mode` is `FALLOC_FL_*`.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if the file system cannot; `ENOSPC`.
+    fn allocate(&self, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The parent of a directory, if the file system keeps track of it; `None` for the root of the file
+    /// system, for a removed directory, and for file systems that do not (their directories never move: the
+    /// VFS goes by the path).
+    fn parent(&self) -> Option<Arc<dyn Inode>> {
+        None
+    }
+
+    /// The name of a directory in its [`Inode::parent`].
+    fn name(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Its contents as memory can map them; `None` if it cannot be mapped.
     fn mappable(self: Arc<Self>) -> Option<Arc<dyn Mappable>> {
         None

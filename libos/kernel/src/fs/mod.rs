@@ -9,11 +9,17 @@
 //! Paths are byte strings. Names are looked up under an inode's own lock; a handler never holds two inode
 //! locks except in rename and link, which order them (see `Inode::rename`).
 
+pub mod dirfile;
+pub mod fdtable;
 pub mod file;
+pub mod filesystem;
 pub mod inode;
 pub mod poll;
 
+pub use dirfile::DirFile;
+pub use fdtable::FdTable;
 pub use file::{File, FileOps};
+pub use filesystem::{FileSystem, FsStatistics};
 pub use inode::{Attributes, Create, DirEntry, FileKind, Inode, SetAttributes};
 pub use poll::PollEvents;
 
@@ -30,10 +36,6 @@ impl Vfs {
         Self
     }
 }
-
-/// Descriptors.
-#[derive(Debug)]
-pub struct FdTable;
 
 /// Working directory, root, umask.
 #[derive(Debug)]

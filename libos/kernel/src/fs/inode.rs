@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::FileOps;
+use super::{FileOps, Location};
 use crate::mm::Mappable;
 use crate::{Errno, Result, Thread};
 
@@ -92,6 +92,11 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
     /// Current attributes.
     fn attributes(&self) -> Attributes;
 
+    /// The type alone: asked for at every step of a walk.
+    fn kind(&self) -> FileKind {
+        self.attributes().kind
+    }
+
     /// Changes attributes; `ctime` is set by the inode unless given.
     ///
     /// # Errors
@@ -170,8 +175,9 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
         Err(Errno::EINVAL)
     }
 
-    /// For magic links such as `/proc/self/fd/N` and `/proc/self/exe`: the object itself, not a path.
-    fn follow(&self, _thread: &Thread) -> Option<Result<Arc<dyn Inode>>> {
+    /// For magic links such as `/proc/self/fd/N` and `/proc/self/exe`: the object itself, not a path. An open
+    /// file's is [`super::File::location`].
+    fn follow(&self, _thread: &Thread) -> Option<Result<Location>> {
         None
     }
 
@@ -180,6 +186,26 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
     /// # Errors
     /// `ENXIO`, `EINTR` (a FIFO), and the driver's own.
     fn open(self: Arc<Self>, thread: &Thread, flags: u32) -> Result<Arc<dyn FileOps>>;
+
+    /// Reserves, zeroes or frees a range (`fallocate(2)`); `mode` is `FALLOC_FL_*`.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if the file system cannot; `ENOSPC`.
+    fn allocate(&self, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The parent of a directory, if the file system keeps track of it (a removed directory's last one too);
+    /// `None` for the root of the file system, and for file systems that do not: their directories never
+    /// move, and the VFS goes by the path.
+    fn parent(&self) -> Option<Arc<dyn Inode>> {
+        None
+    }
+
+    /// The name of a directory in its [`Inode::parent`]; `None` once it is removed.
+    fn name(&self) -> Option<Vec<u8>> {
+        None
+    }
 
     /// Its contents as memory can map them; `None` if it cannot be mapped.
     fn mappable(self: Arc<Self>) -> Option<Arc<dyn Mappable>> {

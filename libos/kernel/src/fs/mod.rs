@@ -9,8 +9,13 @@
 //! Paths are byte strings. Names are looked up under an inode's own lock; a handler never holds two inode
 //! locks except in rename and link, which order them (see `Inode::rename`).
 
+pub mod anon;
 pub mod context;
+pub mod deadline;
+pub mod devfs;
 pub mod dirfile;
+pub mod epoll;
+pub mod eventfd;
 pub mod fdtable;
 pub mod file;
 pub mod filesystem;
@@ -20,7 +25,14 @@ pub mod locks;
 pub mod mount;
 pub mod path;
 pub mod permission;
+pub mod pipe;
 pub mod poll;
+pub mod poll_calls;
+pub mod random;
+pub mod select;
+mod sigmask;
+pub mod stdio;
+pub mod terminal;
 pub mod vfs;
 
 pub use context::FsContext;

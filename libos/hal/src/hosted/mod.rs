@@ -57,6 +57,8 @@ pub mod cpu {
 
     pub fn acknowledge_interrupt() {}
 
+    pub fn shared_started() {}
+
     pub fn set_deadline(_deadline_in_ns: u64) {}
 
     pub fn set_current<T: Send + Sync + 'static>(

@@ -16,6 +16,7 @@ pub mod layer;
 pub mod programs;
 pub mod runc;
 pub mod runner;
+pub mod sandbox;
 pub mod scripts;
 
 pub use capture::{Captured, End};
@@ -24,3 +25,4 @@ pub use husk::Husk;
 pub use image::Image;
 pub use runc::Runc;
 pub use runner::{Job, Runner};
+pub use sandbox::Sandbox;

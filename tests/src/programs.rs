@@ -67,6 +67,7 @@ fn compile_one(source: &Path, common: &[u8]) -> Result<(String, PathBuf)> {
             .arg("-o")
             .arg(dir.join(name))
             .arg(source)
+            .arg("-lm")
             .output()
             .context("cannot run gcc: install Debian's gcc and libc6-dev")?;
         ensure!(

@@ -1,0 +1,7 @@
+//! stub
+pub fn list() -> anyhow::Result<()> {
+    Ok(())
+}
+pub fn run(_: &[&str]) -> anyhow::Result<()> {
+    Ok(())
+}

@@ -135,9 +135,18 @@ static void run(unsigned index, int handler) {
     fflush(stdout);
 }
 
+/* `privileged NAME` runs one case, `privileged except NAME...` all but some. */
+static int chosen(int argc, char **argv, const char *name) {
+    if (argc < 2) return 1;
+    if (strcmp(argv[1], "except") != 0) return strcmp(argv[1], name) == 0;
+    for (int i = 2; i < argc; i++)
+        if (strcmp(argv[i], name) == 0) return 0;
+    return 1;
+}
+
 int main(int argc, char **argv) {
     for (unsigned i = 0; i < sizeof cases / sizeof *cases; i++) {
-        if (argc > 1 && strcmp(argv[1], cases[i].name) != 0) continue;
+        if (!chosen(argc, argv, cases[i].name)) continue;
         run(i, 0);
         if (!cases[i].no_handler) run(i, 1);
     }

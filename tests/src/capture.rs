@@ -22,7 +22,7 @@ pub enum End {
 }
 
 /// What a command did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Captured {
     /// Everything it wrote to its standard output.
     pub stdout: Vec<u8>,
@@ -30,6 +30,8 @@ pub struct Captured {
     pub stderr: Vec<u8>,
     /// How it ended.
     pub end: End,
+    /// How long it ran, its start and its last output included.
+    pub wall: Duration,
 }
 
 impl Captured {
@@ -46,7 +48,8 @@ impl Captured {
 
 /// Runs `command` in a process group of its own with `stdin` as its input; kills the whole group after `limit`.
 pub fn capture(command: &Command, stdin: &[u8], limit: Duration) -> Result<Captured> {
-    let deadline = Instant::now() + limit;
+    let start = Instant::now();
+    let deadline = start + limit;
     let mut child = with_default_signals(command)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -101,6 +104,7 @@ pub fn capture(command: &Command, stdin: &[u8], limit: Duration) -> Result<Captu
         stdout,
         stderr,
         end,
+        wall: start.elapsed(),
     })
 }
 

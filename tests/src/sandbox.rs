@@ -172,6 +172,7 @@ impl Sandbox {
             stdout: read("stdout")?,
             stderr: read("stderr")?,
             end: End::Status(status),
+            wall: outer.wall,
         };
         Ok(Outcome { run, left_behind })
     }

@@ -97,6 +97,7 @@ fn parse(text: &str) -> Result<Results> {
                         stdout,
                         stderr,
                         end: End::Status(status),
+                        wall: Duration::ZERO,
                     },
                 );
             }

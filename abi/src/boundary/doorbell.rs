@@ -1,0 +1,23 @@
+//! Doorbells: I/O ports the TSS bitmap opens to CPL 3. The value written is 32 bits wide.
+
+/// First port of the doorbell range.
+pub const FIRST: u16 = 0x500;
+/// One past the last port of the doorbell range.
+pub const END: u16 = 0x508;
+
+/// Buffers were queued for the host's standard output or error (bound to an ioeventfd).
+pub const STDIO_OUT: u16 = 0x500;
+/// A request was queued for standard input (bound to an ioeventfd).
+pub const STDIO_IN: u16 = 0x501;
+/// The vCPU has nothing to run: sleep until an event or `VcpuShared::deadline_ns`.
+pub const IDLE: u16 = 0x502;
+/// `VcpuShared::deadline_ns` changed: arm the vCPU's timer.
+pub const TIMER: u16 = 0x503;
+/// The container's init has ended; the value is its wait status (`wait(2)`).
+pub const SHUTDOWN: u16 = 0x504;
+/// The libOS cannot go on; the last messages are in the log ring.
+pub const PANIC: u16 = 0x505;
+/// The record ring is full or to be drained now; answered when there is room.
+pub const RECORDS: u16 = 0x506;
+/// The log ring holds lines to be written out now.
+pub const LOG: u16 = 0x507;

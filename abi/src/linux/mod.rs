@@ -1,0 +1,11 @@
+//! Linux's x86-64 contract: numbers, errno, structs and flags.
+//!
+//! Constants and struct layouts are `linux-raw-sys`'s bindings of the kernel's own UAPI headers.
+
+pub mod errno;
+pub mod pod;
+pub mod syscalls;
+
+pub use errno::Errno;
+pub use linux_raw_sys::{auxvec, elf, general, ioctl, net, prctl, system};
+pub use pod::Pod;

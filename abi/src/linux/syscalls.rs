@@ -1,0 +1,523 @@
+//! The one table of system calls: number, name, arguments and the libOS's handler.
+//!
+//! `syscall_table!(callback)` hands all rows to `callback!`. The libOS's dispatcher, the recorder's decoder
+//! and the coverage list are generated from it, so a row is the only place where a call is described.
+//!
+//! A row is `NUMBER NAME(ARG: KIND, ...) => [HANDLER];`. The handler path is relative to the kernel
+//! crate and empty while the libOS does not have the call (it then answers `ENOSYS`, counted). Kinds are
+//! the identifiers of [`ArgKind`]; the kernel maps each to the Rust type its handlers take.
+
+/// Hands every system call row to `$callback!`; see the module `linux::syscalls`.
+#[macro_export]
+macro_rules! syscall_table {
+    ($callback:ident) => {
+        $callback! {
+            0 read(fd: Fd, buf: BufOut, count: Len) => [];
+            1 write(fd: Fd, buf: BufIn, count: Len) => [];
+            2 open(path: Path, flags: OpenFlags, mode: Mode) => [];
+            3 close(fd: Fd) => [];
+            4 stat(path: Path, statbuf: Ptr) => [];
+            5 fstat(fd: Fd, statbuf: Ptr) => [];
+            6 lstat(path: Path, statbuf: Ptr) => [];
+            7 poll(fds: Ptr, nfds: Len, timeout: Int) => [];
+            8 lseek(fd: Fd, offset: Off, whence: Whence) => [];
+            9 mmap(addr: Addr, length: Len, prot: Prot, flags: MapFlags, fd: Fd, offset: Off) => [];
+            10 mprotect(addr: Addr, length: Len, prot: Prot) => [];
+            11 munmap(addr: Addr, length: Len) => [];
+            12 brk(addr: Addr) => [];
+            13 rt_sigaction(signum: Signal, act: Ptr, oldact: Ptr, sigsetsize: Len) => [];
+            14 rt_sigprocmask(how: SigHow, set: Ptr, oldset: Ptr, sigsetsize: Len) => [];
+            15 rt_sigreturn() => [];
+            16 ioctl(fd: Fd, request: Ioctl, argp: Hex) => [];
+            17 pread64(fd: Fd, buf: BufOut, count: Len, offset: Off) => [];
+            18 pwrite64(fd: Fd, buf: BufIn, count: Len, offset: Off) => [];
+            19 readv(fd: Fd, iov: Iov, iovcnt: Len) => [];
+            20 writev(fd: Fd, iov: Iov, iovcnt: Len) => [];
+            21 access(path: Path, mode: Mode) => [];
+            22 pipe(pipefd: Ptr) => [];
+            23 select(nfds: Int, readfds: Ptr, writefds: Ptr, exceptfds: Ptr, timeout: Ptr) => [];
+            24 sched_yield() => [];
+            25 mremap(old_address: Addr, old_size: Len, new_size: Len, flags: Hex, new_address: Addr) => [];
+            26 msync(addr: Addr, length: Len, flags: Hex) => [];
+            27 mincore(addr: Addr, length: Len, vec: Ptr) => [];
+            28 madvise(addr: Addr, length: Len, advice: Int) => [];
+            29 shmget() => [];
+            30 shmat() => [];
+            31 shmctl() => [];
+            32 dup(oldfd: Fd) => [];
+            33 dup2(oldfd: Fd, newfd: Fd) => [];
+            34 pause() => [];
+            35 nanosleep(rqtp: Ptr, rmtp: Ptr) => [];
+            36 getitimer(which: Int, value: Ptr) => [];
+            37 alarm(seconds: Uint) => [];
+            38 setitimer(which: Int, new_value: Ptr, old_value: Ptr) => [];
+            39 getpid() => [];
+            40 sendfile(out_fd: Fd, in_fd: Fd, offset: Ptr, count: Len) => [];
+            41 socket(domain: Int, type_: Int, protocol: Int) => [];
+            42 connect() => [];
+            43 accept() => [];
+            44 sendto() => [];
+            45 recvfrom() => [];
+            46 sendmsg() => [];
+            47 recvmsg() => [];
+            48 shutdown() => [];
+            49 bind() => [];
+            50 listen() => [];
+            51 getsockname() => [];
+            52 getpeername() => [];
+            53 socketpair() => [];
+            54 setsockopt() => [];
+            55 getsockopt() => [];
+            56 clone(flags: CloneFlags, stack: Addr, parent_tid: Ptr, child_tid: Ptr, tls: Addr) => [];
+            57 fork() => [];
+            58 vfork() => [];
+            59 execve(path: Path, argv: Argv, envp: Argv) => [];
+            60 exit(status: Int) => [];
+            61 wait4(pid: Pid, wstatus: Ptr, options: Hex, rusage: Ptr) => [];
+            62 kill(pid: Pid, sig: Signal) => [];
+            63 uname(buf: Ptr) => [];
+            64 semget() => [];
+            65 semop() => [];
+            66 semctl() => [];
+            67 shmdt() => [];
+            68 msgget() => [];
+            69 msgsnd() => [];
+            70 msgrcv() => [];
+            71 msgctl() => [];
+            72 fcntl(fd: Fd, cmd: FcntlCmd, arg: Hex) => [];
+            73 flock(fd: Fd, operation: Int) => [];
+            74 fsync(fd: Fd) => [];
+            75 fdatasync(fd: Fd) => [];
+            76 truncate(path: Path, length: Off) => [];
+            77 ftruncate(fd: Fd, length: Off) => [];
+            78 getdents(fd: Fd, dirp: BufOut, count: Len) => [];
+            79 getcwd(buf: BufOut, size: Len) => [];
+            80 chdir(path: Path) => [];
+            81 fchdir(fd: Fd) => [];
+            82 rename(oldpath: Path, newpath: Path) => [];
+            83 mkdir(path: Path, mode: Mode) => [];
+            84 rmdir(path: Path) => [];
+            85 creat(path: Path, mode: Mode) => [];
+            86 link(oldpath: Path, newpath: Path) => [];
+            87 unlink(path: Path) => [];
+            88 symlink(target: Path, linkpath: Path) => [];
+            89 readlink(path: Path, buf: BufOut, bufsiz: Len) => [];
+            90 chmod(path: Path, mode: Mode) => [];
+            91 fchmod(fd: Fd, mode: Mode) => [];
+            92 chown(path: Path, owner: Uid, group: Uid) => [];
+            93 fchown(fd: Fd, owner: Uid, group: Uid) => [];
+            94 lchown(path: Path, owner: Uid, group: Uid) => [];
+            95 umask(mask: Mode) => [];
+            96 gettimeofday(tv: Ptr, tz: Ptr) => [];
+            97 getrlimit(resource: Int, rlim: Ptr) => [];
+            98 getrusage(who: Int, usage: Ptr) => [];
+            99 sysinfo(info: Ptr) => [];
+            100 times(buf: Ptr) => [];
+            101 ptrace() => [];
+            102 getuid() => [];
+            103 syslog() => [];
+            104 getgid() => [];
+            105 setuid(uid: Uid) => [];
+            106 setgid(gid: Uid) => [];
+            107 geteuid() => [];
+            108 getegid() => [];
+            109 setpgid(pid: Pid, pgid: Pid) => [];
+            110 getppid() => [];
+            111 getpgrp() => [];
+            112 setsid() => [];
+            113 setreuid(ruid: Uid, euid: Uid) => [];
+            114 setregid(rgid: Uid, egid: Uid) => [];
+            115 getgroups(size: Int, list: Ptr) => [];
+            116 setgroups(size: Len, list: Ptr) => [];
+            117 setresuid(ruid: Uid, euid: Uid, suid: Uid) => [];
+            118 getresuid(ruid: Ptr, euid: Ptr, suid: Ptr) => [];
+            119 setresgid(rgid: Uid, egid: Uid, sgid: Uid) => [];
+            120 getresgid(rgid: Ptr, egid: Ptr, sgid: Ptr) => [];
+            121 getpgid(pid: Pid) => [];
+            122 setfsuid(uid: Uid) => [];
+            123 setfsgid(gid: Uid) => [];
+            124 getsid(pid: Pid) => [];
+            125 capget(hdrp: Ptr, datap: Ptr) => [];
+            126 capset(hdrp: Ptr, datap: Ptr) => [];
+            127 rt_sigpending(set: Ptr, sigsetsize: Len) => [];
+            128 rt_sigtimedwait(set: Ptr, info: Ptr, timeout: Ptr, sigsetsize: Len) => [];
+            129 rt_sigqueueinfo(pid: Pid, sig: Signal, info: Ptr) => [];
+            130 rt_sigsuspend(set: Ptr, sigsetsize: Len) => [];
+            131 sigaltstack(ss: Ptr, old_ss: Ptr) => [];
+            132 utime(path: Path, times: Ptr) => [];
+            133 mknod(path: Path, mode: Mode, dev: Hex) => [];
+            134 uselib() => [];
+            135 personality(persona: Hex) => [];
+            136 ustat() => [];
+            137 statfs(path: Path, buf: Ptr) => [];
+            138 fstatfs(fd: Fd, buf: Ptr) => [];
+            139 sysfs() => [];
+            140 getpriority(which: Int, who: Int) => [];
+            141 setpriority(which: Int, who: Int, prio: Int) => [];
+            142 sched_setparam(pid: Pid, param: Ptr) => [];
+            143 sched_getparam(pid: Pid, param: Ptr) => [];
+            144 sched_setscheduler(pid: Pid, policy: Int, param: Ptr) => [];
+            145 sched_getscheduler(pid: Pid) => [];
+            146 sched_get_priority_max(policy: Int) => [];
+            147 sched_get_priority_min(policy: Int) => [];
+            148 sched_rr_get_interval() => [];
+            149 mlock() => [];
+            150 munlock() => [];
+            151 mlockall() => [];
+            152 munlockall() => [];
+            153 vhangup() => [];
+            154 modify_ldt() => [];
+            155 pivot_root() => [];
+            156 _sysctl() => [];
+            157 prctl(option: Int, arg2: Hex, arg3: Hex, arg4: Hex, arg5: Hex) => [];
+            158 arch_prctl(code: Hex, addr: Addr) => [];
+            159 adjtimex() => [];
+            160 setrlimit(resource: Int, rlim: Ptr) => [];
+            161 chroot(path: Path) => [];
+            162 sync() => [];
+            163 acct() => [];
+            164 settimeofday() => [];
+            165 mount(source: Path, target: Path, fstype: Path, flags: Hex, data: Ptr) => [];
+            166 umount2(target: Path, flags: Hex) => [];
+            167 swapon() => [];
+            168 swapoff() => [];
+            169 reboot() => [];
+            170 sethostname(name: BufIn, len: Len) => [];
+            171 setdomainname(name: BufIn, len: Len) => [];
+            172 iopl() => [];
+            173 ioperm() => [];
+            174 create_module() => [];
+            175 init_module() => [];
+            176 delete_module() => [];
+            177 get_kernel_syms() => [];
+            178 query_module() => [];
+            179 quotactl() => [];
+            180 nfsservctl() => [];
+            181 getpmsg() => [];
+            182 putpmsg() => [];
+            183 afs_syscall() => [];
+            184 tuxcall() => [];
+            185 security() => [];
+            186 gettid() => [];
+            187 readahead() => [];
+            188 setxattr() => [];
+            189 lsetxattr() => [];
+            190 fsetxattr() => [];
+            191 getxattr() => [];
+            192 lgetxattr() => [];
+            193 fgetxattr() => [];
+            194 listxattr() => [];
+            195 llistxattr() => [];
+            196 flistxattr() => [];
+            197 removexattr() => [];
+            198 lremovexattr() => [];
+            199 fremovexattr() => [];
+            200 tkill(tid: Pid, sig: Signal) => [];
+            201 time(tloc: Ptr) => [];
+            202 futex(uaddr: Addr, op: FutexOp, val: Uint, timeout: Hex, uaddr2: Addr, val3: Uint) => [];
+            203 sched_setaffinity(pid: Pid, len: Len, mask: Ptr) => [];
+            204 sched_getaffinity(pid: Pid, len: Len, mask: Ptr) => [];
+            205 set_thread_area() => [];
+            206 io_setup() => [];
+            207 io_destroy() => [];
+            208 io_getevents() => [];
+            209 io_submit() => [];
+            210 io_cancel() => [];
+            211 get_thread_area() => [];
+            212 lookup_dcookie() => [];
+            213 epoll_create(size: Int) => [];
+            214 epoll_ctl_old() => [];
+            215 epoll_wait_old() => [];
+            216 remap_file_pages() => [];
+            217 getdents64(fd: Fd, dirp: BufOut, count: Len) => [];
+            218 set_tid_address(tidptr: Ptr) => [];
+            219 restart_syscall() => [];
+            220 semtimedop() => [];
+            221 fadvise64(fd: Fd, offset: Off, len: Off, advice: Int) => [];
+            222 timer_create(clockid: Clock, sevp: Ptr, timerid: Ptr) => [];
+            223 timer_settime(timerid: Int, flags: Hex, new_value: Ptr, old_value: Ptr) => [];
+            224 timer_gettime(timerid: Int, value: Ptr) => [];
+            225 timer_getoverrun(timerid: Int) => [];
+            226 timer_delete(timerid: Int) => [];
+            227 clock_settime(clockid: Clock, tp: Ptr) => [];
+            228 clock_gettime(clockid: Clock, tp: Ptr) => [];
+            229 clock_getres(clockid: Clock, res: Ptr) => [];
+            230 clock_nanosleep(clockid: Clock, flags: Hex, rqtp: Ptr, rmtp: Ptr) => [];
+            231 exit_group(status: Int) => [];
+            232 epoll_wait(epfd: Fd, events: Ptr, maxevents: Int, timeout: Int) => [];
+            233 epoll_ctl(epfd: Fd, op: Int, fd: Fd, event: Ptr) => [];
+            234 tgkill(tgid: Pid, tid: Pid, sig: Signal) => [];
+            235 utimes(path: Path, times: Ptr) => [];
+            236 vserver() => [];
+            237 mbind() => [];
+            238 set_mempolicy() => [];
+            239 get_mempolicy() => [];
+            240 mq_open() => [];
+            241 mq_unlink() => [];
+            242 mq_timedsend() => [];
+            243 mq_timedreceive() => [];
+            244 mq_notify() => [];
+            245 mq_getsetattr() => [];
+            246 kexec_load() => [];
+            247 waitid(which: Int, upid: Pid, infop: Ptr, options: Hex, rusage: Ptr) => [];
+            248 add_key() => [];
+            249 request_key() => [];
+            250 keyctl() => [];
+            251 ioprio_set() => [];
+            252 ioprio_get() => [];
+            253 inotify_init() => [];
+            254 inotify_add_watch() => [];
+            255 inotify_rm_watch() => [];
+            256 migrate_pages() => [];
+            257 openat(dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) => [];
+            258 mkdirat(dirfd: DirFd, path: Path, mode: Mode) => [];
+            259 mknodat(dirfd: DirFd, path: Path, mode: Mode, dev: Hex) => [];
+            260 fchownat(dirfd: DirFd, path: Path, owner: Uid, group: Uid, flags: AtFlags) => [];
+            261 futimesat(dirfd: DirFd, path: Path, times: Ptr) => [];
+            262 newfstatat(dirfd: DirFd, path: Path, statbuf: Ptr, flags: AtFlags) => [];
+            263 unlinkat(dirfd: DirFd, path: Path, flags: AtFlags) => [];
+            264 renameat(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path) => [];
+            265 linkat(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: AtFlags) => [];
+            266 symlinkat(target: Path, newdirfd: DirFd, linkpath: Path) => [];
+            267 readlinkat(dirfd: DirFd, path: Path, buf: BufOut, bufsiz: Len) => [];
+            268 fchmodat(dirfd: DirFd, path: Path, mode: Mode) => [];
+            269 faccessat(dirfd: DirFd, path: Path, mode: Mode) => [];
+            270 pselect6(nfds: Int, readfds: Ptr, writefds: Ptr, exceptfds: Ptr, timeout: Ptr, sigmask: Ptr) => [];
+            271 ppoll(fds: Ptr, nfds: Len, timeout: Ptr, sigmask: Ptr, sigsetsize: Len) => [];
+            272 unshare() => [];
+            273 set_robust_list(head: Addr, len: Len) => [];
+            274 get_robust_list(pid: Pid, head: Ptr, len: Ptr) => [];
+            275 splice(fd_in: Fd, off_in: Ptr, fd_out: Fd, off_out: Ptr, len: Len, flags: Hex) => [];
+            276 tee() => [];
+            277 sync_file_range() => [];
+            278 vmsplice() => [];
+            279 move_pages() => [];
+            280 utimensat(dirfd: DirFd, path: Path, times: Ptr, flags: AtFlags) => [];
+            281 epoll_pwait(epfd: Fd, events: Ptr, maxevents: Int, timeout: Int, sigmask: Ptr, sigsetsize: Len) => [];
+            282 signalfd() => [];
+            283 timerfd_create() => [];
+            284 eventfd(count: Uint) => [];
+            285 fallocate(fd: Fd, mode: Hex, offset: Off, len: Off) => [];
+            286 timerfd_settime() => [];
+            287 timerfd_gettime() => [];
+            288 accept4() => [];
+            289 signalfd4() => [];
+            290 eventfd2(count: Uint, flags: Hex) => [];
+            291 epoll_create1(flags: Hex) => [];
+            292 dup3(oldfd: Fd, newfd: Fd, flags: OpenFlags) => [];
+            293 pipe2(pipefd: Ptr, flags: OpenFlags) => [];
+            294 inotify_init1() => [];
+            295 preadv(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off) => [];
+            296 pwritev(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off) => [];
+            297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Signal, info: Ptr) => [];
+            298 perf_event_open() => [];
+            299 recvmmsg() => [];
+            300 fanotify_init() => [];
+            301 fanotify_mark() => [];
+            302 prlimit64(pid: Pid, resource: Int, new_limit: Ptr, old_limit: Ptr) => [];
+            303 name_to_handle_at() => [];
+            304 open_by_handle_at() => [];
+            305 clock_adjtime() => [];
+            306 syncfs(fd: Fd) => [];
+            307 sendmmsg() => [];
+            308 setns() => [];
+            309 getcpu(cpu: Ptr, node: Ptr, cache: Ptr) => [];
+            310 process_vm_readv() => [];
+            311 process_vm_writev() => [];
+            312 kcmp() => [];
+            313 finit_module() => [];
+            314 sched_setattr() => [];
+            315 sched_getattr() => [];
+            316 renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: Hex) => [];
+            317 seccomp() => [];
+            318 getrandom(buf: BufOut, count: Len, flags: Hex) => [];
+            319 memfd_create(name: Path, flags: Hex) => [];
+            320 kexec_file_load() => [];
+            321 bpf() => [];
+            322 execveat(dirfd: DirFd, path: Path, argv: Argv, envp: Argv, flags: AtFlags) => [];
+            323 userfaultfd() => [];
+            324 membarrier(cmd: Int, flags: Hex, cpu_id: Int) => [];
+            325 mlock2() => [];
+            326 copy_file_range(fd_in: Fd, off_in: Ptr, fd_out: Fd, off_out: Ptr, len: Len, flags: Hex) => [];
+            327 preadv2(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off, flags: Hex) => [];
+            328 pwritev2(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off, flags: Hex) => [];
+            329 pkey_mprotect() => [];
+            330 pkey_alloc() => [];
+            331 pkey_free() => [];
+            332 statx(dirfd: DirFd, path: Path, flags: AtFlags, mask: Hex, statxbuf: Ptr) => [];
+            333 io_pgetevents() => [];
+            334 rseq(rseq: Ptr, rseq_len: Uint, flags: Hex, sig: Hex) => [];
+            335 uretprobe() => [];
+            424 pidfd_send_signal() => [];
+            425 io_uring_setup() => [];
+            426 io_uring_enter() => [];
+            427 io_uring_register() => [];
+            428 open_tree() => [];
+            429 move_mount() => [];
+            430 fsopen() => [];
+            431 fsconfig() => [];
+            432 fsmount() => [];
+            433 fspick() => [];
+            434 pidfd_open() => [];
+            435 clone3(args: Ptr, size: Len) => [];
+            436 close_range(first: Uint, last: Uint, flags: Hex) => [];
+            437 openat2(dirfd: DirFd, path: Path, how: Ptr, size: Len) => [];
+            438 pidfd_getfd() => [];
+            439 faccessat2(dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) => [];
+            440 process_madvise() => [];
+            441 epoll_pwait2() => [];
+            442 mount_setattr() => [];
+            443 quotactl_fd() => [];
+            444 landlock_create_ruleset() => [];
+            445 landlock_add_rule() => [];
+            446 landlock_restrict_self() => [];
+            447 memfd_secret() => [];
+            448 process_mrelease() => [];
+            449 futex_waitv() => [];
+            450 set_mempolicy_home_node() => [];
+            451 cachestat() => [];
+            452 fchmodat2(dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) => [];
+            453 map_shadow_stack() => [];
+            454 futex_wake() => [];
+            455 futex_wait() => [];
+            456 futex_requeue() => [];
+            457 statmount() => [];
+            458 listmount() => [];
+            459 lsm_get_self_attr() => [];
+            460 lsm_set_self_attr() => [];
+            461 lsm_list_modules() => [];
+            462 mseal() => [];
+            463 setxattrat() => [];
+            464 getxattrat() => [];
+            465 listxattrat() => [];
+            466 removexattrat() => [];
+            467 open_tree_attr() => [];
+            468 file_getattr() => [];
+            469 file_setattr() => [];
+        }
+    };
+}
+
+/// What an argument means: how the libOS types it and how a trace prints it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ArgKind {
+    /// A file descriptor.
+    Fd,
+    /// A directory descriptor or `AT_FDCWD`.
+    DirFd,
+    /// Address of a NUL-terminated path or name.
+    Path,
+    /// Address of bytes the kernel reads; the length is the next argument.
+    BufIn,
+    /// Address of bytes the kernel writes; the length is the next argument.
+    BufOut,
+    /// Address of an `iovec` array; the count is the next argument.
+    Iov,
+    /// Address of a NULL-terminated array of strings.
+    Argv,
+    /// Address of a struct.
+    Ptr,
+    /// A plain address of user memory.
+    Addr,
+    /// A size or count in `size_t`.
+    Len,
+    /// A signed file offset.
+    Off,
+    /// A C `int`.
+    Int,
+    /// A C `unsigned int`.
+    Uint,
+    /// An unsigned long shown in hexadecimal: flags without a decoder of their own, opaque values.
+    Hex,
+    /// Permission bits, shown in octal.
+    Mode,
+    /// A process, thread or group id.
+    Pid,
+    /// A user or group id.
+    Uid,
+    /// A signal number.
+    Signal,
+    /// `SIG_BLOCK`, `SIG_UNBLOCK`, `SIG_SETMASK`.
+    SigHow,
+    /// `O_*`.
+    OpenFlags,
+    /// `AT_*`.
+    AtFlags,
+    /// `PROT_*`.
+    Prot,
+    /// `MAP_*`.
+    MapFlags,
+    /// `CLONE_*`.
+    CloneFlags,
+    /// `FUTEX_*`.
+    FutexOp,
+    /// `F_*` of fcntl(2).
+    FcntlCmd,
+    /// An ioctl(2) request.
+    Ioctl,
+    /// `SEEK_*`.
+    Whence,
+    /// `CLOCK_*`.
+    Clock,
+}
+
+/// One system call as a trace needs it.
+#[derive(Clone, Copy, Debug)]
+pub struct Syscall {
+    /// Number in `rax`.
+    pub nr: u32,
+    /// Name as in `syscalls(2)`.
+    pub name: &'static str,
+    /// Argument names and kinds, in register order.
+    pub args: &'static [(&'static str, ArgKind)],
+    /// Whether the libOS has a handler.
+    pub implemented: bool,
+}
+
+/// One more than the highest number in the table.
+pub const SYSCALL_LIMIT: usize = 470;
+
+/// The description of system call `nr`, or `None` for a number the table does not know.
+#[must_use]
+pub fn lookup(nr: u64) -> Option<&'static Syscall> {
+    ALL.binary_search_by_key(&nr, |row| u64::from(row.nr))
+        .ok()
+        .map(|index| &ALL[index])
+}
+
+macro_rules! describe {
+    ($($nr:literal $name:ident($($arg:ident: $kind:ident),*) => [$($handler:path)?];)*) => {
+        /// Every system call of the table, sorted by number.
+        pub static ALL: &[Syscall] = &[$(Syscall {
+            nr: $nr,
+            name: stringify!($name),
+            args: &[$((stringify!($arg), ArgKind::$kind)),*],
+            implemented: describe!(@implemented $($handler)?),
+        }),*];
+    };
+    (@implemented) => { false };
+    (@implemented $handler:path) => { true };
+}
+
+// The handler paths are only counted here; the kernel crate resolves them.
+syscall_table!(describe);
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL, SYSCALL_LIMIT, lookup};
+
+    #[test]
+    fn sorted_and_bounded() {
+        assert!(ALL.windows(2).all(|pair| pair[0].nr < pair[1].nr));
+        assert_eq!(
+            ALL.last().map(|row| row.nr as usize + 1),
+            Some(SYSCALL_LIMIT)
+        );
+    }
+
+    #[test]
+    fn lookup_by_number() {
+        assert_eq!(lookup(257).map(|row| row.name), Some("openat"));
+        assert!(lookup(u64::MAX).is_none());
+    }
+}

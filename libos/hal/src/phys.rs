@@ -1,0 +1,181 @@
+//! Guest physical memory as frames: reading, writing and page-table entries.
+//!
+//! A [`Frame`] is only a number; which frames hold what is the kernel's frame allocator's business. The
+//! functions here check that a frame lies in RAM (or in a read-only range that was announced), copy bytes
+//! and never hand out references, so two frames' users cannot alias Rust borrows.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use husk_abi::boundary::layout::PAGE_SIZE;
+
+const PAGE: usize = PAGE_SIZE as usize;
+
+static BASE: AtomicUsize = AtomicUsize::new(0);
+static RAM_FRAMES: AtomicU64 = AtomicU64::new(0);
+static ROM_FIRST: AtomicU64 = AtomicU64::new(0);
+static ROM_END: AtomicU64 = AtomicU64::new(0);
+
+/// A 4 KiB frame of guest physical memory, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frame(u64);
+
+impl Frame {
+    /// The frame with number `number`.
+    #[must_use]
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    /// The frame that holds guest physical address `gpa`.
+    #[must_use]
+    pub const fn containing(gpa: u64) -> Self {
+        Self(gpa / PAGE_SIZE)
+    }
+
+    /// The frame's number.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// Guest physical address of the frame's first byte.
+    #[must_use]
+    pub const fn gpa(self) -> u64 {
+        self.0 * PAGE_SIZE
+    }
+
+    /// The frame `count` after this one.
+    #[must_use]
+    pub const fn offset(self, count: u64) -> Self {
+        Self(self.0 + count)
+    }
+
+    /// Whether the frame lies in RAM.
+    #[must_use]
+    pub fn is_ram(self) -> bool {
+        self.0 < RAM_FRAMES.load(Ordering::Relaxed)
+    }
+
+    fn is_rom(self) -> bool {
+        self.0 >= ROM_FIRST.load(Ordering::Relaxed) && self.0 < ROM_END.load(Ordering::Relaxed)
+    }
+}
+
+/// Tells this module where physical memory is mapped and how much there is.
+///
+/// # Safety
+/// `base..base + ram_bytes` and `base + rom.start..base + rom.end` must stay mapped (the former writable)
+/// for the rest of the program, and what the kernel hands out as frames must not be used by Rust objects.
+pub unsafe fn init(base: usize, ram_bytes: u64, rom: core::ops::Range<u64>) {
+    BASE.store(base, Ordering::Relaxed);
+    ROM_FIRST.store(rom.start / PAGE_SIZE, Ordering::Relaxed);
+    ROM_END.store(rom.end.div_ceil(PAGE_SIZE), Ordering::Relaxed);
+    RAM_FRAMES.store(ram_bytes / PAGE_SIZE, Ordering::Release);
+}
+
+fn ram(frame: Frame, offset: usize, len: usize) -> *mut u8 {
+    assert!(frame.is_ram(), "frame {:#x} is not RAM", frame.0);
+    assert!(
+        offset <= PAGE && len <= PAGE - offset,
+        "range leaves the frame"
+    );
+    address(frame, offset)
+}
+
+fn address(frame: Frame, offset: usize) -> *mut u8 {
+    (BASE.load(Ordering::Relaxed) + frame.0 as usize * PAGE + offset) as *mut u8
+}
+
+/// Copies bytes out of a frame (RAM or read-only), starting `offset` bytes into it.
+pub fn read(frame: Frame, offset: usize, bytes: &mut [u8]) {
+    assert!(
+        frame.is_ram() || frame.is_rom(),
+        "frame {:#x} is not memory",
+        frame.0
+    );
+    assert!(
+        offset <= PAGE && bytes.len() <= PAGE - offset,
+        "range leaves the frame"
+    );
+    // SAFETY: the frame is mapped (`init`) and the range lies in it; `bytes` is an exclusive borrow of
+    // Rust memory, which no frame is.
+    unsafe {
+        core::ptr::copy_nonoverlapping(address(frame, offset), bytes.as_mut_ptr(), bytes.len())
+    }
+}
+
+/// Copies bytes into a frame, starting `offset` bytes into it.
+pub fn write(frame: Frame, offset: usize, bytes: &[u8]) {
+    // SAFETY: as in `read`; `ram` checked the range.
+    unsafe {
+        core::ptr::copy_nonoverlapping(bytes.as_ptr(), ram(frame, offset, bytes.len()), bytes.len())
+    }
+}
+
+/// Fills part of a frame with zeros.
+pub fn zero(frame: Frame, offset: usize, len: usize) {
+    // SAFETY: `ram` checked the range.
+    unsafe { core::ptr::write_bytes(ram(frame, offset, len), 0, len) }
+}
+
+/// Fills `count` whole frames from `frame` on with zeros.
+pub fn zero_frames(frame: Frame, count: u64) {
+    assert!(frame.is_ram() && count > 0 && frame.offset(count - 1).is_ram());
+    // SAFETY: the frames are RAM and contiguous in the mapping.
+    unsafe { core::ptr::write_bytes(address(frame, 0), 0, count as usize * PAGE) }
+}
+
+/// Copies `count` whole frames; source (RAM or read-only) and destination must not overlap.
+pub fn copy_frames(from: Frame, to: Frame, count: u64) {
+    assert!(count > 0 && to.is_ram() && to.offset(count - 1).is_ram());
+    let last = from.offset(count - 1);
+    assert!((from.is_ram() && last.is_ram()) || (from.is_rom() && last.is_rom()));
+    assert!(from.0.abs_diff(to.0) >= count, "frames overlap");
+    // SAFETY: both ranges are mapped, contiguous and disjoint.
+    unsafe {
+        core::ptr::copy_nonoverlapping(address(from, 0), address(to, 0), count as usize * PAGE)
+    }
+}
+
+/// Copies bytes of guest physical memory that may span frames (RAM or read-only) into `bytes`.
+pub fn read_gpa(gpa: u64, bytes: &mut [u8]) {
+    let mut done = 0;
+    while done < bytes.len() {
+        let at = gpa + done as u64;
+        let offset = (at % PAGE_SIZE) as usize;
+        let len = (PAGE - offset).min(bytes.len() - done);
+        read(Frame::containing(at), offset, &mut bytes[done..done + len]);
+        done += len;
+    }
+}
+
+/// Stores 8 bytes at once at an 8-byte aligned offset; used to patch code other vCPUs may be running.
+pub fn store_u64(frame: Frame, offset: usize, value: u64) {
+    cell(frame, offset).store(value, Ordering::Release);
+}
+
+/// Loads 8 bytes at once from an 8-byte aligned offset.
+#[must_use]
+pub fn load_u64(frame: Frame, offset: usize) -> u64 {
+    cell(frame, offset).load(Ordering::Acquire)
+}
+
+/// Replaces 8 bytes at an 8-byte aligned offset and returns the old ones.
+pub fn swap_u64(frame: Frame, offset: usize, value: u64) -> u64 {
+    cell(frame, offset).swap(value, Ordering::AcqRel)
+}
+
+fn cell(frame: Frame, offset: usize) -> &'static AtomicU64 {
+    assert!(offset.is_multiple_of(8));
+    let at = ram(frame, offset, 8).cast::<AtomicU64>();
+    // SAFETY: mapped for ever, aligned, and only touched atomically or by byte copies that race benignly
+    // with the process's own accesses.
+    unsafe { &*at }
+}
+
+/// Virtual address of a frame in the libOS (its direct map): for memory the kernel turns into Rust objects,
+/// such as stacks and heap.
+#[must_use]
+pub fn direct_address(frame: Frame) -> usize {
+    address(frame, 0) as usize
+}

@@ -1,0 +1,12 @@
+//! The x86-64 guest: everything that names a register or an instruction.
+
+pub mod boot;
+pub mod clock;
+pub mod cpu;
+pub mod doorbell;
+mod entry;
+pub mod fpu;
+pub mod mmu;
+pub mod thread;
+mod upcall;
+pub mod user;

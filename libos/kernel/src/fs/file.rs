@@ -1,0 +1,160 @@
+//! What `open` makes.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use husk_abi::linux::general;
+
+use super::poll::{PollEvents, PollTable};
+use super::{DirEntry, Inode};
+use crate::mm::Mappable;
+use crate::sync::Mutex;
+use crate::user::IoBuf;
+use crate::{Errno, Result, SysResult, Thread};
+
+/// What an open file does. Blocking is the implementation's business: it honours `O_NONBLOCK` in
+/// `file.flags()`, waits interruptibly, and returns `ERESTARTSYS` when a signal comes first.
+pub trait FileOps: Send + Sync + core::fmt::Debug {
+    /// Reads into `buf` at `offset` (ignored by files without positions); 0 is end of file.
+    ///
+    /// # Errors
+    /// As `read(2)`.
+    fn read(&self, _t: &Thread, _file: &File, _buf: &mut IoBuf<'_>, _offset: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes from `buf` at `offset`; with `O_APPEND` the implementation finds the end itself, atomically, and
+    /// `File` is told the new position by the return of [`FileOps::write`] plus [`FileOps::size`].
+    ///
+    /// # Errors
+    /// As `write(2)`; a pipe without readers raises `SIGPIPE` itself.
+    fn write(
+        &self,
+        _t: &Thread,
+        _file: &File,
+        _buf: &mut IoBuf<'_>,
+        _offset: u64,
+    ) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Whether the file has a position (`lseek(2)` works, `pread(2)` too); `ESPIPE` otherwise.
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    /// Size in bytes, for `SEEK_END` and appending.
+    fn size(&self) -> u64 {
+        0
+    }
+
+    /// Readiness now; if `table` is given, also registers where changes will be announced.
+    fn poll(&self, _t: &Thread, _file: &File, _table: Option<&mut PollTable<'_>>) -> PollEvents {
+        PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
+    }
+
+    /// `ioctl(2)`.
+    ///
+    /// # Errors
+    /// `ENOTTY` for requests it does not know.
+    fn ioctl(&self, _t: &Thread, _file: &File, _request: u32, _arg: u64) -> SysResult {
+        Err(Errno::ENOTTY)
+    }
+
+    /// Directory entries from `position` on, as [`Inode::read_dir`].
+    ///
+    /// # Errors
+    /// `ENOTDIR`.
+    fn read_dir(&self, _position: u64, _sink: &mut dyn FnMut(DirEntry) -> bool) -> Result<()> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Contents for `mmap(2)`.
+    ///
+    /// # Errors
+    /// `ENODEV`.
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        Err(Errno::ENODEV)
+    }
+
+    /// The last descriptor of this open file was closed.
+    fn released(&self) {}
+
+    /// For callers that need a particular implementation back (pipes for splice, epoll, the like).
+    fn as_any(&self) -> &dyn core::any::Any;
+}
+
+/// An open file description: shared by the descriptors that dup and fork make.
+#[derive(Debug)]
+pub struct File {
+    /// What it does.
+    pub ops: Arc<dyn FileOps>,
+    /// What it is.
+    pub inode: Arc<dyn Inode>,
+    /// Absolute path it was opened by, for `/proc/*/fd` and `/proc/*/maps`.
+    pub path: Vec<u8>,
+    flags: AtomicU32,
+    /// The position; held over a whole read or write, so that these are atomic against each other.
+    pub position: Mutex<u64>,
+}
+
+impl File {
+    /// An open file with `O_*` flags.
+    #[must_use]
+    pub fn new(
+        ops: Arc<dyn FileOps>,
+        inode: Arc<dyn Inode>,
+        path: Vec<u8>,
+        flags: u32,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            ops,
+            inode,
+            path,
+            flags: AtomicU32::new(flags),
+            position: Mutex::new(0),
+        })
+    }
+
+    /// `O_*` flags as `F_GETFL` gives them.
+    #[must_use]
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the flags (`F_SETFL` decides which may change).
+    pub fn set_flags(&self, flags: u32) {
+        self.flags.store(flags, Ordering::Relaxed);
+    }
+
+    /// Whether reads and writes must not block.
+    #[must_use]
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags() & general::O_NONBLOCK != 0
+    }
+
+    /// Whether it was opened for reading.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        matches!(
+            self.flags() & general::O_ACCMODE,
+            general::O_RDONLY | general::O_RDWR
+        ) && self.flags() & general::O_PATH == 0
+    }
+
+    /// Whether it was opened for writing.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        matches!(
+            self.flags() & general::O_ACCMODE,
+            general::O_WRONLY | general::O_RDWR
+        ) && self.flags() & general::O_PATH == 0
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.ops.released();
+    }
+}

@@ -1,0 +1,55 @@
+//! The kernel: one instance a guest, built at boot and handed around by reference.
+
+use husk_abi::boundary::{boot::BootInfo, config::GuestConfig};
+
+use crate::{fs, futex, host, mm, process, sched, time, trace, translate};
+
+/// Everything that is not a thread's or a process's own.
+#[derive(Debug)]
+pub struct Kernel {
+    /// What to run, as the VMM gave it.
+    pub config: GuestConfig,
+    /// Free frames and their reference counts.
+    pub frames: mm::Frames,
+    /// Run queues.
+    pub sched: sched::Scheduler,
+    /// Timers.
+    pub timers: sched::Timers,
+    /// Processes and threads by id, groups and sessions.
+    pub tasks: process::Tasks,
+    /// Mounts and file systems.
+    pub fs: fs::Vfs,
+    /// Futex wait queues.
+    pub futexes: futex::Futexes,
+    /// Clocks and the vDSO.
+    pub time: time::Clocks,
+    /// Patched code.
+    pub translator: translate::Translator,
+    /// Syscall records.
+    pub trace: trace::Recorder,
+    /// Queues to the VMM.
+    pub host: host::Host,
+    /// Host name and the like (`uname(2)`).
+    pub uts: process::Uts,
+}
+
+impl Kernel {
+    /// Builds the kernel from what the VMM said. `vdso` is the vDSO's ELF image.
+    #[must_use]
+    pub fn new(boot: &BootInfo, config: GuestConfig, vdso: &'static [u8]) -> Self {
+        Self {
+            frames: mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes),
+            sched: sched::Scheduler::new(boot.vcpu_count as usize),
+            timers: sched::Timers::new(),
+            tasks: process::Tasks::new(),
+            fs: fs::Vfs::new(boot.root_archive),
+            futexes: futex::Futexes::new(),
+            time: time::Clocks::new(vdso),
+            translator: translate::Translator::new(config.count_sites),
+            trace: trace::Recorder::new(boot),
+            host: host::Host::new(boot),
+            uts: process::Uts::new(&config.hostname),
+            config,
+        }
+    }
+}

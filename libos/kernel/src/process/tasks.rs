@@ -1,0 +1,130 @@
+//! All processes and threads by id.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::sync::SpinLock;
+use crate::{Errno, Process, Result, Thread};
+
+/// The largest id handed out, as Linux's default `kernel.pid_max`.
+const PID_MAX: u32 = 32_768;
+
+/// The id tables.
+#[derive(Debug)]
+pub struct Tasks {
+    threads: SpinLock<BTreeMap<u32, Weak<Thread>>>,
+    processes: SpinLock<BTreeMap<u32, Weak<Process>>>,
+    last: AtomicU32,
+    /// Processes and threads ever made (`/proc/stat`).
+    made: AtomicU32,
+}
+
+impl Tasks {
+    /// Empty tables; the first id is 1.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            threads: SpinLock::new(BTreeMap::new()),
+            processes: SpinLock::new(BTreeMap::new()),
+            last: AtomicU32::new(0),
+            made: AtomicU32::new(0),
+        }
+    }
+
+    /// An id no thread, process, group or session uses.
+    ///
+    /// # Errors
+    /// `EAGAIN` if all are taken.
+    pub fn allocate(&self) -> Result<u32> {
+        let threads = self.threads.lock();
+        let processes = self.processes.lock();
+        let in_use = |id: u32| {
+            threads.contains_key(&id)
+                || processes.contains_key(&id)
+                || processes
+                    .values()
+                    .filter_map(Weak::upgrade)
+                    .any(|p| p.pgid() == id || p.sid() == id)
+        };
+        let last = self.last.load(Ordering::Relaxed);
+        // Ids below 300 are not given out again after the first round, as on Linux.
+        let candidates = (last + 1..PID_MAX).chain(if last < 300 { 1 } else { 300 }..last + 1);
+        for id in candidates {
+            if !threads.contains_key(&id) && !in_use(id) {
+                self.last.store(id, Ordering::Relaxed);
+                self.made.fetch_add(1, Ordering::Relaxed);
+                return Ok(id);
+            }
+        }
+        Err(Errno::EAGAIN)
+    }
+
+    /// Enters a thread.
+    pub fn add_thread(&self, thread: &Arc<Thread>) {
+        self.threads
+            .lock()
+            .insert(thread.tid(), Arc::downgrade(thread));
+    }
+
+    /// Removes a thread.
+    pub fn remove_thread(&self, tid: u32) {
+        self.threads.lock().remove(&tid);
+    }
+
+    /// Enters a process.
+    pub fn add_process(&self, process: &Arc<Process>) {
+        self.processes
+            .lock()
+            .insert(process.pid, Arc::downgrade(process));
+    }
+
+    /// Removes a process: it has been waited for.
+    pub fn remove_process(&self, pid: u32) {
+        self.processes.lock().remove(&pid);
+    }
+
+    /// The thread with id `tid`.
+    #[must_use]
+    pub fn thread(&self, tid: u32) -> Option<Arc<Thread>> {
+        self.threads.lock().get(&tid).and_then(Weak::upgrade)
+    }
+
+    /// The process with id `pid`, zombies included.
+    #[must_use]
+    pub fn process(&self, pid: u32) -> Option<Arc<Process>> {
+        self.processes.lock().get(&pid).and_then(Weak::upgrade)
+    }
+
+    /// All processes in order of their ids, zombies included.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Arc<Process>> {
+        self.processes
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    /// Number of threads.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        self.threads.lock().len()
+    }
+
+    /// Processes and threads ever made, and the last id given out.
+    #[must_use]
+    pub fn made(&self) -> (u32, u32) {
+        (
+            self.made.load(Ordering::Relaxed),
+            self.last.load(Ordering::Relaxed),
+        )
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,302 @@
+//! What a thread and a process are.
+//!
+//! As on Linux a thread holds references to the parts it may share (`clone(2)`): memory, descriptors,
+//! file-system context, signal handlers. A process is its thread group: what all its threads share by
+//! definition.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use husk_abi::linux::general::{RLIM_NLIMITS, rlimit64};
+use husk_hal::thread::Context;
+use husk_hal::trap::LiveFrame;
+
+use super::Credentials;
+use crate::fs::{FdTable, FsContext};
+use crate::mm::AddressSpace;
+use crate::sched::ThreadSched;
+use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
+use crate::sync::{SpinLock, WaitQueue};
+use crate::time::ProcessTimers;
+use crate::user::UserAddr;
+use crate::{Errno, Kernel, Result};
+
+/// A thread.
+#[derive(Debug)]
+pub struct Thread {
+    /// The kernel it runs in.
+    pub kernel: &'static Kernel,
+    /// Its process.
+    pub process: Arc<Process>,
+    /// Machine state.
+    pub context: Context,
+    /// Scheduling state.
+    pub sched: ThreadSched,
+    /// Signal mask, pending signals, alternate stack.
+    pub signals: ThreadSignals,
+    /// Where the kernel writes 0 and wakes when the thread ends (`set_tid_address(2)`).
+    pub clear_child_tid: SpinLock<UserAddr>,
+    /// Head of the robust futex list (`set_robust_list(2)`).
+    pub robust_list: SpinLock<UserAddr>,
+    pub(super) tid: AtomicU32,
+    pub(super) weak: Weak<Thread>,
+    pub(super) mm: SpinLock<Option<Arc<AddressSpace>>>,
+    pub(super) files: SpinLock<Arc<FdTable>>,
+    pub(super) fs: SpinLock<Arc<FsContext>>,
+    pub(super) credentials: SpinLock<Arc<Credentials>>,
+    pub(super) name: SpinLock<[u8; 16]>,
+    /// A vfork child that borrows its parent's memory holds this until exec or exit.
+    pub(super) vfork_done: SpinLock<Option<Arc<VforkDone>>>,
+}
+
+/// What a vfork parent sleeps on.
+#[derive(Debug, Default)]
+pub struct VforkDone {
+    pub(super) done: AtomicBool,
+    pub(super) queue: WaitQueue,
+}
+
+impl Thread {
+    /// Thread id.
+    #[must_use]
+    pub fn tid(&self) -> u32 {
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// A counted reference to this thread.
+    ///
+    /// # Panics
+    /// Never while the thread is in use: whoever has `&self` got it from an `Arc`.
+    #[must_use]
+    pub fn arc(&self) -> Arc<Self> {
+        self.weak.upgrade().expect("a thread in use is alive")
+    }
+
+    /// A weak reference to this thread.
+    #[must_use]
+    pub fn weak(&self) -> Weak<Self> {
+        self.weak.clone()
+    }
+
+    /// The registers it entered the libOS with and will leave with; for the running thread only.
+    #[must_use]
+    pub fn frame(&self) -> &LiveFrame {
+        self.context.user_frame()
+    }
+
+    /// Its address space.
+    ///
+    /// # Panics
+    /// After the thread gave it up in exit.
+    #[must_use]
+    pub fn mm(&self) -> Arc<AddressSpace> {
+        self.mm
+            .lock()
+            .clone()
+            .expect("a thread that runs user code has memory")
+    }
+
+    /// Its address space, or `None` once it is exiting.
+    #[must_use]
+    pub fn mm_opt(&self) -> Option<Arc<AddressSpace>> {
+        self.mm.lock().clone()
+    }
+
+    /// Makes its address space the vCPU's. Exiting threads keep whatever is active.
+    pub fn activate_mm(&self) {
+        if let Some(mm) = self.mm_opt() {
+            mm.activate();
+        }
+    }
+
+    /// Its descriptor table.
+    #[must_use]
+    pub fn files(&self) -> Arc<FdTable> {
+        self.files.lock().clone()
+    }
+
+    /// Its working directory, root and umask.
+    #[must_use]
+    pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.lock().clone()
+    }
+
+    /// Its credentials.
+    #[must_use]
+    pub fn credentials(&self) -> Arc<Credentials> {
+        self.credentials.lock().clone()
+    }
+
+    /// Replaces its credentials.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        *self.credentials.lock() = Arc::new(credentials);
+    }
+
+    /// Its name (`comm`), without trailing NULs.
+    #[must_use]
+    pub fn name(&self) -> Vec<u8> {
+        let name = *self.name.lock();
+        name.iter().copied().take_while(|byte| *byte != 0).collect()
+    }
+
+    /// Sets its name, cut to 15 bytes.
+    pub fn set_name(&self, name: &[u8]) {
+        let mut field = [0; 16];
+        let len = name.len().min(15);
+        field[..len].copy_from_slice(&name[..len]);
+        *self.name.lock() = field;
+    }
+}
+
+/// How a process's life ended, as `wait(2)` encodes it, or that it has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It has threads.
+    Alive,
+    /// Ended with this wait status, not yet waited for.
+    Zombie(i32),
+    /// Waited for.
+    Reaped,
+}
+
+/// A process: a thread group.
+#[derive(Debug)]
+pub struct Process {
+    /// The kernel it runs in.
+    pub kernel: &'static Kernel,
+    /// Process id.
+    pub pid: u32,
+    /// Signals sent to the process as a whole.
+    pub signals: ProcessSignals,
+    /// Interval timers and POSIX timers.
+    pub timers: ProcessTimers,
+    /// Parent's id, for the fast path of `getppid(2)`; 0 for init.
+    pub(super) ppid: AtomicU32,
+    pub(super) pgid: AtomicU32,
+    pub(super) sid: AtomicU32,
+    pub(super) family: SpinLock<Family>,
+    pub(super) threads: SpinLock<BTreeMap<u32, Weak<Thread>>>,
+    pub(super) handlers: SpinLock<Arc<Handlers>>,
+    pub(super) limits: SpinLock<[rlimit64; RLIM_NLIMITS as usize]>,
+    /// Children that changed state are announced here.
+    pub(super) child_events: WaitQueue,
+    /// The whole process is ending with this status (`exit_group(2)`, fatal signals).
+    pub(super) exiting: SpinLock<Option<i32>>,
+    pub(super) executable: SpinLock<Vec<u8>>,
+    pub(super) has_execed: AtomicBool,
+    pub(super) start_ns: u64,
+    /// vCPU time of threads that ended, and of waited-for children, in nanoseconds.
+    pub(super) dead_cpu_ns: AtomicU64,
+    pub(super) children_cpu_ns: AtomicU64,
+    pub(super) child_subreaper: AtomicBool,
+    pub(super) dumpable: AtomicBool,
+    /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
+    pub(super) exit_signal: AtomicU32,
+}
+
+/// A process's relatives and fate; locked parent before child.
+#[derive(Debug)]
+pub(super) struct Family {
+    pub parent: Weak<Process>,
+    pub children: Vec<Arc<Process>>,
+    pub life: Life,
+    /// A stop or continue that `wait(2)` has not reported.
+    pub job_event: Option<i32>,
+}
+
+impl Process {
+    /// Parent's process id; 0 for init.
+    #[must_use]
+    pub fn ppid(&self) -> u32 {
+        self.ppid.load(Ordering::Relaxed)
+    }
+
+    /// Process group id.
+    #[must_use]
+    pub fn pgid(&self) -> u32 {
+        self.pgid.load(Ordering::Relaxed)
+    }
+
+    /// Session id.
+    #[must_use]
+    pub fn sid(&self) -> u32 {
+        self.sid.load(Ordering::Relaxed)
+    }
+
+    /// The parent, if it lives.
+    #[must_use]
+    pub fn parent(&self) -> Option<Arc<Process>> {
+        self.family.lock().parent.upgrade()
+    }
+
+    /// Whether it lives, and if not, how it ended.
+    #[must_use]
+    pub fn life(&self) -> Life {
+        self.family.lock().life
+    }
+
+    /// Its threads.
+    #[must_use]
+    pub fn threads(&self) -> Vec<Arc<Thread>> {
+        self.threads
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
+    /// Number of threads.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        self.threads.lock().len()
+    }
+
+    /// Its signal handlers.
+    #[must_use]
+    pub fn handlers(&self) -> Arc<Handlers> {
+        self.handlers.lock().clone()
+    }
+
+    /// A resource limit (`RLIMIT_*`).
+    ///
+    /// # Errors
+    /// `EINVAL` for an unknown resource.
+    pub fn limit(&self, resource: u32) -> Result<rlimit64> {
+        self.limits
+            .lock()
+            .get(resource as usize)
+            .copied()
+            .ok_or(Errno::EINVAL)
+    }
+
+    /// Absolute path of the running program.
+    #[must_use]
+    pub fn executable(&self) -> Vec<u8> {
+        self.executable.lock().clone()
+    }
+
+    /// When it was made, ns of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn start_ns(&self) -> u64 {
+        self.start_ns
+    }
+
+    /// vCPU time of all its threads, dead ones included, in nanoseconds.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        let live: u64 = self
+            .threads()
+            .iter()
+            .map(|thread| thread.sched.cpu_ns())
+            .sum();
+        live + self.dead_cpu_ns.load(Ordering::Relaxed)
+    }
+
+    /// vCPU time of children that were waited for, in nanoseconds.
+    #[must_use]
+    pub fn children_cpu_ns(&self) -> u64 {
+        self.children_cpu_ns.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,199 @@
+//! Run queues and the switch from one thread to the next.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use husk_abi::boundary::{doorbell, vcpu::NO_DEADLINE};
+use husk_hal::{clock, cpu, doorbell as bell, thread};
+
+use super::SLICE_NS;
+use crate::sync::SpinLock;
+use crate::{Kernel, Thread};
+
+/// What a vCPU schedules.
+#[derive(Debug)]
+pub struct Cpu {
+    queue: SpinLock<VecDeque<Arc<Thread>>>,
+    idle: thread::Context,
+    /// The running thread; `None` while idle.
+    current: SpinLock<Option<Arc<Thread>>>,
+    /// The thread that was switched away from, until the next one has its stack.
+    previous: SpinLock<Option<Arc<Thread>>>,
+    /// When the running thread's slice ends, if others wait.
+    slice_end_ns: AtomicU64,
+    /// When the VMM will interrupt this vCPU, as last asked for.
+    armed_ns: AtomicU64,
+    /// Switches between threads.
+    switches: AtomicU64,
+}
+
+/// All run queues.
+#[derive(Debug)]
+pub struct Scheduler {
+    cpus: Vec<Cpu>,
+    kernel: spin::Once<&'static Kernel>,
+}
+
+impl Scheduler {
+    /// Empty queues for `count` vCPUs.
+    #[must_use]
+    pub fn new(count: usize) -> Self {
+        let cpu = || Cpu {
+            queue: SpinLock::new(VecDeque::new()),
+            idle: super::idle_context(),
+            current: SpinLock::new(None),
+            previous: SpinLock::new(None),
+            slice_end_ns: AtomicU64::new(0),
+            armed_ns: AtomicU64::new(NO_DEADLINE),
+            switches: AtomicU64::new(0),
+        };
+        Self {
+            cpus: (0..count).map(|_| cpu()).collect(),
+            kernel: spin::Once::new(),
+        }
+    }
+
+    /// Tells the scheduler whose it is.
+    pub(crate) fn attach(&self, kernel: &'static Kernel) {
+        self.kernel.call_once(|| kernel);
+    }
+
+    fn cpu(&self) -> &Cpu {
+        &self.cpus[cpu::index()]
+    }
+
+    /// Number of vCPUs.
+    #[must_use]
+    pub fn cpu_count(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// Thread switches so far, over all vCPUs.
+    #[must_use]
+    pub fn switches(&self) -> u64 {
+        self.cpus
+            .iter()
+            .map(|cpu| cpu.switches.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Threads that run or wait to run.
+    #[must_use]
+    pub fn runnable(&self) -> usize {
+        self.cpus
+            .iter()
+            .map(|cpu| cpu.queue.lock().len() + usize::from(cpu.current.lock().is_some()))
+            .sum()
+    }
+
+    pub(super) fn enqueue(&self, thread: Arc<Thread>) {
+        self.cpu().queue.lock().push_back(thread);
+        // The running thread looks at the timer on its way out.
+        cpu::raise(cpu::WORK_RESCHEDULE);
+    }
+
+    pub(super) fn has_runnable(&self) -> bool {
+        !self.cpu().queue.lock().is_empty()
+    }
+
+    /// Whether the running thread has used its slice and another waits.
+    pub(super) fn slice_over(&self) -> bool {
+        let cpu = self.cpu();
+        self.has_runnable() && clock::now_ns() >= cpu.slice_end_ns.load(Ordering::Relaxed)
+    }
+
+    /// Asks the VMM for an interrupt when the next timer is due or the slice ends, if it would come too late.
+    pub(super) fn arm_timer(&self) {
+        let cpu = self.cpu();
+        let kernel = self.kernel.get().expect("attached at boot");
+        let mut wanted = kernel.timers.next_deadline();
+        if self.has_runnable() {
+            wanted = wanted.min(cpu.slice_end_ns.load(Ordering::Relaxed));
+        }
+        if wanted == NO_DEADLINE {
+            return;
+        }
+        let now = clock::now_ns();
+        let armed = cpu.armed_ns.load(Ordering::Relaxed);
+        // An earlier interrupt is as good: it comes here again.
+        if armed > now && armed <= wanted.max(now + SLICE_NS / 10) {
+            return;
+        }
+        cpu.armed_ns.store(wanted.max(now + 1), Ordering::Relaxed);
+        cpu::set_deadline(wanted.saturating_sub(now));
+        bell::ring(doorbell::TIMER, 0);
+    }
+
+    /// Leaves the vCPU to the next thread, or to the idle context; returns when this one is chosen again.
+    pub(super) fn switch_away(&self, thread: &Thread) {
+        let next = self.cpu().queue.lock().pop_front();
+        let now = clock::now_ns();
+        if let Some(next) = &next
+            && core::ptr::eq(Arc::as_ptr(next), thread)
+        {
+            self.cpu()
+                .slice_end_ns
+                .store(now + SLICE_NS, Ordering::Relaxed);
+            return;
+        }
+        let used = now.saturating_sub(thread.sched.since_ns.load(Ordering::Relaxed));
+        thread.sched.cpu_ns.fetch_add(used, Ordering::Relaxed);
+        match next {
+            Some(next) => self.run(&thread.context, next, now),
+            None => {
+                let cpu = self.cpu();
+                *cpu.previous.lock() = cpu.current.lock().take();
+                thread::switch(&thread.context, &cpu.idle);
+            }
+        }
+        self.finish_switch();
+    }
+
+    /// From the idle context: runs a thread if there is one; returns when the vCPU is idle again.
+    pub(super) fn run_next_from_idle(&self) -> bool {
+        let Some(next) = self.cpu().queue.lock().pop_front() else {
+            return false;
+        };
+        self.run(&self.cpu().idle, next, clock::now_ns());
+        self.finish_switch();
+        true
+    }
+
+    fn run(&self, from: &thread::Context, next: Arc<Thread>, now: u64) {
+        let cpu = self.cpu();
+        cpu.switches.fetch_add(1, Ordering::Relaxed);
+        cpu.slice_end_ns.store(now + SLICE_NS, Ordering::Relaxed);
+        next.sched.since_ns.store(now, Ordering::Relaxed);
+        next.activate_mm();
+        // Nothing on this stack may own the next thread: if this one is dead, it never comes back to let go.
+        drop(cpu::set_current(next.clone()));
+        let old = cpu.current.lock().replace(next);
+        if old.is_some() {
+            *cpu.previous.lock() = old;
+        }
+        cpu::raise(cpu::WORK_THREAD | cpu::WORK_RESCHEDULE);
+        cpu::with_current(|next: &Thread| thread::switch(from, &next.context));
+    }
+
+    pub(super) fn finish_switch(&self) {
+        let previous = self.cpu().previous.lock().take();
+        drop(previous);
+    }
+
+    /// Sleeps in the VMM until something happens or the next timer is due.
+    pub(super) fn wait_for_event(&self) {
+        let kernel = self.kernel.get().expect("attached at boot");
+        let deadline = kernel.timers.next_deadline();
+        let now = clock::now_ns();
+        self.cpu().armed_ns.store(NO_DEADLINE, Ordering::Relaxed);
+        let wait = if deadline == NO_DEADLINE {
+            deadline
+        } else {
+            deadline.saturating_sub(now)
+        };
+        cpu::set_deadline(wait);
+        bell::ring(doorbell::IDLE, 0);
+    }
+}

@@ -1,0 +1,9 @@
+//! Locks and waiting. See the crate's documentation for the lock order.
+
+mod mutex;
+mod spin;
+mod wait;
+
+pub use mutex::{Mutex, MutexGuard};
+pub use spin::{SpinLock, SpinLockGuard};
+pub use wait::{Interruptible, WaitError, WaitQueue, Waiter, park_until};

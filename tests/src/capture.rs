@@ -158,3 +158,53 @@ fn finish(stream: &Receiver<Vec<u8>>, deadline: Instant) -> Option<Vec<u8>> {
         .max(Duration::from_millis(200));
     stream.recv_timeout(left).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, stdin: &[u8], limit: Duration) -> Captured {
+        capture(Command::new("sh").args(["-c", script]), stdin, limit).unwrap()
+    }
+
+    const AMPLE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn streams_and_status_are_kept_apart() {
+        let run = shell("cat; echo err >&2; exit 3", b"in\n", AMPLE);
+        assert_eq!(
+            (run.stdout_text().as_str(), run.stderr_text().as_str()),
+            ("in\n", "err\n")
+        );
+        assert_eq!(run.end, End::Status(3));
+    }
+
+    #[test]
+    fn a_signal_is_no_status() {
+        assert_eq!(shell("kill -9 $$", b"", AMPLE).end, End::Killed(9));
+    }
+
+    #[test]
+    fn unread_input_is_no_error() {
+        assert_eq!(shell("exit 4", &[0; 1 << 20], AMPLE).end, End::Status(4));
+    }
+
+    #[test]
+    fn a_hang_is_killed_with_its_children() {
+        let limit = Duration::from_millis(300);
+        let run = shell("echo begun; sleep 1000 & sleep 1000", b"", limit);
+        assert_eq!(
+            (run.stdout_text().as_str(), run.end),
+            ("begun\n", End::TimedOut(limit))
+        );
+    }
+
+    #[test]
+    fn a_child_that_keeps_the_output_open_is_a_hang() {
+        let limit = Duration::from_millis(300);
+        assert_eq!(
+            shell("sleep 1000 & exit 0", b"", limit).end,
+            End::TimedOut(limit)
+        );
+    }
+}

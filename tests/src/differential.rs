@@ -96,3 +96,42 @@ impl Failures {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::capture::End;
+
+    fn run(stdout: &str, end: End) -> Captured {
+        Captured {
+            stdout: stdout.into(),
+            stderr: Vec::new(),
+            end,
+            wall: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn equal_runs_have_no_difference() {
+        let (mut a, b) = (run("x\n", End::Status(1)), run("x\n", End::Status(1)));
+        a.wall = Duration::from_secs(5);
+        assert_eq!(difference(("a", &a), ("b", &b)), None);
+    }
+
+    #[test]
+    fn the_first_differing_line_is_shown() {
+        let report = difference(
+            ("a", &run("1\n2\n3\n", End::Status(0))),
+            ("b", &run("1\nzwei\n3\n", End::Killed(9))),
+        );
+        let report = report.unwrap();
+        assert!(
+            report.contains("line 2")
+                && report.contains("b | zwei")
+                && report.contains("Killed(9)"),
+            "{report}"
+        );
+    }
+}

@@ -273,3 +273,21 @@ pub fn busybox_layer() -> Result<Layer> {
         .dir("var/", 0o755)?
         .symlink("var/poem", "/home/ada/poem.txt")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_content_gives_the_same_bytes() {
+        let content = || Content::new(busybox_layer().unwrap().finish().unwrap());
+        assert_eq!(
+            sha256(&content().docker_archive().unwrap()),
+            sha256(&content().docker_archive().unwrap())
+        );
+        assert_eq!(
+            content().oci_files().unwrap(),
+            content().oci_files().unwrap()
+        );
+    }
+}

@@ -176,4 +176,28 @@ impl Sandbox {
         };
         Ok(Outcome { run, left_behind })
     }
+
+    /// Runs `husk ARGUMENTS`, which are bad input, and describes what is wrong with how husk took it: it must end with
+    /// `status`, say one line that begins with `husk: `, and leave nothing behind.
+    pub fn complaint(&self, kvm: Kvm, arguments: &[&str], status: i32) -> Result<Option<String>> {
+        let outcome = self.run(kvm, arguments)?;
+        let stderr = outcome.run.stderr_text();
+        let mut wrong = String::new();
+        if outcome.run.end != End::Status(status) {
+            wrong += &format!("  ends by {:?}, not status {status}\n", outcome.run.end);
+        }
+        if stderr.lines().count() != 1 || !stderr.starts_with("husk: ") || !stderr.ends_with('\n') {
+            wrong += &format!("  not one line that begins with `husk: `: {stderr:?}\n");
+        }
+        if !outcome.run.stdout.is_empty() {
+            wrong += &format!(
+                "  writes to its standard output: {:?}\n",
+                outcome.run.stdout_text()
+            );
+        }
+        if !outcome.left_behind.is_empty() {
+            wrong += &format!("  leaves behind: {:#?}\n", outcome.left_behind);
+        }
+        Ok((!wrong.is_empty()).then_some(wrong))
+    }
 }

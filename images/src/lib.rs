@@ -1,1 +1,46 @@
 //! OCI images: verify, unpack, store.
+//!
+//! [`Store::prepare`] turns a [`Source`] (an archive made by `docker save`, an OCI layout, or a tar
+//! of one) into an [`Image`]: an unpacked root directory, the same root as one cpio file the guest
+//! maps read-only, and the image's configuration. What is already unpacked is returned in about a
+//! millisecond.
+//!
+//! Rooms, in the order data flows through them:
+//!
+//! | module | idea |
+//! |---|---|
+//! | [`source`] | what the user typed |
+//! | [`read`] | find the image in its source, choose the platform, verify every digest |
+//! | `tarball` | the tar formats, as a stream |
+//! | [`unpack`] | layers onto a directory, never outside of it |
+//! | [`cpio`] | the unpacked root as one file for the guest |
+//! | [`store`] | one directory per image, made atomically, safe between processes |
+//!
+//! Promises: no byte of a layer is kept unless its digest and its `diff_id` match; nothing is
+//! written outside the target directory whatever an archive says; an error leaves nothing behind.
+//! Absent on purpose: registries (a later room), signatures, building images.
+//!
+//! The JSON documents are read with small types of our own rather than the `oci-spec` crate: five
+//! structs are used here, Docker's archives hold `null` and missing members where the specification
+//! wants values, and `oci-spec` would bring some twenty-five crates along (a regular-expression
+//! engine and three generations of derive helpers among them).
+
+pub mod config;
+pub mod cpio;
+pub mod digest;
+pub mod progress;
+pub mod read;
+pub mod source;
+pub mod store;
+mod tarball;
+#[cfg(test)]
+mod testing;
+mod text;
+pub mod unpack;
+
+pub use config::ImageConfig;
+pub use digest::Digest;
+pub use progress::{NoProgress, Progress};
+pub use source::Source;
+pub use store::{Image, Store, StoreError};
+pub use tarball::TarError;

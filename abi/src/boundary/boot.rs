@@ -76,6 +76,8 @@ pub struct BootInfo {
     pub wall_clock_gpa: u64,
     /// The record filter page, see `super::record`.
     pub record_filter_gpa: u64,
+    /// The [`super::events::HostEvents`].
+    pub host_events_gpa: u64,
     /// Queue of output buffers, see [`super::stdio`].
     pub stdio_out: Virtqueue,
     /// Queue of input requests, see [`super::stdio`].

@@ -8,6 +8,7 @@ pub mod boot;
 pub mod clock;
 pub mod config;
 pub mod doorbell;
+pub mod events;
 pub mod layout;
 pub mod log;
 pub mod stdio;

@@ -20,5 +20,9 @@ pub struct VcpuShared {
     pub interrupt_in_service: AtomicU32,
     /// 1 once the libOS can take interrupts on this vCPU.
     pub interrupts_ready: AtomicU32,
+    /// 1 once the container's first process is about to run; the VMM gives up on a libOS that never gets there.
+    pub started: AtomicU32,
+    /// Reserved, 0.
+    pub reserved: AtomicU32,
 }
-super::assert_size!(VcpuShared, 16);
+super::assert_size!(VcpuShared, 24);

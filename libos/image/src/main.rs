@@ -1,7 +1,16 @@
-//! The libOS ELF.
+//! The libOS ELF: entry, heap, and the hooks that join `husk-hal`'s assembly to the kernel.
+//!
+//! Built for `x86_64-unknown-none` by `runtime/build.rs` and embedded in the husk binary.
 #![no_std]
 #![no_main]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
+#![allow(
+    unsafe_code,
+    reason = "entry points called from assembly; the global allocator"
+)]
+
+extern crate alloc;
+
+mod entry;
+mod heap;
+mod hooks;
+mod panic;

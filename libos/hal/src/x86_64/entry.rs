@@ -410,12 +410,8 @@ unsafe extern "C" {
     pub(super) fn hal_fast_entry();
     pub(super) fn hal_exit();
     pub(super) fn hal_exit_jump();
-    pub(super) fn hal_exit_fast_end();
     pub(super) fn hal_exit_full();
-    pub(super) fn hal_exit_full_checked();
-    pub(super) fn hal_exit_work();
     pub(super) fn hal_exit_iret();
-    pub(super) fn hal_exit_end();
     pub(super) fn hal_upcall_start();
     pub(super) fn hal_upcall_end();
     pub(super) fn hal_switch(old: *mut u64, new: u64);

@@ -89,7 +89,7 @@ impl Context {
                 0,
                 0,
                 0,
-                entry::hal_thread_start as usize as u64,
+                entry::hal_thread_start as *const () as u64,
             ]);
         }
         Self {

@@ -23,7 +23,7 @@ unsafe extern "Rust" {
 }
 
 fn label(symbol: unsafe extern "C" fn()) -> u64 {
-    symbol as usize as u64
+    symbol as *const () as u64
 }
 
 fn in_image(rip: u64) -> bool {

@@ -124,7 +124,7 @@ unsafe extern "C" {
 
 /// Where a faulting instruction of a copy goes on when the fault cannot be resolved.
 pub(super) fn fixup(rip: u64) -> Option<u64> {
-    let at = |symbol: unsafe extern "C" fn()| symbol as usize as u64;
+    let at = |symbol: unsafe extern "C" fn()| symbol as *const () as u64;
     if (at(hal_user_copy_start)..at(hal_user_copy_end)).contains(&rip) {
         Some(at(hal_user_copy_fixup))
     } else if (at(hal_user_access_start)..at(hal_user_access_end)).contains(&rip) {

@@ -1,0 +1,356 @@
+//! The store: cold, warm, at once, after kills and errors.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::Barrier;
+use std::thread;
+use std::time::Instant;
+
+use super::*;
+use crate::progress::NoProgress;
+use crate::testing::*;
+
+struct Ground {
+    scratch: Scratch,
+}
+
+impl Ground {
+    fn new() -> Self {
+        Self {
+            scratch: Scratch::new(),
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.scratch.path().join("store")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.root()).unwrap()
+    }
+
+    fn source(&self, content: &[u8]) -> Source {
+        let path = self.scratch.path().join("image.tar");
+        fs::write(&path, content).unwrap();
+        format!("docker-archive:{}", path.display())
+            .parse()
+            .unwrap()
+    }
+
+    fn names(&self, dir: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.root().join("v1").join(dir)).unwrap();
+        entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    fn assert_empty(&self) {
+        assert_eq!(self.names("images"), [""; 0]);
+        assert_eq!(self.names("tmp"), [""; 0]);
+    }
+}
+
+fn layers() -> Vec<Vec<u8>> {
+    let data: Vec<u8> = (0..10_000_u32).map(|i| (i / 3) as u8).collect();
+    vec![
+        Tar::new()
+            .dir("bin")
+            .file("bin/sh", &data)
+            .symlink("sh", "bin/sh")
+            .end(),
+        Tar::new()
+            .file("etc/name", "upper")
+            .hard_link("bin/ash", "bin/sh")
+            .end(),
+    ]
+}
+
+#[derive(Default)]
+struct Steps(Vec<(String, Option<u64>, u64, bool)>);
+
+impl Progress for Steps {
+    fn begin(&mut self, what: &str, total: Option<u64>) {
+        self.0.push((what.to_owned(), total, 0, false));
+    }
+    fn advance(&mut self, bytes: u64) {
+        self.0.last_mut().unwrap().2 += bytes;
+    }
+    fn end(&mut self) {
+        self.0.last_mut().unwrap().3 = true;
+    }
+}
+
+#[test]
+fn cold_then_warm() {
+    let ground = Ground::new();
+    let source = ground.source(&docker_archive(&layers()));
+    let mut steps = Steps::default();
+    let image = ground.open().prepare(&source, &mut steps).unwrap();
+    assert_eq!(image.digest, sha256(&config_json("amd64", &layers())));
+    assert_eq!(image.reference.as_deref(), Some("t:latest"));
+    assert_eq!(image.config.env, ["PATH=/bin"]);
+    assert!(image.rootfs.is_absolute());
+    assert_eq!(fs::read(image.rootfs.join("etc/name")).unwrap(), b"upper");
+    assert_eq!(image.rootfs.join("bin/ash").metadata().unwrap().nlink(), 2);
+    assert_eq!(image.root_archive.metadata().unwrap().len() % cpio::PAGE, 0);
+    let config = fs::read(image.rootfs.with_file_name(CONFIG)).unwrap();
+    assert_eq!(config, config_json("amd64", &layers()));
+    let names: Vec<&str> = steps.0.iter().map(|s| s.0.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "layer 1 of 2",
+            "layer 2 of 2",
+            "root archive",
+            "writing to disk"
+        ]
+    );
+    for (what, total, done, ended) in &steps.0 {
+        assert!(
+            *ended && total.is_none_or(|t| t == *done),
+            "{what}: {done} of {total:?}"
+        );
+    }
+    assert_eq!(ground.names("tmp"), [""; 0]);
+
+    // Found again: no step is taken and the files are the same.
+    let before = image.root_archive.metadata().unwrap().ino();
+    let mut steps = Steps::default();
+    let again = ground.open().prepare(&source, &mut steps).unwrap();
+    assert_eq!((again.digest, again.config), (image.digest, image.config));
+    assert_eq!(again.root_archive.metadata().unwrap().ino(), before);
+    assert!(steps.0.is_empty());
+}
+
+#[test]
+fn the_warm_path_is_fast() {
+    let ground = Ground::new();
+    let big = Tar::new().file("big", vec![5; 8 << 20]).end();
+    let source = ground.source(&docker_archive(&[big]));
+    ground.open().prepare(&source, &mut NoProgress).unwrap();
+    let mut best = std::time::Duration::MAX;
+    for _ in 0..20 {
+        let start = Instant::now();
+        ground.open().prepare(&source, &mut NoProgress).unwrap();
+        best = best.min(start.elapsed());
+    }
+    // Well above the millisecond it takes, for busy machines, and well below reading the layer.
+    assert!(best.as_millis() < 10, "{best:?}");
+}
+
+#[test]
+fn the_same_root_twice_gives_the_same_archive() {
+    let archive = || {
+        let ground = Ground::new();
+        let source = ground.source(&docker_archive(&layers()));
+        let image = ground.open().prepare(&source, &mut NoProgress).unwrap();
+        fs::read(image.root_archive).unwrap()
+    };
+    assert_eq!(archive(), archive());
+}
+
+#[test]
+fn two_at_once_make_one() {
+    for _ in 0..20 {
+        let ground = Ground::new();
+        let source = ground.source(&docker_archive(&layers()));
+        let barrier = Barrier::new(4);
+        let inodes: Vec<u64> = thread::scope(|scope| {
+            let run = || {
+                barrier.wait();
+                let image = ground.open().prepare(&source, &mut NoProgress).unwrap();
+                assert_eq!(fs::read(image.rootfs.join("etc/name")).unwrap(), b"upper");
+                image.root_archive.metadata().unwrap().ino()
+            };
+            let threads: Vec<_> = (0..4).map(|_| scope.spawn(run)).collect();
+            threads.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        assert!(inodes.iter().all(|i| *i == inodes[0]));
+        assert_eq!(
+            (ground.names("images").len(), ground.names("tmp").len()),
+            (1, 0)
+        );
+    }
+}
+
+/// Opens the store again whenever a step begins, as another process might.
+struct Interloper<'a>(&'a Ground);
+
+impl Progress for Interloper<'_> {
+    fn begin(&mut self, _what: &str, _total: Option<u64>) {
+        self.0.open();
+        assert_eq!(self.0.names("tmp").len(), 1);
+    }
+    fn advance(&mut self, _bytes: u64) {}
+    fn end(&mut self) {}
+}
+
+#[test]
+fn opening_leaves_running_work_alone() {
+    let ground = Ground::new();
+    let source = ground.source(&docker_archive(&layers()));
+    let store = ground.open();
+    let image = store.prepare(&source, &mut Interloper(&ground)).unwrap();
+    assert!(image.rootfs.join("etc/name").exists());
+}
+
+#[test]
+fn killed_runs_are_cleaned_up() {
+    let ground = Ground::new();
+    let source = ground.source(&docker_archive(&layers()));
+    let store = ground.open();
+    let key = key(&sha256(&config_json("amd64", &layers())));
+    let leave = || {
+        fs::create_dir_all(store.tmp.join(&key).join("rootfs/half")).unwrap();
+        fs::write(store.tmp.join(&key).join("root.cpio"), "half").unwrap();
+        fs::write(store.tmp.join("spool-1-1"), "half").unwrap();
+    };
+    // Found by the next run that opens the store ...
+    leave();
+    ground.open();
+    ground.assert_empty();
+    // ... unless its maker lives, ...
+    leave();
+    let lock = Lock::try_take(&store.locks.join(&key)).unwrap().unwrap();
+    ground.open();
+    assert_eq!(ground.names("tmp"), [key.as_str()]);
+    drop(lock);
+    // ... and by one that has it open already.
+    let image = store.prepare(&source, &mut NoProgress).unwrap();
+    assert!(!image.rootfs.join("half").exists());
+    assert_eq!(ground.names("tmp"), [""; 0]);
+}
+
+#[test]
+fn a_cut_archive_is_an_error_wherever_it_is_cut() {
+    let ground = Ground::new();
+    let store = ground.open();
+    let whole = docker_archive(&[Tar::new().dir("d").file("d/f", "x".repeat(600)).end()]);
+    let check = |bytes: &[u8]| {
+        let result = store.prepare(&ground.source(bytes), &mut NoProgress);
+        let text = result.expect_err("cut archives must fail").to_string();
+        assert!(!text.contains('\n'), "{text}");
+        ground.assert_empty();
+    };
+    for len in (0..whole.len())
+        .step_by(37)
+        .chain((0..whole.len()).step_by(512))
+    {
+        check(&whole[..len]);
+    }
+    let packed = gzip(&whole);
+    for len in 0..packed.len() {
+        check(&packed[..len]);
+    }
+    // Cut layers in a whole archive, plain and compressed.
+    let layer = Tar::new().file("f", "x".repeat(600)).file("g", "").end();
+    let config = config_json("amd64", std::slice::from_ref(&layer));
+    let around = |layer: &[u8]| {
+        Tar::new()
+            .file("c", &config)
+            .file("l", layer)
+            .file("manifest.json", r#"[{"Config":"c","Layers":["l"]}]"#)
+            .end()
+    };
+    for stored in [layer.clone(), gzip(&layer), zstd(&layer)] {
+        for len in (0..stored.len()).step_by(if stored.len() > 1000 { 61 } else { 1 }) {
+            check(&around(&stored[..len]));
+        }
+    }
+    // Only now the whole one, so that none of the above was found ready.
+    store
+        .prepare(&ground.source(&whole), &mut NoProgress)
+        .unwrap();
+    store
+        .prepare(&ground.source(&packed), &mut NoProgress)
+        .unwrap();
+}
+
+#[test]
+fn damaged_archives_leave_nothing() {
+    let ground = Ground::new();
+    let store = ground.open();
+    let whole = docker_archive(&[Tar::new().dir("d").file("d/f", "data").end()]);
+    let target = key(&sha256(&config_json(
+        "amd64",
+        &[Tar::new().dir("d").file("d/f", "data").end()],
+    )));
+    for at in (0..whole.len()).step_by(7) {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x15;
+        // Some bytes do not matter, such as the owner's name or padding; then it is the right image.
+        match store.prepare(&ground.source(&damaged), &mut NoProgress) {
+            Ok(_) => {
+                assert_eq!(ground.names("images"), [target.as_str()]);
+                unpack::remove_tree(&store.images.join(&target)).unwrap();
+            }
+            Err(_) => ground.assert_empty(),
+        }
+    }
+}
+
+#[test]
+fn errors_of_every_stage_leave_nothing() {
+    let ground = Ground::new();
+    let store = ground.open();
+    let prepare = |layer: Vec<u8>| {
+        let result = store.prepare(&ground.source(&docker_archive(&[layer])), &mut NoProgress);
+        let error = result.err().unwrap();
+        ground.assert_empty();
+        error
+    };
+    let hostile = prepare(Tar::new().file("ok", "").file("../evil", "").end());
+    assert!(hostile.to_string().contains("layer 1 of 1"), "{hostile}");
+    assert!(
+        hostile
+            .to_string()
+            .contains("\"../evil\" leads out of the image"),
+        "{hostile}"
+    );
+    assert!(matches!(
+        hostile,
+        StoreError::Read(ReadError::Unpack { .. })
+    ));
+    let trailer = prepare(Tar::new().file("TRAILER!!!", "").end());
+    assert!(matches!(trailer, StoreError::RootArchive(_)));
+    let huge = Tar::new()
+        .pax("GNU.sparse.size", b"4294967296")
+        .pax("GNU.sparse.map", b"0,1")
+        .file("huge", "x");
+    assert!(matches!(
+        prepare(huge.end()),
+        StoreError::RootArchive(CpioError::TooLarge { .. })
+    ));
+    // A directory nobody may read is no obstacle to cleaning up, nor to the archive for root.
+    let shut = Tar::new()
+        .file("d/f", "")
+        .raw(b'5', b"d", 0, b"", b"")
+        .file("TRAILER!!!", "");
+    prepare(shut.end());
+}
+
+#[test]
+fn a_store_that_cannot_be() {
+    let ground = Ground::new();
+    fs::write(ground.root(), "a file").unwrap();
+    let error = Store::open(&ground.root()).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            StoreError::Store {
+                action: "create",
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_store_is_private() {
+    let ground = Ground::new();
+    ground.open();
+    assert_eq!(
+        ground.root().join("v1").metadata().unwrap().mode() & 0o777,
+        0o700
+    );
+}

@@ -1,0 +1,6 @@
+//! husk's host side: the OCI lifecycle, the VMM, the boundary's services.
+
+pub mod vmm;
+
+/// The libOS image, built by this crate's build script.
+pub static LIBOS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libos.elf"));

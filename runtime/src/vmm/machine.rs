@@ -1,0 +1,269 @@
+//! A machine: one VM, its memory, its vCPUs.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use husk_abi::boundary::boot::{BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot};
+use husk_abi::boundary::config::{self, GuestConfig};
+use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PERCPU, PERCPU_SHARED};
+use husk_abi::boundary::vcpu::VcpuShared;
+use husk_abi::boundary::version::BOUNDARY_VERSION;
+use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
+use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vmm_sys_util::eventfd::EventFd;
+
+use super::layout::{Bump, Layout};
+use super::memory::GuestMemory;
+use super::vcpu::Vcpu;
+use super::{Error, Kicker, loader, memory, raw, tables};
+
+/// Room for the libOS and the VMM's structures, on top of what the container may use.
+const OVERHEAD_BYTES: u64 = 32 << 20;
+/// The least a container can be given.
+const MINIMUM_BYTES: u64 = 8 << 20;
+/// How long the libOS may take to start the first process.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What to make a machine from.
+#[derive(Debug)]
+pub struct MachineConfig {
+    /// Bytes of memory the container may use.
+    pub memory_bytes: u64,
+    /// Number of vCPUs.
+    pub vcpus: u32,
+    /// The libOS image.
+    pub image: &'static [u8],
+    /// The root file system as a cpio archive.
+    pub root_archive: File,
+    /// What the libOS is to run.
+    pub guest: GuestConfig,
+}
+
+/// What a served doorbell means for the vCPU that rang it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Go on.
+    Resume,
+    /// The machine ends so.
+    End(End),
+}
+
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The container's init ended with this wait status.
+    Shutdown(u32),
+    /// The libOS gave up; its log says why.
+    Panic,
+    /// The libOS did not start the first process in time.
+    NotStarted,
+    /// The guest did something that ends a machine; the text says what.
+    Crash(&'static str),
+    /// KVM_RUN failed with this errno.
+    RunFailed(i32),
+}
+
+/// Serves doorbells that are the boundary's business, on the vCPU's own thread.
+pub trait DoorbellHandler: Send + Sync {
+    /// `value` was written to doorbell `port`.
+    fn ring(&self, vcpu: u32, port: u16, value: u32) -> Served;
+}
+
+/// A machine that is ready to run.
+#[derive(Debug)]
+pub struct Machine {
+    vm: VmFd,
+    memory: GuestMemory,
+    layout: Layout,
+    vcpus: Vec<Vcpu>,
+    kickers: Vec<Kicker>,
+}
+
+/// Opens `/dev/kvm` and checks that it is one.
+pub fn open_kvm() -> Result<Kvm, Error> {
+    let kvm = Kvm::new().map_err(|error| match error.errno() {
+        libc::ENOENT | libc::ENXIO | libc::ENODEV => Error::NoKvm,
+        libc::EACCES | libc::EPERM => Error::KvmPermission,
+        errno => Error::KvmOpen(io::Error::from_raw_os_error(errno)),
+    })?;
+    match kvm.get_api_version() {
+        12 => Ok(kvm),
+        -1 => Err(Error::NoKvm),
+        version => Err(Error::KvmVersion(version)),
+    }
+}
+
+impl Machine {
+    /// Makes the VM, loads the libOS and writes everything it will look at.
+    ///
+    /// A VM belongs to one mm: the process must not fork or exec afterwards.
+    pub fn new(config: &MachineConfig) -> Result<Self, Error> {
+        assert!(config.vcpus >= 1 && config.vcpus as usize <= MAX_VCPUS);
+        if config.memory_bytes < MINIMUM_BYTES {
+            return Err(Error::TooSmall {
+                bytes: config.memory_bytes,
+                minimum: MINIMUM_BYTES,
+            });
+        }
+        let image = loader::inspect(config.image)?;
+        let kvm = open_kvm()?;
+        let vm = kvm.create_vm().map_err(Error::kvm("create a VM"))?;
+
+        let too_large = || Error::Reserve {
+            bytes: config.memory_bytes,
+            source: io::Error::from_raw_os_error(libc::ENOMEM),
+        };
+        let ram_bytes = config
+            .memory_bytes
+            .checked_add(OVERHEAD_BYTES)
+            .and_then(|bytes| bytes.checked_next_multiple_of(LARGE_PAGE_SIZE))
+            .filter(|bytes| *bytes <= 1 << 39)
+            .ok_or_else(too_large)?;
+        let (region, ram) = memory::reserve_ram(ram_bytes)?;
+        let archive = memory::map_archive(&config.root_archive)?;
+        let rom = GuestRange {
+            gpa: ram_bytes.next_multiple_of(1 << 30),
+            len: archive.bytes,
+        };
+        raw::set_memory(&vm, 0, 0, &ram, false).map_err(Error::kvm("add guest memory"))?;
+        raw::set_memory(&vm, 1, rom.gpa, &archive, true)
+            .map_err(Error::kvm("map the root archive into the guest"))?;
+        let memory = GuestMemoryMmap::from_regions(vec![region]).map_err(|_| too_large())?;
+
+        loader::load(&memory, config.image)?;
+        let encoded = config::encode(&config.guest).map_err(|_| too_large())?;
+        let mut bump = Bump::from(image.end);
+        let layout = Layout::new(&mut bump, config.vcpus, encoded.len() as u64);
+        tables::build(&memory, &mut bump, ram_bytes, rom, &layout.vcpus)?;
+        let write = |address: u64, bytes: &[u8]| {
+            memory
+                .write_slice(bytes, GuestAddress(address))
+                .map_err(|_| Error::GuestMemory { address })
+        };
+        write(layout.config.gpa, &encoded)?;
+
+        let xcr0 = raw::host_xcr0() & 0xe7;
+        let mut vcpus = [VcpuBoot::default(); MAX_VCPUS];
+        vcpus[..layout.vcpus.len()].copy_from_slice(&layout.vcpus);
+        let info = BootInfo {
+            magic: BOOT_MAGIC,
+            boundary_version: BOUNDARY_VERSION,
+            vcpu_count: config.vcpus,
+            ram_bytes,
+            free_gpa: bump.end(),
+            memory_limit_bytes: config.memory_bytes,
+            root_archive: rom,
+            config: layout.config,
+            log: layout.log,
+            wall_clock_gpa: layout.wall_clock,
+            record_filter_gpa: layout.record_filter,
+            host_events_gpa: layout.host_events,
+            stdio_out: layout.stdio_out,
+            stdio_in: layout.stdio_in,
+            xcr0,
+            reserved: 0,
+            vcpus,
+        };
+        write(layout.boot_info, &raw::boot_info_bytes(&info))?;
+
+        let cpuid = kvm
+            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
+            .map_err(Error::kvm("list CPU features"))?;
+        let memory: GuestMemory = Arc::new(memory);
+        let mut kickers = Vec::new();
+        let mut machine_vcpus = Vec::new();
+        for (index, boot) in (0..).zip(&layout.vcpus) {
+            let kicker = Kicker::new().map_err(Error::Thread)?;
+            kickers.push(kicker.clone());
+            machine_vcpus.push(Vcpu::new(
+                &vm,
+                index,
+                boot,
+                layout.boot_info,
+                &image,
+                &cpuid,
+                xcr0,
+                memory.clone(),
+                kicker,
+            )?);
+        }
+        Ok(Self {
+            vm,
+            memory,
+            layout,
+            vcpus: machine_vcpus,
+            kickers,
+        })
+    }
+
+    /// Guest RAM.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemory {
+        &self.memory
+    }
+
+    /// Where the boundary's structures lie.
+    #[must_use]
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The VM's descriptor, for the clock.
+    #[must_use]
+    pub fn vm(&self) -> &VmFd {
+        &self.vm
+    }
+
+    /// Interrupts vCPU 0, which looks after the boundary's answers.
+    #[must_use]
+    pub fn kicker(&self) -> Kicker {
+        self.kickers[0].clone()
+    }
+
+    /// Lets a doorbell signal an eventfd instead of leaving the guest for the VMM.
+    pub fn bind_doorbell(&self, port: u16, event: &EventFd) -> Result<(), Error> {
+        self.vm
+            .register_ioevent(event, &IoEventAddress::Pio(u64::from(port)), NoDatamatch)
+            .map_err(Error::kvm("bind a doorbell"))
+    }
+
+    /// Runs until the machine ends.
+    pub fn run(self, handler: &Arc<dyn DoorbellHandler>) -> Result<End, Error> {
+        raw::install_kick_handler();
+        let (sender, receiver) = mpsc::channel();
+        let started: Vec<u64> = self.vcpus.iter().map(Vcpu::shared_gpa).collect();
+        for vcpu in self.vcpus {
+            let (sender, handler) = (sender.clone(), handler.clone());
+            std::thread::Builder::new()
+                .name(format!("vcpu{}", vcpu.index()))
+                .spawn(move || {
+                    let end = vcpu.run(&*handler);
+                    let _ = sender.send(end);
+                })
+                .map_err(Error::Thread)?;
+        }
+        match receiver.recv_timeout(BOOT_TIMEOUT) {
+            Ok(end) => return Ok(end),
+            Err(_) => {
+                let flag = started[0] + std::mem::offset_of!(VcpuShared, started) as u64;
+                let is_started = self
+                    .memory
+                    .read_obj::<u32>(GuestAddress(flag))
+                    .map_err(|_| Error::GuestMemory { address: flag })?;
+                if is_started == 0 {
+                    return Ok(End::NotStarted);
+                }
+            }
+        }
+        Ok(receiver
+            .recv()
+            .unwrap_or(End::Crash("all its vCPU threads ended")))
+    }
+}
+
+/// Offset of the page shared with the VMM in a vCPU's own region.
+pub(super) const SHARED_OFFSET: u64 = PERCPU_SHARED - PERCPU;

@@ -1,0 +1,80 @@
+//! Guest memory: private anonymous RAM on huge pages, and the root archive as read-only memory.
+#![allow(unsafe_code, reason = "the VMM's room for mapping guest memory")]
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use husk_abi::boundary::layout::LARGE_PAGE_SIZE;
+use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+
+use super::Error;
+
+/// Guest RAM as boundary services see it. Accesses copy; nothing hands out references.
+pub type GuestMemory = Arc<GuestMemoryMmap>;
+
+/// A mapping that is never unmapped while the process lives: KVM and the services use it to the end.
+pub struct Mapping {
+    pub address: *mut u8,
+    pub bytes: u64,
+}
+
+/// Reserves RAM: aligned to 2 MiB, on huge pages, not counted until touched.
+///
+/// Anonymous and private rather than a memfd: transparent huge pages are refused for shared memory on many
+/// hosts (kvm-facts.md).
+pub fn reserve_ram(bytes: u64) -> Result<(GuestRegionMmap, Mapping), Error> {
+    let fail = |source| Error::Reserve { bytes, source };
+    let length = usize::try_from(bytes + LARGE_PAGE_SIZE)
+        .map_err(|_| fail(io::Error::from_raw_os_error(libc::ENOMEM)))?;
+    let prot = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), length, prot, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(fail(io::Error::last_os_error()));
+    }
+    let address = (base as usize).next_multiple_of(LARGE_PAGE_SIZE as usize) as *mut u8;
+    // SAFETY: the range lies in the mapping just made. A refusal only costs speed.
+    unsafe { libc::madvise(address.cast(), bytes as usize, libc::MADV_HUGEPAGE) };
+    // SAFETY: `address..address + bytes` lies in a mapping that is never unmapped.
+    let region = unsafe { MmapRegion::build_raw(address, bytes as usize, prot, flags) }
+        .map_err(|_| fail(io::Error::from_raw_os_error(libc::EINVAL)))?;
+    let region = GuestRegionMmap::new(region, GuestAddress(0))
+        .ok_or_else(|| fail(io::Error::from_raw_os_error(libc::EINVAL)))?;
+    Ok((region, Mapping { address, bytes }))
+}
+
+/// Maps the root archive read-only; its pages are the host page cache's.
+pub fn map_archive(file: &File) -> Result<Mapping, Error> {
+    let bytes = file
+        .metadata()
+        .map_err(Error::RootArchive)?
+        .len()
+        .next_multiple_of(4096);
+    if bytes == 0 {
+        return Err(Error::RootArchive(io::Error::from_raw_os_error(
+            libc::ENODATA,
+        )));
+    }
+    // SAFETY: a new mapping of a file at an address of the kernel's choice; the VMM never makes references
+    // into it, only KVM maps it into the guest.
+    let address = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            bytes as usize,
+            libc::PROT_READ,
+            libc::MAP_SHARED,
+            file.as_raw_fd(),
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return Err(Error::RootArchive(io::Error::last_os_error()));
+    }
+    Ok(Mapping {
+        address: address.cast(),
+        bytes,
+    })
+}

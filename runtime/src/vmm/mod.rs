@@ -1,0 +1,20 @@
+//! The virtual machine: KVM, guest memory, loading the libOS, running vCPUs.
+//!
+//! Knows nothing of what the boundary's services do: doorbells go to a [`DoorbellHandler`], or to an
+//! eventfd bound with [`Machine::bind_doorbell`].
+
+mod error;
+mod kick;
+mod layout;
+mod loader;
+mod machine;
+mod memory;
+mod raw;
+mod tables;
+mod vcpu;
+
+pub use error::Error;
+pub use kick::Kicker;
+pub use layout::Layout;
+pub use machine::{DoorbellHandler, End, Machine, MachineConfig, Served, open_kvm};
+pub use memory::GuestMemory;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{fs, io};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
 /// The workspace's root directory.
@@ -78,11 +78,54 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                eprintln!("cannot remove {}: {error}", self.0.display());
-            }
-            _ => {}
+        if let Err(error) = remove(&self.0) {
+            eprintln!("cannot remove {}: {error:#}", self.0.display());
         }
+    }
+}
+
+/// Removes a directory of ours with all that is in it, unless something is mounted there.
+///
+/// A runtime under test may leave a mount behind, even one of the host's own `/dev`; removing through it would destroy
+/// what is mounted.
+pub fn remove(dir: &Path) -> Result<()> {
+    let dir = match dir.canonicalize() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        result => result?,
+    };
+    let mounts =
+        fs::read_to_string("/proc/self/mountinfo").context("cannot see what is mounted")?;
+    if let Some(mount) = mount_below(&mounts, &dir) {
+        bail!("{mount} is mounted there");
+    }
+    Ok(fs::remove_dir_all(&dir)?)
+}
+
+/// The first mount point at or below `dir`, if any. Mountinfo's fifth field is the mount point.
+fn mount_below<'a>(mountinfo: &'a str, dir: &Path) -> Option<&'a str> {
+    mountinfo
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .find(|point| Path::new(point).starts_with(dir))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_below_are_found() {
+        let mountinfo = "24 27 0:6 / /dev rw - devtmpfs devtmpfs rw\n43 27 0:6 / /t/scratch/dev rw - devtmpfs devtmpfs rw\n";
+        assert_eq!(
+            mount_below(mountinfo, Path::new("/t/scratch")),
+            Some("/t/scratch/dev")
+        );
+        assert_eq!(mount_below(mountinfo, Path::new("/t/scr")), None);
+        assert_eq!(mount_below(mountinfo, Path::new("/dev")), Some("/dev"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_removed_already() {
+        remove(Path::new("/no/such/directory")).unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, ensure};
 
-use crate::cache::{home, target};
+use crate::cache::{home, remove, target};
 use crate::capture::{Captured, capture};
 use crate::runner::{HOSTNAME, Job, Runner};
 
@@ -89,7 +89,9 @@ fn state_root() -> &'static Path {
         let all = home().join("state");
         for old in fs::read_dir(&all).into_iter().flatten().flatten() {
             if !Path::new("/proc").join(old.file_name()).exists() {
-                let _ = fs::remove_dir_all(old.path());
+                if let Err(error) = remove(&old.path()) {
+                    eprintln!("cannot remove {}: {error:#}", old.path().display());
+                }
             }
         }
         all.join(std::process::id().to_string())

@@ -50,6 +50,8 @@ pub fn run(wanted: &[&str]) -> Result<()> {
         all.push(measured);
     }
     println!("\n{}", report::table(&all));
+    let broken: Vec<String> = all.iter().filter_map(Measured::broken_promise).collect();
+    ensure!(broken.is_empty(), "promises broken: {}", broken.join("; "));
     Ok(())
 }
 

@@ -10,6 +10,20 @@ use serde_json::json;
 
 use crate::sh::{command, output};
 
+/// What husk promises. A benchmark that breaks its promise makes the run fail.
+enum Promise {
+    /// At most this many times runc's value in the same run.
+    Ratio(f64),
+    /// At most this value.
+    Absolute(f64),
+}
+
+const PROMISES: [(&str, Promise); 3] = [
+    ("getppid_wrapper", Promise::Ratio(0.12)),
+    ("first_touch", Promise::Ratio(1.0)),
+    ("startup", Promise::Absolute(60.0)),
+];
+
 /// One benchmark's values, in order of rounds.
 pub struct Measured {
     /// The benchmark.
@@ -25,6 +39,21 @@ pub struct Measured {
 impl Measured {
     fn ratio(&self) -> f64 {
         median(&self.husk) / median(&self.runc)
+    }
+
+    /// The promise, if this run broke it.
+    pub fn broken_promise(&self) -> Option<String> {
+        let (_, promise) = PROMISES.iter().find(|(name, _)| *name == self.name)?;
+        let (actual, limit, what) = match promise {
+            Promise::Ratio(limit) => (self.ratio(), *limit, "times runc's"),
+            Promise::Absolute(limit) => (median(&self.husk), *limit, self.unit),
+        };
+        (actual > limit).then(|| {
+            format!(
+                "{}: {actual:.3} {what}, promised: at most {limit}",
+                self.name
+            )
+        })
     }
 
     /// A line of the table.
@@ -101,7 +130,24 @@ fn median(values: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{Measured, median};
+
+    #[test]
+    fn promises_are_compared_with_medians() {
+        let measured = |name: &str, runc: f64, husk: f64| {
+            Measured {
+                name: name.to_owned(),
+                unit: "ms",
+                runc: vec![runc],
+                husk: vec![husk],
+            }
+            .broken_promise()
+        };
+        assert_eq!(measured("getppid_wrapper", 100.0, 12.0), None);
+        assert!(measured("getppid_wrapper", 100.0, 12.1).is_some());
+        assert!(measured("startup", 1000.0, 61.0).is_some());
+        assert_eq!(measured("fork_wait", 1.0, 1000.0), None);
+    }
 
     #[test]
     fn the_median_is_the_middle_of_any_order() {

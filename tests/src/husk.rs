@@ -88,10 +88,10 @@ fn state_root() -> &'static Path {
     ROOT.get_or_init(|| {
         let all = home().join("state");
         for old in fs::read_dir(&all).into_iter().flatten().flatten() {
-            if !Path::new("/proc").join(old.file_name()).exists() {
-                if let Err(error) = remove(&old.path()) {
-                    eprintln!("cannot remove {}: {error:#}", old.path().display());
-                }
+            if !Path::new("/proc").join(old.file_name()).exists()
+                && let Err(error) = remove(&old.path())
+            {
+                eprintln!("cannot remove {}: {error:#}", old.path().display());
             }
         }
         all.join(std::process::id().to_string())

@@ -4,6 +4,7 @@ pub mod boot;
 pub mod clock;
 pub mod cpu;
 pub mod doorbell;
+pub mod entropy;
 mod entry;
 pub mod fpu;
 pub mod mmu;

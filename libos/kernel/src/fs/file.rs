@@ -6,12 +6,13 @@ use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::linux::general;
 
+use super::internal::InternalFs;
 use super::poll::{PollEvents, PollTable};
-use super::{DirEntry, Inode};
+use super::{DirEntry, Inode, Location, Mount};
 use crate::mm::Mappable;
 use crate::sync::Mutex;
 use crate::user::IoBuf;
-use crate::{Errno, Result, SysResult, Thread};
+use crate::{Errno, Kernel, Result, SysResult, Thread};
 
 /// What an open file does. Blocking is the implementation's business: it honours `O_NONBLOCK` in
 /// `file.flags()`, waits interruptibly, and returns `ERESTARTSYS` when a signal comes first.
@@ -47,6 +48,20 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
     /// Size in bytes, for `SEEK_END` and appending.
     fn size(&self) -> u64 {
         0
+    }
+
+    /// The next offset at or after `offset` with data, or with a hole (`SEEK_DATA`, `SEEK_HOLE`). A file
+    /// that knows no holes is all data, with one at its end.
+    ///
+    /// # Errors
+    /// `ENXIO` at or past the end.
+    fn seek_data(&self, offset: u64, hole: bool) -> Result<u64> {
+        let size = self.size();
+        if offset >= size {
+            Err(Errno::ENXIO)
+        } else {
+            Ok(if hole { size } else { offset })
+        }
     }
 
     /// Readiness now; if `table` is given, also registers where changes will be announced.
@@ -94,6 +109,8 @@ pub struct File {
     pub inode: Arc<dyn Inode>,
     /// Absolute path it was opened by, for `/proc/*/fd` and `/proc/*/maps`.
     pub path: Vec<u8>,
+    /// The mount it was opened through; `None` if it lies in no mounted file system (pipes and the like).
+    pub mount: Option<Arc<Mount>>,
     flags: AtomicU32,
     /// The position; held over a whole read or write, so that these are atomic against each other.
     pub position: Mutex<u64>,
@@ -112,9 +129,65 @@ impl File {
             ops,
             inode,
             path,
+            mount: None,
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
         })
+    }
+
+    /// An open file found by a path.
+    #[must_use]
+    pub fn opened(ops: Arc<dyn FileOps>, location: Location, flags: u32) -> Arc<Self> {
+        Arc::new(Self {
+            ops,
+            inode: location.inode,
+            path: location.path,
+            mount: Some(location.mount),
+            flags: AtomicU32::new(flags),
+            position: Mutex::new(0),
+        })
+    }
+
+    /// Where it is, for walks that start at it and for magic links that lead to it.
+    #[must_use]
+    pub fn location(&self, kernel: &Kernel) -> Location {
+        let mount = match &self.mount {
+            Some(mount) => mount.clone(),
+            None => kernel
+                .fs
+                .internal_mount(|| InternalFs::new(kernel.fs.new_device())),
+        };
+        Location {
+            mount,
+            inode: self.inode.clone(),
+            path: self.path.clone(),
+        }
+    }
+
+    /// Whether reading it updates the time of the last access (not with `O_NOATIME`, nor on a `noatime` mount).
+    #[must_use]
+    pub fn updates_atime(&self) -> bool {
+        self.flags() & general::O_NOATIME == 0
+            && self
+                .mount
+                .as_ref()
+                .is_none_or(|mount| mount.flags() & (general::MS_NOATIME | general::MS_RDONLY) == 0)
+    }
+
+    /// Reads into kernel memory at `offset`, up to the end of the file; for the kernel's own use. Returns the
+    /// bytes read.
+    ///
+    /// # Errors
+    /// As `pread(2)`.
+    pub fn read_kernel(&self, t: &Thread, offset: u64, bytes: &mut [u8]) -> Result<usize> {
+        let mut buf = IoBuf::kernel(bytes);
+        while buf.remaining() > 0 {
+            let at = offset + buf.done() as u64;
+            if self.ops.read(t, self, &mut buf, at)? == 0 {
+                break;
+            }
+        }
+        Ok(buf.done())
     }
 
     /// `O_*` flags as `F_GETFL` gives them.
@@ -132,6 +205,12 @@ impl File {
     #[must_use]
     pub fn is_nonblocking(&self) -> bool {
         self.flags() & general::O_NONBLOCK != 0
+    }
+
+    /// Whether it was opened with `O_PATH`: it names a file, but nothing can be done with the contents.
+    #[must_use]
+    pub fn is_path(&self) -> bool {
+        self.flags() & general::O_PATH != 0
     }
 
     /// Whether it was opened for reading.

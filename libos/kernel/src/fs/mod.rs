@@ -9,32 +9,27 @@
 //! Paths are byte strings. Names are looked up under an inode's own lock; a handler never holds two inode
 //! locks except in rename and link, which order them (see `Inode::rename`).
 
+pub mod context;
+pub mod dirfile;
+pub mod fdtable;
 pub mod file;
+pub mod filesystem;
 pub mod inode;
+mod internal;
+pub mod locks;
+pub mod mount;
+pub mod path;
+pub mod permission;
 pub mod poll;
+pub mod vfs;
 
+pub use context::FsContext;
+pub use dirfile::DirFile;
+pub use fdtable::FdTable;
 pub use file::{File, FileOps};
+pub use filesystem::{FileSystem, FsStatistics};
 pub use inode::{Attributes, Create, DirEntry, FileKind, Inode, SetAttributes};
+pub use mount::{Location, Mount};
+pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
-
-use husk_abi::boundary::boot::GuestRange;
-
-/// Mounts.
-#[derive(Debug)]
-pub struct Vfs;
-
-impl Vfs {
-    /// Nothing mounted yet.
-    #[must_use]
-    pub fn new(_root_archive: GuestRange) -> Self {
-        Self
-    }
-}
-
-/// Descriptors.
-#[derive(Debug)]
-pub struct FdTable;
-
-/// Working directory, root, umask.
-#[derive(Debug)]
-pub struct FsContext;
+pub use vfs::Vfs;

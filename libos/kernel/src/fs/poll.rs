@@ -53,6 +53,12 @@ impl<'a> PollTable<'a> {
         queue.register(self.waiter);
         self.registered.push(queue.clone());
     }
+
+    /// Ends the table but leaves its waiter registered; the caller takes it off these queues when it is done.
+    #[must_use]
+    pub fn keep(mut self) -> alloc::vec::Vec<Arc<WaitQueue>> {
+        core::mem::take(&mut self.registered)
+    }
 }
 
 impl Drop for PollTable<'_> {

@@ -6,4 +6,4 @@ mod wait;
 
 pub use mutex::{Mutex, MutexGuard};
 pub use spin::{SpinLock, SpinLockGuard};
-pub use wait::{Interruptible, WaitError, WaitQueue, Waiter, park_until};
+pub use wait::{Interruptible, Listener, WaitError, WaitQueue, Waiter, park_until};

@@ -41,10 +41,23 @@ impl WaitError {
     }
 }
 
-/// One thread's presence on any number of wait queues.
+/// Something other than a sleeping thread that wants to know of wake-ups (an epoll entry).
+pub trait Listener: Send + Sync + core::fmt::Debug {
+    /// The queue was woken. Called with no lock of the queue held; must not sleep.
+    fn woken(&self);
+}
+
+/// Whom a wake-up concerns.
+#[derive(Debug)]
+enum Target {
+    Thread(Weak<Thread>),
+    Listener(Weak<dyn Listener>),
+}
+
+/// One thread's (or [`Listener`]'s) presence on any number of wait queues.
 #[derive(Debug)]
 pub struct Waiter {
-    thread: Weak<Thread>,
+    target: Target,
     woken: AtomicBool,
 }
 
@@ -53,16 +66,35 @@ impl Waiter {
     #[must_use]
     pub fn new(thread: &Thread) -> Arc<Self> {
         Arc::new(Self {
-            thread: thread.weak(),
+            target: Target::Thread(thread.weak()),
             woken: AtomicBool::new(false),
         })
     }
 
-    /// Wakes the waiter's thread.
+    /// A waiter that calls `listener` at every wake-up. It never counts as woken, so it belongs only on queues
+    /// whose waiters are all woken together ([`WaitQueue::wake_all`]).
+    #[must_use]
+    pub fn for_listener(listener: Weak<dyn Listener>) -> Arc<Self> {
+        Arc::new(Self {
+            target: Target::Listener(listener),
+            woken: AtomicBool::new(false),
+        })
+    }
+
+    /// Wakes the waiter's thread, or tells its listener.
     pub fn wake(&self) {
-        self.woken.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.upgrade() {
-            crate::sched::unpark(&thread);
+        match &self.target {
+            Target::Thread(thread) => {
+                self.woken.store(true, Ordering::Release);
+                if let Some(thread) = thread.upgrade() {
+                    crate::sched::unpark(&thread);
+                }
+            }
+            Target::Listener(listener) => {
+                if let Some(listener) = listener.upgrade() {
+                    listener.woken();
+                }
+            }
         }
     }
 

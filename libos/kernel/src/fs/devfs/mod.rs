@@ -1,0 +1,58 @@
+//! Character devices and the tree under `/dev`.
+//!
+//! Device nodes may lie in any file system: whoever opens one asks [`open_char`] by device number. The tree a
+//! container gets is described by [`NODES`]; it is laid into a tmpfs by [`populate`].
+
+mod memory;
+mod tree;
+
+use alloc::sync::Arc;
+
+use super::FileOps;
+use crate::{Errno, Result, Thread};
+
+pub use memory::MemoryDevice;
+pub use tree::{NODES, NodeKind, Node, populate};
+
+/// The device number of `major` and `minor`, as `makedev(3)` packs it.
+#[must_use]
+pub const fn makedev(major: u64, minor: u64) -> u64 {
+    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
+}
+
+/// Major and minor number of a device.
+#[must_use]
+pub const fn split(rdev: u64) -> (u64, u64) {
+    (
+        rdev >> 8 & 0xfff | rdev >> 32 & !0xfff,
+        rdev & 0xff | rdev >> 12 & !0xff,
+    )
+}
+
+/// Opens character device `rdev` with `O_*` flags.
+///
+/// # Errors
+/// `ENXIO` if there is no such device, or no controlling terminal behind `/dev/tty`.
+pub fn open_char(t: &Thread, rdev: u64, flags: u32) -> Result<Arc<dyn FileOps>> {
+    match split(rdev) {
+        (1, minor) => memory::open(minor),
+        // No process has a controlling terminal until there are pseudoterminals.
+        (5, 0) => Err(Errno::ENXIO),
+        (5, 1) => super::stdio::open_console(t, flags),
+        _ => Err(Errno::ENXIO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{makedev, split};
+
+    #[test]
+    fn device_numbers() {
+        assert_eq!(makedev(1, 3), 0x103);
+        assert_eq!(makedev(136, 0), 0x8800);
+        for (major, minor) in [(1, 3), (5, 1), (0x1234, 0x56789), (0xfff, 0xff)] {
+            assert_eq!(split(makedev(major, minor)), (major, minor));
+        }
+    }
+}

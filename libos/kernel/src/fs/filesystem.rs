@@ -1,0 +1,36 @@
+//! A mounted file system as a whole.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::Inode;
+
+/// What `statfs(2)` says of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "statfs(2)'s terms")]
+pub struct FsStatistics {
+    /// `f_type`: the magic number of the kind.
+    pub magic: u32,
+    pub block_size: u32,
+    pub blocks: u64,
+    pub blocks_free: u64,
+    pub files: u64,
+    pub files_free: u64,
+}
+
+/// A file system that can be mounted.
+pub trait FileSystem: Send + Sync + core::fmt::Debug {
+    /// Name of its kind, as `/proc/mounts` shows it.
+    fn kind(&self) -> &'static str;
+
+    /// Its root directory.
+    fn root(&self) -> Arc<dyn Inode>;
+
+    /// Size and use.
+    fn statistics(&self) -> FsStatistics;
+
+    /// Options of its own as `/proc/mounts` shows them, each with a leading comma (`,size=65536k`).
+    fn options(&self) -> Vec<u8> {
+        Vec::new()
+    }
+}

@@ -138,8 +138,7 @@ impl Scheduler {
                 .store(now + SLICE_NS, Ordering::Relaxed);
             return;
         }
-        let used = now.saturating_sub(thread.sched.since_ns.load(Ordering::Relaxed));
-        thread.sched.cpu_ns.fetch_add(used, Ordering::Relaxed);
+        thread.sched.off_cpu(now);
         match next {
             Some(next) => self.run(&thread.context, next, now),
             None => {
@@ -165,7 +164,7 @@ impl Scheduler {
         let cpu = self.cpu();
         cpu.switches.fetch_add(1, Ordering::Relaxed);
         cpu.slice_end_ns.store(now + SLICE_NS, Ordering::Relaxed);
-        next.sched.since_ns.store(now, Ordering::Relaxed);
+        next.sched.on_cpu(now);
         next.activate_mm();
         // Nothing on this stack may own the next thread: if this one is dead, it never comes back to let go.
         drop(cpu::set_current(next.clone()));

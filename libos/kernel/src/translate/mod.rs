@@ -1,5 +1,7 @@
 //! Patching syscall sites into jumps.
 
+pub mod decode;
+
 use husk_hal::phys::Frame;
 
 use crate::Thread;

@@ -10,6 +10,7 @@ pub mod config;
 pub mod doorbell;
 pub mod layout;
 pub mod log;
+pub mod stats;
 pub mod stdio;
 pub mod vcpu;
 pub mod version;

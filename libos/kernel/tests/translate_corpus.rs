@@ -23,7 +23,9 @@ struct Program {
 }
 
 fn u16_at(data: &[u8], at: usize) -> usize {
-    usize::from(u16::from_le_bytes(data[at..at + 2].try_into().expect("2 bytes")))
+    usize::from(u16::from_le_bytes(
+        data[at..at + 2].try_into().expect("2 bytes"),
+    ))
 }
 
 fn u32_at(data: &[u8], at: usize) -> u32 {
@@ -113,7 +115,12 @@ fn load(path: &Path) -> Option<Program> {
         .collect();
     let (first, last) = (code.first()?, code.last()?);
     let size = (last.address - first.address) as usize + last.size;
-    let text = data[first.offset..first.offset + size].to_vec();
+    let mut text = vec![0; size];
+    for section in &code {
+        let at = (section.address - first.address) as usize;
+        text[at..at + section.size]
+            .copy_from_slice(&data[section.offset..section.offset + section.size]);
+    }
     let address = first.address;
     let mut truth = vec![0u8; size];
     for (start, end) in functions(&data, &sections) {
@@ -130,6 +137,13 @@ fn load(path: &Path) -> Option<Program> {
             }
             truth[at] = instruction.len() as u8;
         }
+    }
+    // Where two functions' instructions overlap (labels in the middle of functions, moved code) nothing is known.
+    let overlaps: Vec<usize> = (0..size)
+        .filter(|at| (1..usize::from(truth[*at])).any(|byte| truth.get(at + byte) > Some(&0)))
+        .collect();
+    for at in overlaps {
+        truth[at.saturating_sub(BEFORE)..(at + BEFORE).min(size)].fill(0);
     }
     Some(Program {
         name: path.display().to_string(),
@@ -170,7 +184,10 @@ impl Counts {
                 self.missed += 1;
                 if self.missed <= 5 && std::env::var_os("SHOW").is_some() {
                     let at = program.address + end as u64;
-                    println!("  missed {at:#x}: {:02x?}", &program.text[end - 24..end + 2]);
+                    println!(
+                        "  missed {at:#x}: {:02x?}",
+                        &program.text[end - 24..end + 2]
+                    );
                 }
             }
             (false, true) => {
@@ -209,7 +226,9 @@ fn own_sites(program: &Program) -> Counts {
         counts.add(program, at, truth, site);
         if !truth {
             let name = format!("{site:?}");
-            *others.entry(name.split(' ').next().expect("one").to_owned()).or_default() += 1;
+            *others
+                .entry(name.split(' ').next().expect("one").to_owned())
+                .or_default() += 1;
         }
     }
     println!("  the rest: {others:?}");
@@ -278,9 +297,11 @@ fn real_binaries() {
         PathBuf::from("/lib64/ld-linux-x86-64.so.2"),
     ];
     paths.extend(static_program());
-    paths.extend(std::env::var("MORE").iter().flat_map(|more| {
-        more.split(':').map(PathBuf::from).collect::<Vec<_>>()
-    }));
+    paths.extend(
+        std::env::var("MORE")
+            .iter()
+            .flat_map(|more| more.split(':').map(PathBuf::from).collect::<Vec<_>>()),
+    );
     let mut wrong = 0;
     for path in paths {
         let Some(program) = load(&path) else {
@@ -290,7 +311,10 @@ fn real_binaries() {
         println!("{}", program.name);
         for (name, counts) in [
             ("its own syscalls", own_sites(&program)),
-            ("syscall put behind lookalikes", put_behind_lookalikes(&program)),
+            (
+                "syscall put behind lookalikes",
+                put_behind_lookalikes(&program),
+            ),
         ] {
             println!(
                 "  {name}: {} accepted, {} rejected although good, {} accepted although wrong, {} rightly rejected",

@@ -196,9 +196,10 @@ fn proven(text: &Text<'_>, len: usize) -> bool {
         };
     }
     let chains = &chains[..end - first];
-    let Some(run) = chains.windows(MAX_INSTRUCTION).position(|run| {
-        run.contains(&Chain::Good) && !run.contains(&Chain::Bad)
-    }) else {
+    let Some(run) = chains
+        .windows(MAX_INSTRUCTION)
+        .position(|run| run.contains(&Chain::Good) && !run.contains(&Chain::Bad))
+    else {
         return false;
     };
     if (0..chains.len())
@@ -343,6 +344,3 @@ pub fn warm_up() {
     };
     let _ = decode(&text, 0);
 }
-
-#[cfg(test)]
-mod tests;

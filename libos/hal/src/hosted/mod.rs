@@ -12,6 +12,10 @@ pub mod boot {
     pub fn fast_entry() -> u64 {
         0xffff_ffff_8020_0000
     }
+
+    pub fn fast_entry_slot() -> u64 {
+        0xffff_ffff_8030_0000
+    }
 }
 
 pub mod clock {

@@ -110,11 +110,8 @@ pub fn exit_work(t: &Thread) {
         if work == 0 {
             return;
         }
-        if work & cpu::WORK_INTERRUPT != 0 {
-            crate::time::account_tick(t);
-        }
         sched::exit_work(t, work);
-        if t.signals.is_pending() || t.signals.is_killed() || t.signals.has_temporary_mask() {
+        if work & cpu::WORK_THREAD != 0 {
             crate::signal::deliver(t);
         }
     }

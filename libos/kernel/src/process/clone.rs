@@ -12,7 +12,7 @@ use husk_hal::{fpu, thread as hal_thread};
 use super::thread::{Family, Life, VforkDone};
 use super::{Process, Thread};
 use crate::sched::{self, ThreadSched};
-use crate::signal::{ProcessSignals, ThreadSignals};
+use crate::signal::{self, ProcessSignals, SigSet, ThreadSignals};
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
 use crate::user::UserAddr;
@@ -199,7 +199,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         process: process.clone(),
         context,
         sched: ThreadSched::new(),
-        signals: ThreadSignals::for_child(&t.signals, flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0),
+        signals: ThreadSignals::for_child(&t.signals),
         clear_child_tid: SpinLock::new(if flags & CLONE_CHILD_CLEARTID != 0 {
             child_tid
         } else {
@@ -221,6 +221,11 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         }),
     });
 
+    // A thread on the same memory cannot use its maker's alternate stack (sigaltstack(2)).
+    if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
+        child.signals.forget_altstack();
+    }
+
     // From here on nothing fails: the child becomes visible and runs.
     if flags & CLONE_PARENT_SETTID != 0 {
         // As on Linux a bad address is not reported: the child exists.
@@ -240,10 +245,11 @@ fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Requ
     process.threads.lock().insert(child.tid(), Arc::downgrade(child));
     t.kernel.tasks.add_thread(child);
     if request.flags & CLONE_THREAD != 0 {
-        // A process that is being killed takes the newcomer along.
+        // A process that is being killed or stopped takes the newcomer along.
         if process.exiting.lock().is_some() {
-            crate::signal::kill_thread(child);
+            signal::kill_thread(child);
         }
+        signal::thread_joined(child);
         return;
     }
     t.kernel.tasks.add_process(process);
@@ -259,9 +265,9 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
     let handlers = if request.flags & CLONE_SIGHAND != 0 {
         handlers
     } else if request.flags & CLONE_CLEAR_SIGHAND != 0 {
-        handlers.reset_for_exec()
+        Arc::new(handlers.reset_for_exec())
     } else {
-        handlers.fork()
+        Arc::new(handlers.fork())
     };
     Arc::new(Process {
         kernel: t.kernel,
@@ -291,6 +297,8 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
+        uid: AtomicU32::new(0),
+        parent_death_signal: AtomicU32::new(0),
     })
 }
 
@@ -336,7 +344,7 @@ pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitPar
             job_event: None,
         }),
         threads: SpinLock::new(BTreeMap::new()),
-        handlers: SpinLock::new(crate::signal::Handlers::new()),
+        handlers: SpinLock::new(Arc::new(crate::signal::Handlers::new())),
         limits: SpinLock::new(super::limits::initial(&kernel.config)),
         child_events: WaitQueue::new(),
         thread_exits: WaitQueue::new(),
@@ -349,6 +357,8 @@ pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitPar
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
         exit_signal: AtomicU32::new(general::SIGCHLD),
+        uid: AtomicU32::new(0),
+        parent_death_signal: AtomicU32::new(0),
     });
     let frame = TrapFrame::user_entry(0, 0);
     let context = hal_thread::Context::user(&frame, 0, 0, fpu::State::initial());
@@ -357,7 +367,7 @@ pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitPar
         process: process.clone(),
         context,
         sched: ThreadSched::new(),
-        signals: ThreadSignals::new(0),
+        signals: ThreadSignals::new(SigSet::EMPTY),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
         tid: AtomicU32::new(pid),

@@ -169,10 +169,10 @@ pub fn replace_program(
     let files = if Arc::strong_count(&files) > 2 { files.fork() } else { files };
     files.close_on_exec();
     *t.files.lock() = Some(files);
-    let handlers = t.process.handlers().reset_for_exec();
+    let handlers = Arc::new(t.process.handlers().reset_for_exec());
     *t.process.handlers.lock() = handlers;
-    signal::exec(t);
-    t.process.timers.exec(&t.process);
+    t.signals.reset_for_exec();
+    t.process.timers.on_exec(t.kernel);
     *t.process.executable.lock() = file.path.clone();
     // The name is the path's last component as it was given, also for scripts.
     t.set_name(name.rsplit(|byte| *byte == b'/').next().unwrap_or(&name));

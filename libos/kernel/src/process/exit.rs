@@ -7,12 +7,18 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
 
 use husk_abi::boundary::doorbell;
+use husk_abi::linux::general::{
+    CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT,
+};
 
 use super::clone::finish_vfork;
 use super::thread::Life;
 use super::{Process, Thread};
-use crate::signal::{self, Info};
+use crate::signal::{self, ChildPolicy, Info};
 use crate::{SysResult, futex, sched};
+
+/// Nanoseconds of a clock tick as `siginfo_t` and `times(2)` count them.
+const NS_PER_TICK: u64 = 10_000_000;
 
 /// `exit(2)`: ends the calling thread.
 ///
@@ -69,8 +75,9 @@ pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
     drop(fs);
 
     let process = &t.process;
+    process.uid.store(t.credentials().uid, Ordering::Relaxed);
     process.dead_cpu_ns.fetch_add(t.sched.live_cpu_ns(), Ordering::Relaxed);
-    signal::thread_exits(t);
+    signal::thread_leaves(t);
     let last = {
         let mut threads = process.threads.lock();
         threads.remove(&t.tid());
@@ -95,7 +102,7 @@ pub(super) fn release_mm(t: &Thread) {
 
 fn exit_last(process: &Arc<Process>, status: i32) {
     let kernel = process.kernel;
-    process.timers.cancel_all(process);
+    process.timers.on_exit(kernel);
     if process.pid == 1 {
         // The container ends with its init, whoever is left (pid_namespaces(7)).
         #[expect(clippy::cast_sign_loss, reason = "wait statuses are bit patterns")]
@@ -116,14 +123,28 @@ fn exit_last(process: &Arc<Process>, status: i32) {
 /// Tells the parent that `process` is a zombie; reaps it at once if the parent does not care.
 fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
     let signo = process.exit_signal.load(Ordering::Relaxed);
-    let ignored = signo == husk_abi::linux::general::SIGCHLD
-        && parent.handlers().child_exit_is_ignored();
-    if ignored {
+    let policy = if signo == SIGCHLD { parent.handlers().child_policy() } else { ChildPolicy::Zombie };
+    if signo != 0 && policy != ChildPolicy::Discard {
+        let _ = signal::send_process(parent, &child_info(signo.cast_signed(), process, status));
+    }
+    if policy != ChildPolicy::Zombie {
         reap(process, parent);
-    } else if signo != 0 {
-        signal::send_process(parent, &Info::child_exit(signo as i32, process, status));
     }
     parent.child_events.wake_all();
+}
+
+/// `siginfo_t` about a child with wait status `status`.
+pub(super) fn child_info(signo: i32, child: &Process, status: i32) -> Info {
+    let (code, value) = match status {
+        0xffff => (CLD_CONTINUED, SIGCONT.cast_signed()),
+        status if status & 0xff == 0x7f => (CLD_STOPPED, status >> 8 & 0xff),
+        status if status & 0x7f == 0 => (CLD_EXITED, status >> 8 & 0xff),
+        status if status & 0x80 != 0 => (CLD_DUMPED, status & 0x7f),
+        status => (CLD_KILLED, status & 0x7f),
+    };
+    let ticks = child.cpu_ns() / NS_PER_TICK;
+    let uid = child.uid.load(Ordering::Relaxed);
+    Info::child_as(signo, code.cast_signed(), child.pid, uid, value, ticks, 0)
 }
 
 /// Removes a zombie: its status has been taken, or nobody wants it.
@@ -161,11 +182,12 @@ fn hand_on_children(process: &Arc<Process>) {
         };
         child.ppid.store(heir.pid, Ordering::Relaxed);
         heir.family.lock().children.push(child.clone());
-        if let Some(signo) = signal::parent_death_signal(&child) {
-            signal::send_process(&child, &Info::kernel(signo));
+        let signo = child.parent_death_signal.load(Ordering::Relaxed).cast_signed();
+        if signo != 0 {
+            let _ = signal::send_process(&child, &Info::kernel(signo));
         }
         // An orphan's end is always announced with SIGCHLD.
-        child.exit_signal.store(husk_abi::linux::general::SIGCHLD, Ordering::Relaxed);
+        child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
         if let Some(status) = status {
             announce(&child, &heir, status);
         }

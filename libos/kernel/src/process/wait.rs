@@ -9,7 +9,6 @@ use husk_abi::linux::general::{
 
 use super::thread::Life;
 use super::{Process, Thread, exit};
-use crate::signal::Info;
 use crate::sync::Interruptible;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult};
@@ -149,7 +148,7 @@ pub fn waitid(
     };
     let event = wait(t, which, options)?;
     let bytes = match &event {
-        Some(event) => Info::child_exit(SIGCHLD as i32, &event.child, event.status).to_bytes(),
+        Some(event) => exit::child_info(SIGCHLD.cast_signed(), &event.child, event.status).to_bytes(),
         None => [0; 128],
     };
     if !info.is_null() {
@@ -165,7 +164,7 @@ fn write_rusage(child: &Process, to: UserAddr) -> Result<()> {
     if to.is_null() {
         return Ok(());
     }
-    to.write(&crate::time::rusage_of(child.cpu_ns() + child.children_cpu_ns()))
+    to.write(&crate::time::rusage_of(child.cpu_ns() + child.children_cpu_ns(), 0))
 }
 
 const _: () = assert!(general::WSTOPPED == general::WUNTRACED);

@@ -1,5 +1,6 @@
 //! husk's host side: the OCI lifecycle, the VMM, the boundary's services.
 
+pub mod gate;
 pub mod vmm;
 
 /// The libOS image, built by this crate's build script.

@@ -5,6 +5,7 @@
 pub mod errno;
 pub mod pod;
 pub mod syscalls;
+pub mod timex;
 
 pub use errno::Errno;
 pub use linux_raw_sys::{auxvec, elf, general, ioctl, net, prctl, system};

@@ -165,6 +165,16 @@ pub fn swap_u64(frame: Frame, offset: usize, value: u64) -> u64 {
     cell(frame, offset).swap(value, Ordering::AcqRel)
 }
 
+/// Loads a frame's 512 words, one by one, from `first` on: a page table.
+pub fn load_words(frame: Frame, first: usize, words: &mut [u64]) {
+    assert!(first <= 512 && words.len() <= 512 - first);
+    let from = ram(frame, 0, PAGE).cast::<AtomicU64>();
+    for (at, word) in words.iter_mut().enumerate() {
+        // SAFETY: the index is below 512; mapped for ever, aligned, see `cell`.
+        *word = unsafe { &*from.add(first + at) }.load(Ordering::Relaxed);
+    }
+}
+
 fn cell(frame: Frame, offset: usize) -> &'static AtomicU64 {
     assert!(offset.is_multiple_of(8));
     let at = ram(frame, offset, 8).cast::<AtomicU64>();
@@ -178,4 +188,20 @@ fn cell(frame: Frame, offset: usize) -> &'static AtomicU64 {
 #[must_use]
 pub fn direct_address(frame: Frame) -> usize {
     address(frame, 0) as usize
+}
+
+/// For host-side tests: makes `bytes` of zeroed heap memory, never given back, the physical memory.
+///
+/// # Panics
+/// If the host gives no memory.
+#[cfg(not(target_os = "none"))]
+pub fn init_arena(bytes: usize) {
+    // Not aligned by the allocator, which would then write every byte.
+    let align = 2 << 20;
+    let layout = alloc::alloc::Layout::from_size_align(bytes + align, 16).expect("a valid size");
+    // SAFETY: the layout has a non-zero size.
+    let base = unsafe { alloc::alloc::alloc_zeroed(layout) };
+    assert!(!base.is_null(), "no memory for the test arena");
+    // SAFETY: the allocation is leaked and used for nothing else.
+    unsafe { init((base as usize).next_multiple_of(align), bytes as u64, 0..0) };
 }

@@ -52,4 +52,11 @@ impl Kernel {
             config,
         }
     }
+
+    /// Tells the rooms that hold no reference from outside whose they are.
+    pub(crate) fn attach(&'static self) {
+        self.sched.attach(self);
+        self.host.attach(self);
+        self.host.console.attach(self);
+    }
 }

@@ -30,6 +30,7 @@
 
 extern crate alloc;
 
+mod boot;
 pub mod fs;
 pub mod futex;
 pub mod host;
@@ -46,6 +47,7 @@ pub mod trace;
 pub mod translate;
 pub mod user;
 
+pub use boot::{exit_work, start, thread_started};
 pub use husk_abi::linux::Errno;
 pub use kernel::Kernel;
 pub use process::{Process, Thread};

@@ -64,6 +64,39 @@ impl UserAddr {
         }
     }
 
+    /// Loads an aligned 32-bit word in one access.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn load_u32(self) -> Result<u32> {
+        user::load_u32(self.0).map_err(|_| Errno::EFAULT)
+    }
+
+    /// Atomically replaces an aligned 32-bit word if it is `expected`; returns the old value.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn compare_exchange_u32(self, expected: u32, new: u32) -> Result<u32> {
+        user::compare_exchange_u32(self.0, expected, new).map_err(|_| Errno::EFAULT)
+    }
+
+    /// Atomically replaces an aligned 32-bit word by what `change` makes of it, or leaves it when that is
+    /// `None`; returns the old value.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn fetch_update_u32(self, mut change: impl FnMut(u32) -> Option<u32>) -> Result<u32> {
+        let mut old = self.load_u32()?;
+        while let Some(new) = change(old) {
+            let found = self.compare_exchange_u32(old, new)?;
+            if found == old {
+                break;
+            }
+            old = found;
+        }
+        Ok(old)
+    }
+
     /// Fills `bytes` from the current process.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ impl Bump {
 
 /// Guest physical addresses of everything the VMM made.
 #[derive(Debug)]
+#[allow(missing_docs, reason = "the fields are `BootInfo`'s")]
 pub struct Layout {
     pub boot_info: u64,
     pub config: GuestRange,
@@ -52,7 +53,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    pub fn new(bump: &mut Bump, vcpus: u32, config_bytes: u64) -> Self {
+    pub(super) fn new(bump: &mut Bump, vcpus: u32, config_bytes: u64) -> Self {
         assert!(vcpus as usize <= MAX_VCPUS);
         let mut queue = || {
             let size = u64::from(QUEUE_SIZE);

@@ -19,7 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
 use super::vcpu::Vcpu;
-use super::{Error, Kicker, loader, memory, raw, tables};
+use super::{Error, Kicker, KvmClock, loader, memory, raw, tables};
 
 /// Room for the libOS and the VMM's structures, on top of what the container may use.
 const OVERHEAD_BYTES: u64 = 32 << 20;
@@ -212,10 +212,9 @@ impl Machine {
         &self.layout
     }
 
-    /// The VM's descriptor, for the clock.
-    #[must_use]
-    pub fn vm(&self) -> &VmFd {
-        &self.vm
+    /// Reads the guest's clock from outside.
+    pub fn clock(&self) -> Result<KvmClock, Error> {
+        KvmClock::of(&self.vm).map_err(Error::Thread)
     }
 
     /// Interrupts vCPU 0, which looks after the boundary's answers.

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use kvm_bindings::{kvm_interrupt, kvm_run, kvm_userspace_memory_region};
@@ -162,4 +162,30 @@ pub fn boot_info_bytes(info: &husk_abi::boundary::boot::BootInfo) -> Vec<u8> {
     let bytes = std::mem::size_of_val(info);
     // SAFETY: the struct is `repr(C)` of 8-byte aligned integers without padding between or behind them.
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(info).cast::<u8>(), bytes) }.to_vec()
+}
+
+/// `KVM_GET_CLOCK`.
+const KVM_GET_CLOCK: libc::c_ulong = 0x8030_ae7c;
+
+/// The guest's kvmclock, read through a descriptor of its own so that any thread may.
+#[derive(Debug)]
+pub struct KvmClock(OwnedFd);
+
+impl KvmClock {
+    pub(super) fn of(vm: &VmFd) -> io::Result<Self> {
+        // SAFETY: the VM's descriptor is open while `vm` lives; the duplicate is ours.
+        unsafe { BorrowedFd::borrow_raw(vm.as_raw_fd()) }
+            .try_clone_to_owned()
+            .map(Self)
+    }
+
+    /// Nanoseconds of kvmclock now.
+    pub fn now_ns(&self) -> io::Result<u64> {
+        let mut data = kvm_bindings::kvm_clock_data::default();
+        // SAFETY: the ioctl writes a `kvm_clock_data`.
+        match unsafe { libc::ioctl(self.0.as_raw_fd(), KVM_GET_CLOCK as _, &raw mut data) } {
+            0 => Ok(data.clock),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
 }

@@ -12,6 +12,10 @@ pub mod boot {
     pub fn fast_entry() -> u64 {
         0xffff_ffff_8020_0000
     }
+
+    pub fn fast_entry_slot() -> u64 {
+        0xffff_ffff_8030_0000
+    }
 }
 
 pub mod clock {
@@ -56,6 +60,8 @@ pub mod cpu {
     }
 
     pub fn acknowledge_interrupt() {}
+
+    pub fn shared_started() {}
 
     pub fn set_deadline(_deadline_in_ns: u64) {}
 

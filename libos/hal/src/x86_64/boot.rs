@@ -162,3 +162,12 @@ const _: () = {
 pub fn fast_entry() -> u64 {
     entry::hal_fast_entry as *const () as u64
 }
+
+/// Holds [`fast_entry`]; in the image, so that a sign-extended 32-bit address reaches it.
+static FAST_ENTRY: unsafe extern "C" fn() = entry::hal_fast_entry;
+
+/// Address of 8 bytes that hold [`fast_entry`], in the top 2 GiB: what a thunk's `jmp *[abs32]` names.
+#[must_use]
+pub fn fast_entry_slot() -> u64 {
+    &raw const FAST_ENTRY as u64
+}

@@ -101,6 +101,11 @@ pub fn set_deadline(deadline_in_ns: u64) {
         .store(deadline_in_ns, Ordering::Release);
 }
 
+/// Tells the VMM that the container's first process is about to run.
+pub fn shared_started() {
+    shared().started.store(1, Ordering::Release);
+}
+
 static CURRENT_TYPE: spin::Once<TypeId> = spin::Once::new();
 
 /// Makes `thread` what [`with_current`] sees on this vCPU; returns what was there before.

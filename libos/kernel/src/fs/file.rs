@@ -50,6 +50,20 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
         0
     }
 
+    /// The next offset at or after `offset` with data, or with a hole (`SEEK_DATA`, `SEEK_HOLE`). A file
+    /// that knows no holes is all data, with one at its end.
+    ///
+    /// # Errors
+    /// `ENXIO` at or past the end.
+    fn seek_data(&self, offset: u64, hole: bool) -> Result<u64> {
+        let size = self.size();
+        if offset >= size {
+            Err(Errno::ENXIO)
+        } else {
+            Ok(if hole { size } else { offset })
+        }
+    }
+
     /// Readiness now; if `table` is given, also registers where changes will be announced.
     fn poll(&self, _t: &Thread, _file: &File, _table: Option<&mut PollTable<'_>>) -> PollEvents {
         PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM

@@ -3,6 +3,8 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use husk_abi::linux::general;
+
 use super::{FileOps, Location};
 use crate::mm::Mappable;
 use crate::{Errno, Result, Thread};
@@ -18,6 +20,58 @@ pub enum FileKind {
     BlockDevice,
     Fifo,
     Socket,
+}
+
+impl FileKind {
+    /// The kind in the `S_IFMT` bits of `mode`, if they are one.
+    #[must_use]
+    pub fn from_mode(mode: u32) -> Option<Self> {
+        Some(match mode & general::S_IFMT {
+            general::S_IFREG => FileKind::Regular,
+            general::S_IFDIR => FileKind::Directory,
+            general::S_IFLNK => FileKind::Symlink,
+            general::S_IFCHR => FileKind::CharDevice,
+            general::S_IFBLK => FileKind::BlockDevice,
+            general::S_IFIFO => FileKind::Fifo,
+            general::S_IFSOCK => FileKind::Socket,
+            _ => return None,
+        })
+    }
+
+    /// Its `S_IFMT` bits.
+    #[must_use]
+    pub fn mode_bits(self) -> u32 {
+        match self {
+            FileKind::Regular => general::S_IFREG,
+            FileKind::Directory => general::S_IFDIR,
+            FileKind::Symlink => general::S_IFLNK,
+            FileKind::CharDevice => general::S_IFCHR,
+            FileKind::BlockDevice => general::S_IFBLK,
+            FileKind::Fifo => general::S_IFIFO,
+            FileKind::Socket => general::S_IFSOCK,
+        }
+    }
+
+    /// Its `DT_*` number in a directory listing.
+    #[must_use]
+    pub fn entry_type(self) -> u8 {
+        (self.mode_bits() >> 12) as u8
+    }
+}
+
+/// A device number from its parts, as `st_rdev` has it (`makedev(3)`; glibc's 64-bit encoding).
+#[must_use]
+pub const fn make_device(major: u32, minor: u32) -> u64 {
+    let (major, minor) = (major as u64, minor as u64);
+    (major & 0xffff_f000) << 32 | (major & 0xfff) << 8 | (minor & 0xffff_ff00) << 12 | minor & 0xff
+}
+
+/// Major and minor number of a device.
+#[must_use]
+pub const fn split_device(device: u64) -> (u32, u32) {
+    let major = (device >> 32 & 0xffff_f000) | (device >> 8 & 0xfff);
+    let minor = (device >> 12 & 0xffff_ff00) | device & 0xff;
+    (major as u32, minor as u32)
 }
 
 /// Attributes of a file (`inode(7)`). Times are nanoseconds since the epoch.
@@ -119,6 +173,14 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
         Err(Errno::ENOTDIR)
     }
 
+    /// Makes a regular file without a name (`O_TMPFILE`); only if `linkable` it can be given one later.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if the file system cannot; `ENOSPC`, `ENOENT`.
+    fn create_unnamed(&self, _what: &Create<'_>, _linkable: bool) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// Adds a name for an existing file of the same file system.
     ///
     /// # Errors
@@ -192,6 +254,30 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
     /// # Errors
     /// `EOPNOTSUPP` if the file system cannot; `ENOSPC`.
     fn allocate(&self, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The value of an extended attribute (`xattr(7)`).
+    ///
+    /// # Errors
+    /// `ENODATA`; `EOPNOTSUPP` if the file system has none.
+    fn xattr(&self, _name: &[u8]) -> Result<Vec<u8>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets (`flags` are `XATTR_*`) or removes an extended attribute.
+    ///
+    /// # Errors
+    /// `EEXIST`, `ENODATA`, `ENOSPC`, `EOPNOTSUPP`.
+    fn set_xattr(&self, _name: &[u8], _value: Option<&[u8]>, _flags: u32) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Names of its extended attributes.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`.
+    fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
         Err(Errno::EOPNOTSUPP)
     }
 

@@ -59,6 +59,17 @@ pub fn is_owner_or_capable(credentials: &Credentials, attributes: &Attributes) -
     credentials.fsuid == attributes.uid || credentials.has(general::CAP_FOWNER)
 }
 
+/// The bits of `mode` that go when somebody without `CAP_FSETID` changes the contents or the owner.
+#[must_use]
+pub fn set_id_bits(mode: u32) -> u32 {
+    let mut bits = mode & general::S_ISUID;
+    // Without group execute permission the set-group-ID bit means mandatory locking.
+    if mode & general::S_IXGRP != 0 {
+        bits |= mode & general::S_ISGID;
+    }
+    bits
+}
+
 /// Checks the sticky bit: in such a directory only the owners of the file and of the directory remove names.
 ///
 /// # Errors

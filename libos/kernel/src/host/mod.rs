@@ -1,18 +1,70 @@
-//! Queues to the VMM.
+//! The guest's side of the boundary: queues to the VMM, and what the VMM tells unasked.
+
+mod console;
+mod virtqueue;
 
 use husk_abi::boundary::boot::BootInfo;
+use husk_abi::boundary::doorbell;
+use husk_hal::doorbell as bell;
+use husk_hal::phys::{self, Frame};
 
-/// The guest's side of the boundary's queues.
+use crate::signal::{self, Info};
+use crate::sync::SpinLock;
+use crate::{Errno, Kernel};
+
+pub use console::Console;
+
+/// Everything that leads out of the guest.
 #[derive(Debug)]
-pub struct Host;
+pub struct Host {
+    /// The standard streams.
+    pub console: Console,
+    events_gpa: u64,
+    kernel: SpinLock<Option<&'static Kernel>>,
+}
 
 impl Host {
-    /// The queues are in the boot info.
+    /// The queues are where the boot info says.
     #[must_use]
-    pub fn new(_boot: &BootInfo) -> Self {
-        Self
+    pub fn new(boot: &BootInfo) -> Self {
+        Self {
+            console: Console::new(boot),
+            events_gpa: boot.host_events_gpa,
+            kernel: SpinLock::new(None),
+        }
     }
 
-    /// Looks what the VMM has answered and wakes who waits for it.
-    pub fn poll(&self) {}
+    pub(crate) fn attach(&self, kernel: &'static Kernel) {
+        *self.kernel.lock() = Some(kernel);
+    }
+
+    /// Looks what the VMM has answered or sent, and wakes who waits for it.
+    pub fn poll(&self) {
+        self.console.poll();
+        let frame = Frame::containing(self.events_gpa);
+        let signals = phys::swap_u64(frame, (self.events_gpa % 4096) as usize, 0);
+        if signals == 0 {
+            return;
+        }
+        let init = (*self.kernel.lock()).and_then(|kernel| kernel.tasks.process(1));
+        if let Some(init) = init {
+            for signo in (1..=64).filter(|signo| signals >> (signo - 1) & 1 == 1) {
+                let _ = signal::send_process(&init, &Info::host(signo));
+            }
+        }
+    }
+
+    /// Ends the machine: init has ended with `wait_status`.
+    pub fn shutdown(&self, wait_status: u32) {
+        bell::ring(doorbell::SHUTDOWN, wait_status);
+    }
+
+    /// Tells the VMM why the first program could not be started; it then ends the machine.
+    pub fn start_failed(&self, errno: Errno) {
+        let frame = Frame::containing(self.events_gpa + 8);
+        let code = u64::from(errno.code().unsigned_abs());
+        phys::store_u64(frame, ((self.events_gpa + 8) % 4096) as usize, code);
+        // Status 127 << 8 is what a shell would say; the VMM looks at the errno.
+        self.shutdown(127 << 8);
+    }
 }

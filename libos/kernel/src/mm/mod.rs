@@ -1,38 +1,52 @@
-//! Memory: frames, page tables, address spaces.
+//! Memory: frames, page tables, address spaces, program loading.
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `frames` | guest RAM: allocation, reference counts, the container's limit |
+//! | `pte`, `pagetable` | page-table entries; the four-level tables of an address space |
+//! | `gather`, `tlb` | what was unmapped until the TLB has forgotten it; which vCPU has what loaded |
+//! | `vma` | areas: what is mapped where, and finding room |
+//! | `space` | [`AddressSpace`]: the lock, limits, totals |
+//! | `map`, `protect`, `remap`, `advise` | what the system calls of those names do |
+//! | `fault` | page faults: demand zero, objects' pages, copy on write |
+//! | `fork` | copying an address space |
+//! | `access` | reading and writing another address space |
+//! | `code` | code mappings and thunks, for `crate::translate` |
+//! | `shmem` | anonymous shared memory |
+//! | `maps` | `/proc/*/maps` |
+//! | `mappable` | the file side's contract |
+//! | `syscalls` | the handlers |
 
+mod access;
+mod advise;
+mod code;
+mod fault;
+mod fork;
+mod frames;
+mod gather;
+mod map;
 mod mappable;
+mod maps;
+mod pagetable;
+mod protect;
+mod pte;
+mod remap;
+mod shmem;
+mod space;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tlb;
+mod vma;
 
+pub use code::CodeRegion;
+pub use fault::{Access, FaultSignal};
+pub use frames::{Frames, Usage};
+pub use map::{Mapping, Placement, shared_anonymous};
 pub use mappable::Mappable;
+pub use maps::{MapLine, MapName};
+pub use remap::Remap;
+pub use shmem::SharedMemory;
+pub use space::{AddressSpace, Limits, Places, Totals};
+pub use vma::{Backing, Flags, Object, Prot};
 
-use alloc::sync::Arc;
-
-use crate::{Kernel, Result};
-
-/// Free frames and reference counts.
-#[derive(Debug)]
-pub struct Frames;
-
-impl Frames {
-    /// All RAM from `free_gpa` to `ram_bytes`, of which `limit_bytes` may be in use.
-    #[must_use]
-    pub fn new(_free_gpa: u64, _ram_bytes: u64, _limit_bytes: u64) -> Self {
-        Self
-    }
-}
-
-/// A process's memory.
-#[derive(Debug)]
-pub struct AddressSpace;
-
-impl AddressSpace {
-    /// An empty address space.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn new(_kernel: &'static Kernel) -> Result<Arc<Self>> {
-        Ok(Arc::new(Self))
-    }
-
-    /// Makes it the vCPU's.
-    pub fn activate(&self) {}
-}
+use husk_abi::boundary::layout::PAGE_SIZE;

@@ -1,11 +1,36 @@
 //! Processes and threads: their lives, families, groups and credentials.
 
+pub mod capabilities;
+pub mod clone;
 mod credentials;
+pub mod exec;
+pub mod exit;
+pub mod ids;
+pub mod limits;
+pub mod prctl;
 mod tasks;
 mod thread;
+pub mod users;
 mod uts;
+pub mod wait;
 
+use alloc::sync::Arc;
+
+pub use clone::thread_started;
 pub use credentials::Credentials;
+pub use exit::{exit_group_signal, exit_killed, job_event};
 pub use tasks::Tasks;
-pub use thread::{Process, Thread};
+pub use thread::{Life, Process, Thread};
 pub use uts::Uts;
+
+use crate::fs::{FdTable, FsContext};
+use crate::mm::AddressSpace;
+
+/// What the first process is made of.
+#[derive(Debug)]
+pub(crate) struct InitParts {
+    pub mm: Arc<AddressSpace>,
+    pub files: Arc<FdTable>,
+    pub fs: Arc<FsContext>,
+    pub credentials: Credentials,
+}

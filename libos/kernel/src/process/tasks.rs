@@ -40,19 +40,15 @@ impl Tasks {
     pub fn allocate(&self) -> Result<u32> {
         let threads = self.threads.lock();
         let processes = self.processes.lock();
-        let in_use = |id: u32| {
-            threads.contains_key(&id)
-                || processes.contains_key(&id)
-                || processes
-                    .values()
-                    .filter_map(Weak::upgrade)
-                    .any(|p| p.pgid() == id || p.sid() == id)
+        // An id stays taken while a group or session bears it, though its process is gone.
+        let borne = |id: u32| {
+            processes.values().filter_map(Weak::upgrade).any(|p| p.pgid() == id || p.sid() == id)
         };
         let last = self.last.load(Ordering::Relaxed);
         // Ids below 300 are not given out again after the first round, as on Linux.
         let candidates = (last + 1..PID_MAX).chain(if last < 300 { 1 } else { 300 }..last + 1);
         for id in candidates {
-            if !threads.contains_key(&id) && !in_use(id) {
+            if !threads.contains_key(&id) && !processes.contains_key(&id) && !borne(id) {
                 self.last.store(id, Ordering::Relaxed);
                 self.made.fetch_add(1, Ordering::Relaxed);
                 return Ok(id);
@@ -111,6 +107,13 @@ impl Tasks {
     #[must_use]
     pub fn thread_count(&self) -> usize {
         self.threads.lock().len()
+    }
+
+    /// Number of threads that run as real user `uid`, for `RLIMIT_NPROC`.
+    #[must_use]
+    pub fn threads_of(&self, uid: u32) -> usize {
+        let threads: Vec<_> = self.threads.lock().values().filter_map(Weak::upgrade).collect();
+        threads.iter().filter(|thread| thread.credentials().uid == uid).count()
     }
 
     /// Processes and threads ever made, and the last id given out.

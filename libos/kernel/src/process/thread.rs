@@ -43,12 +43,14 @@ pub struct Thread {
     pub(super) tid: AtomicU32,
     pub(super) weak: Weak<Thread>,
     pub(super) mm: SpinLock<Option<Arc<AddressSpace>>>,
-    pub(super) files: SpinLock<Arc<FdTable>>,
-    pub(super) fs: SpinLock<Arc<FsContext>>,
+    pub(super) files: SpinLock<Option<Arc<FdTable>>>,
+    pub(super) fs: SpinLock<Option<Arc<FsContext>>>,
     pub(super) credentials: SpinLock<Arc<Credentials>>,
     pub(super) name: SpinLock<[u8; 16]>,
     /// A vfork child that borrows its parent's memory holds this until exec or exit.
     pub(super) vfork_done: SpinLock<Option<Arc<VforkDone>>>,
+    /// Where the thread writes its id when it first runs (`CLONE_CHILD_SETTID`).
+    pub(super) set_child_tid: SpinLock<UserAddr>,
 }
 
 /// What a vfork parent sleeps on.
@@ -104,22 +106,33 @@ impl Thread {
         self.mm.lock().clone()
     }
 
-    /// Makes its address space the vCPU's. Exiting threads keep whatever is active.
-    pub fn activate_mm(&self) {
-        if let Some(mm) = self.mm_opt() {
-            mm.activate();
-        }
-    }
-
     /// Its descriptor table.
+    ///
+    /// # Panics
+    /// After the thread gave it up in exit.
     #[must_use]
     pub fn files(&self) -> Arc<FdTable> {
+        self.files.lock().clone().expect("a thread that runs user code has descriptors")
+    }
+
+    /// Its descriptor table, or `None` once it is exiting.
+    #[must_use]
+    pub fn files_opt(&self) -> Option<Arc<FdTable>> {
         self.files.lock().clone()
     }
 
     /// Its working directory, root and umask.
+    ///
+    /// # Panics
+    /// After the thread gave it up in exit.
     #[must_use]
     pub fn fs(&self) -> Arc<FsContext> {
+        self.fs.lock().clone().expect("a thread that runs user code has a working directory")
+    }
+
+    /// Its working directory, root and umask, or `None` once it is exiting.
+    #[must_use]
+    pub fn fs_opt(&self) -> Option<Arc<FsContext>> {
         self.fs.lock().clone()
     }
 
@@ -182,6 +195,8 @@ pub struct Process {
     pub(super) limits: SpinLock<[rlimit64; RLIM_NLIMITS as usize]>,
     /// Children that changed state are announced here.
     pub(super) child_events: WaitQueue,
+    /// Threads that ended are announced here, for exec.
+    pub(super) thread_exits: WaitQueue,
     /// The whole process is ending with this status (`exit_group(2)`, fatal signals).
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
@@ -194,6 +209,10 @@ pub struct Process {
     pub(super) dumpable: AtomicBool,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
+    /// Real user id of the last thread that ended, for `SIGCHLD`.
+    pub(super) uid: AtomicU32,
+    /// Signal for this process when its parent ends (`PR_SET_PDEATHSIG`); 0 for none.
+    pub(super) parent_death_signal: AtomicU32,
 }
 
 /// A process's relatives and fate; locked parent before child.

@@ -5,7 +5,9 @@
 //!
 //! Locks: a thread's `state`, then its vCPU's queue, then the timers.
 
+mod params;
 mod queue;
+mod syscalls;
 mod timers;
 
 use alloc::sync::Arc;
@@ -16,7 +18,9 @@ use husk_hal::{clock, cpu, thread::Context};
 use crate::sync::SpinLock;
 use crate::{Kernel, Thread};
 
+pub use params::SchedParams;
 pub use queue::{Cpu, Scheduler};
+pub use syscalls::*;
 pub use timers::{TimerId, Timers};
 
 /// How long a thread runs while others wait, in nanoseconds.
@@ -38,11 +42,14 @@ pub struct ThreadSched {
     state: SpinLock<State>,
     /// An [`unpark`] that found the thread running.
     token: AtomicBool,
-    /// Nanoseconds on a vCPU, up to the last switch away.
-    cpu_ns: AtomicU64,
-    /// When it was last put on a vCPU.
-    since_ns: AtomicU64,
+    /// vCPU time in nanoseconds; while it is on a vCPU, [`ON_CPU`] and the time of `CLOCK_MONOTONIC` at which
+    /// it would have started had it run ever since. One word, so that others can read it at any time.
+    clock: AtomicU64,
+    params: SpinLock<SchedParams>,
 }
+
+/// In `ThreadSched::clock`: the thread is on a vCPU.
+const ON_CPU: u64 = 1 << 63;
 
 impl ThreadSched {
     /// A thread that has not run yet.
@@ -51,21 +58,60 @@ impl ThreadSched {
         Self {
             state: SpinLock::new(State::Runnable),
             token: AtomicBool::new(false),
-            cpu_ns: AtomicU64::new(0),
-            since_ns: AtomicU64::new(clock::now_ns()),
+            clock: AtomicU64::new(0),
+            params: SpinLock::new(SchedParams::new()),
         }
     }
 
-    /// Nanoseconds of vCPU time used, up to the last time it left the vCPU.
+    /// A thread made by one with these parameters.
     #[must_use]
-    pub fn cpu_ns(&self) -> u64 {
-        self.cpu_ns.load(Ordering::Relaxed)
+    pub fn of_child(parent: &SchedParams) -> Self {
+        Self {
+            params: SpinLock::new(parent.of_child()),
+            ..Self::new()
+        }
     }
 
-    /// [`ThreadSched::cpu_ns`] of the running thread, up to now.
+    /// Nanoseconds of vCPU time used, up to now, whether it runs or not.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        let clock = self.clock.load(Ordering::Relaxed);
+        if clock & ON_CPU == 0 {
+            clock
+        } else {
+            husk_hal::clock::now_ns().saturating_sub(clock & !ON_CPU)
+        }
+    }
+
+    /// The same for the running thread.
     #[must_use]
     pub fn live_cpu_ns(&self) -> u64 {
-        self.cpu_ns() + clock::now_ns().saturating_sub(self.since_ns.load(Ordering::Relaxed))
+        self.cpu_ns()
+    }
+
+    /// It is put on a vCPU at `now`.
+    fn on_cpu(&self, now: u64) {
+        let used = self.clock.load(Ordering::Relaxed);
+        self.clock
+            .store(ON_CPU | now.saturating_sub(used), Ordering::Relaxed);
+    }
+
+    /// It leaves its vCPU at `now`.
+    fn off_cpu(&self, now: u64) {
+        let started = self.clock.load(Ordering::Relaxed) & !ON_CPU;
+        self.clock
+            .store(now.saturating_sub(started), Ordering::Relaxed);
+    }
+
+    /// Its scheduling parameters.
+    #[must_use]
+    pub fn params(&self) -> SchedParams {
+        *self.params.lock()
+    }
+
+    /// Changes its scheduling parameters.
+    pub fn update_params(&self, change: impl FnOnce(&mut SchedParams)) {
+        change(&mut self.params.lock());
     }
 
     /// Whether it neither runs nor waits to run.
@@ -143,6 +189,7 @@ pub fn exit_current(thread: &Thread) -> ! {
 pub fn handle_events(kernel: &'static Kernel) {
     cpu::acknowledge_interrupt();
     kernel.host.poll();
+    kernel.time.check_wall();
     kernel.timers.run_due(clock::now_ns());
 }
 
@@ -151,6 +198,7 @@ pub fn exit_work(thread: &Thread, work: u32) {
     if work & cpu::WORK_INTERRUPT != 0 {
         handle_events(thread.kernel);
     }
+    crate::time::account_tick(thread);
     let sched = &thread.kernel.sched;
     if work & (cpu::WORK_INTERRUPT | cpu::WORK_RESCHEDULE) != 0 && sched.slice_over() {
         yield_now(thread);

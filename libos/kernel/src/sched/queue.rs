@@ -9,6 +9,7 @@ use husk_abi::boundary::{doorbell, vcpu::NO_DEADLINE};
 use husk_hal::{clock, cpu, doorbell as bell, thread};
 
 use super::SLICE_NS;
+use crate::mm::AddressSpace;
 use crate::sync::SpinLock;
 use crate::{Kernel, Thread};
 
@@ -21,6 +22,8 @@ pub struct Cpu {
     current: SpinLock<Option<Arc<Thread>>>,
     /// The thread that was switched away from, until the next one has its stack.
     previous: SpinLock<Option<Arc<Thread>>>,
+    /// The address space in CR3, kept alive while it is there; its thread may have ended.
+    active_mm: SpinLock<Option<Arc<AddressSpace>>>,
     /// When the running thread's slice ends, if others wait.
     slice_end_ns: AtomicU64,
     /// When the VMM will interrupt this vCPU, as last asked for.
@@ -45,6 +48,7 @@ impl Scheduler {
             idle: super::idle_context(),
             current: SpinLock::new(None),
             previous: SpinLock::new(None),
+            active_mm: SpinLock::new(None),
             slice_end_ns: AtomicU64::new(0),
             armed_ns: AtomicU64::new(NO_DEADLINE),
             switches: AtomicU64::new(0),
@@ -138,8 +142,7 @@ impl Scheduler {
                 .store(now + SLICE_NS, Ordering::Relaxed);
             return;
         }
-        let used = now.saturating_sub(thread.sched.since_ns.load(Ordering::Relaxed));
-        thread.sched.cpu_ns.fetch_add(used, Ordering::Relaxed);
+        thread.sched.off_cpu(now);
         match next {
             Some(next) => self.run(&thread.context, next, now),
             None => {
@@ -165,8 +168,8 @@ impl Scheduler {
         let cpu = self.cpu();
         cpu.switches.fetch_add(1, Ordering::Relaxed);
         cpu.slice_end_ns.store(now + SLICE_NS, Ordering::Relaxed);
-        next.sched.since_ns.store(now, Ordering::Relaxed);
-        next.activate_mm();
+        next.sched.on_cpu(now);
+        self.activate_mm_of(&next);
         // Nothing on this stack may own the next thread: if this one is dead, it never comes back to let go.
         drop(cpu::set_current(next.clone()));
         let old = cpu.current.lock().replace(next);
@@ -175,6 +178,15 @@ impl Scheduler {
         }
         cpu::raise(cpu::WORK_THREAD | cpu::WORK_RESCHEDULE);
         cpu::with_current(|next: &Thread| thread::switch(from, &next.context));
+    }
+
+    /// Makes `thread`'s address space the vCPU's. A thread that is exiting keeps whatever is active.
+    pub fn activate_mm_of(&self, thread: &Thread) {
+        let Some(mm) = thread.mm_opt() else { return };
+        mm.activate();
+        let old = self.cpu().active_mm.lock().replace(mm);
+        // Freed, if it was the last reference, now that CR3 is another's.
+        drop(old);
     }
 
     pub(super) fn finish_switch(&self) {

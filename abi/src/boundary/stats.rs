@@ -1,0 +1,165 @@
+//! Numbers about syscall translation, for `--stats`; carried as postcard.
+
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// Why a system call came by trap rather than through a thunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TrapReason {
+    /// The trap that led to the site's patch.
+    FirstUse,
+    /// The site is patched: a restart, a jump straight to the `syscall`, or a process that had the old page.
+    Patched,
+    /// No number is loaded right before it, but what follows could be displaced (pattern 2).
+    Pattern2,
+    /// Looks like pattern 1, but that is not proven.
+    Ambiguous,
+    /// Neither pattern.
+    NoPattern,
+    /// `rt_sigreturn`: never patched.
+    Restorer,
+    /// Not the text of a file mapped privately and read-only.
+    NotFileText,
+    /// This mapping has no room for thunks near it.
+    NoThunkArea,
+    /// The process changed the code.
+    ModifiedCode,
+    /// The file was written to since its text was patched first.
+    FileChanged,
+    /// The file's thunk area is full.
+    ThunksFull,
+    /// The bytes to replace lie on two pages, which processes map one by one.
+    TwoPages,
+    /// Other vCPUs may be running the code and the bytes cannot be replaced at once.
+    NotAtomic,
+    /// No memory for the patched page or its thunks.
+    NoMemory,
+}
+
+impl TrapReason {
+    /// All reasons, in the order of their discriminants.
+    pub const ALL: [Self; 14] = [
+        Self::FirstUse,
+        Self::Patched,
+        Self::Pattern2,
+        Self::Ambiguous,
+        Self::NoPattern,
+        Self::Restorer,
+        Self::NotFileText,
+        Self::NoThunkArea,
+        Self::ModifiedCode,
+        Self::FileChanged,
+        Self::ThunksFull,
+        Self::TwoPages,
+        Self::NotAtomic,
+        Self::NoMemory,
+    ];
+
+    /// A short name for tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FirstUse => "first use",
+            Self::Patched => "patched site",
+            Self::Pattern2 => "pattern 2",
+            Self::Ambiguous => "ambiguous",
+            Self::NoPattern => "no pattern",
+            Self::Restorer => "signal restorer",
+            Self::NotFileText => "not file text",
+            Self::NoThunkArea => "no thunk area",
+            Self::ModifiedCode => "modified code",
+            Self::FileChanged => "file changed",
+            Self::ThunksFull => "thunks full",
+            Self::TwoPages => "two pages",
+            Self::NotAtomic => "not atomic",
+            Self::NoMemory => "no memory",
+        }
+    }
+}
+
+/// Bytes around a site that a report carries: this many before the `syscall`, and the `syscall` with what follows.
+pub const SITE_BYTES: usize = 16;
+
+/// One site whose calls trapped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteReport {
+    /// Device and inode of the file whose text it is; `None` for other memory.
+    pub file: Option<(u64, u64)>,
+    /// Path of the program that trapped there first (not always the file's: it may be a library).
+    pub program: Vec<u8>,
+    /// Offset of the `syscall` in the file, or its address in other memory.
+    pub offset: u64,
+    /// Number of the last call.
+    pub nr: u64,
+    /// Traps.
+    pub traps: u64,
+    /// Why, the last time.
+    pub reason: TrapReason,
+    /// Up to [`SITE_BYTES`] bytes before the `syscall`.
+    pub before: Vec<u8>,
+    /// The `syscall` and what follows, up to [`SITE_BYTES`] bytes.
+    pub after: Vec<u8>,
+}
+
+/// Everything about translation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranslationReport {
+    /// Sites translated.
+    pub sites_translated: u64,
+    /// Traps for each reason that occurred.
+    pub traps: Vec<(TrapReason, u64)>,
+    /// Sites by their number of traps, most first; empty unless sites are counted.
+    pub sites: Vec<SiteReport>,
+    /// Traps at sites for which the table had no room.
+    pub traps_unlisted: u64,
+}
+
+/// Encodes a report.
+///
+/// # Errors
+/// Only if memory for the encoding runs out.
+pub fn encode(report: &TranslationReport) -> Result<Vec<u8>, postcard::Error> {
+    postcard::to_allocvec(report)
+}
+
+/// Decodes what [`encode`] made.
+///
+/// # Errors
+/// When `bytes` is not such an encoding.
+pub fn decode(bytes: &[u8]) -> Result<TranslationReport, postcard::Error> {
+    postcard::from_bytes(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_listed_by_discriminant() {
+        for (index, reason) in TrapReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index);
+        }
+    }
+
+    #[test]
+    fn a_report_survives_the_wire() {
+        let report = TranslationReport {
+            sites_translated: 3,
+            traps: alloc::vec![(TrapReason::FirstUse, 3), (TrapReason::Pattern2, 9)],
+            sites: alloc::vec![SiteReport {
+                file: Some((1, 2)),
+                program: b"/bin/busybox".to_vec(),
+                offset: 0x1234,
+                nr: 39,
+                traps: 9,
+                reason: TrapReason::Pattern2,
+                before: alloc::vec![1, 2],
+                after: alloc::vec![0x0f, 0x05],
+            }],
+            traps_unlisted: 0,
+        };
+        let bytes = encode(&report).expect("encodes");
+        assert_eq!(decode(&bytes), Ok(report));
+        assert!(decode(&bytes[..bytes.len() - 1]).is_err());
+    }
+}

@@ -1,0 +1,428 @@
+//! Contents of a regular file: pages in RAM over the bytes an archive has for it.
+//!
+//! The archive lies in read-only memory outside RAM. A page that was never written is read, and mapped if it
+//! is whole and aligned, right there; the first write copies it. Writers and resizers hold `writing`, so
+//! that they are atomic against each other; readers and page faults only take the short lock of the page map.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use husk_hal::phys::{self, Frame};
+use spin::Once;
+
+use super::{ArchiveRange, PAGE, Shared};
+use crate::sync::{Mutex, SpinLock};
+use crate::translate::TextImage;
+use crate::user::IoBuf;
+use crate::{Errno, Result};
+
+/// Largest file (`MAX_LFS_FILESIZE`).
+pub(super) const MAX_BYTES: u64 = i64::MAX as u64;
+
+/// Contents of a regular file.
+#[derive(Debug)]
+pub(super) struct Data {
+    size: AtomicU64,
+    pages: SpinLock<Pages>,
+    /// Held over a whole write, truncation or allocation.
+    pub writing: Mutex<()>,
+    /// How many have it open for writing; negative: how many execute it (`ETXTBSY`).
+    writers: AtomicI32,
+    /// `F_SEAL_*`.
+    pub seals: AtomicU32,
+    text: Once<Box<TextImage>>,
+}
+
+#[derive(Debug, Default)]
+struct Pages {
+    ram: BTreeMap<u64, Frame>,
+    archive: Archive,
+    /// How many of `ram` hide a page of the archive.
+    hiding: u64,
+}
+
+/// The archive's bytes of a file; shrinks when the file is truncated.
+#[derive(Clone, Copy, Debug, Default)]
+struct Archive {
+    gpa: u64,
+    len: u64,
+}
+
+impl Archive {
+    fn pages(self) -> u64 {
+        self.len.div_ceil(PAGE)
+    }
+
+    /// Bytes the archive has for page `index`.
+    fn bytes_of(self, index: u64) -> u64 {
+        self.len.saturating_sub(index * PAGE).min(PAGE)
+    }
+}
+
+/// What is at a page.
+enum Page {
+    /// A frame, its count raised.
+    Ram(Frame),
+    /// The archive's bytes from this address on, so many of them; zeros after.
+    Archive(u64, u64),
+    /// Nothing: zeros.
+    Hole,
+}
+
+impl Data {
+    pub(super) fn new(archive: Option<ArchiveRange>, seals: u32) -> Self {
+        let archive = archive.map_or(Archive::default(), |range| Archive {
+            gpa: range.gpa,
+            len: range.len,
+        });
+        Self {
+            size: AtomicU64::new(archive.len),
+            pages: SpinLock::new(Pages {
+                archive,
+                ..Pages::default()
+            }),
+            writing: Mutex::new(()),
+            writers: AtomicI32::new(0),
+            seals: AtomicU32::new(seals),
+            text: Once::new(),
+        }
+    }
+
+    /// Puts the archive's bytes under a file nobody has written to.
+    pub(super) fn set_archive(&self, range: ArchiveRange) {
+        let mut pages = self.pages.lock();
+        pages.archive = Archive {
+            gpa: range.gpa,
+            len: range.len,
+        };
+        self.size.store(range.len, Ordering::Release);
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Patched copies of its code.
+    pub(super) fn text(&self) -> &TextImage {
+        self.text.call_once(Box::default)
+    }
+
+    /// Pages that hold something, in RAM or in the archive.
+    pub(super) fn page_count(&self) -> u64 {
+        let pages = self.pages.lock();
+        pages.ram.len() as u64 + pages.archive.pages() - pages.hiding
+    }
+
+    /// Counts somebody who writes.
+    pub(super) fn begin_write_access(&self) -> Result<()> {
+        self.count_access(1)
+    }
+
+    /// Counts somebody who executes it.
+    pub(super) fn begin_exec(&self) -> Result<()> {
+        self.count_access(-1)
+    }
+
+    fn count_access(&self, step: i32) -> Result<()> {
+        self.writers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count.signum() != -step).then_some(count + step)
+            })
+            .map(drop)
+            .map_err(|_| Errno::ETXTBSY)
+    }
+
+    pub(super) fn end_write_access(&self) {
+        self.writers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    pub(super) fn end_exec(&self) {
+        self.writers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn page_at(&self, shared: &Shared, index: u64) -> Page {
+        let pages = self.pages.lock();
+        if let Some(frame) = pages.ram.get(&index) {
+            shared.kernel.frames.get(*frame);
+            return Page::Ram(*frame);
+        }
+        match pages.archive.bytes_of(index) {
+            0 => Page::Hole,
+            len => Page::Archive(pages.archive.gpa + index * PAGE, len),
+        }
+    }
+
+    /// Reads from `offset` on, up to the end of the file.
+    pub(super) fn read(&self, shared: &Shared, buf: &mut IoBuf<'_>, offset: u64) -> Result<usize> {
+        let size = self.size();
+        let mut at = offset;
+        while at < size && buf.remaining() > 0 {
+            let in_page = (at % PAGE) as usize;
+            let want = (PAGE as usize - in_page)
+                .min(buf.remaining())
+                .min(usize::try_from(size - at).unwrap_or(usize::MAX));
+            let moved = match self.page_at(shared, at / PAGE) {
+                Page::Ram(frame) => {
+                    let moved = buf.put_frame(frame, in_page, want);
+                    shared.kernel.frames.put(frame);
+                    moved
+                }
+                Page::Archive(gpa, len) => {
+                    let have = (len as usize).saturating_sub(in_page).min(want);
+                    put_archive(buf, gpa + in_page as u64, have).and_then(|moved| {
+                        if moved == have && have < want {
+                            Ok(moved + buf.put_zeros(want - have)?)
+                        } else {
+                            Ok(moved)
+                        }
+                    })
+                }
+                Page::Hole => buf.put_zeros(want),
+            };
+            match moved {
+                Ok(moved) => {
+                    at += moved as u64;
+                    if moved < want {
+                        break;
+                    }
+                }
+                Err(_) if at > offset => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((at - offset.min(at)) as usize)
+    }
+
+    /// Writes at `offset`, growing the file as needed; the caller holds `writing`. At most `limit` is the new
+    /// end of what is written.
+    pub(super) fn write(
+        &self,
+        shared: &Shared,
+        buf: &mut IoBuf<'_>,
+        offset: u64,
+        limit: u64,
+    ) -> Result<usize> {
+        let mut at = offset;
+        while at < limit && buf.remaining() > 0 {
+            let in_page = (at % PAGE) as usize;
+            let want = (PAGE as usize - in_page)
+                .min(buf.remaining())
+                .min(usize::try_from(limit - at).unwrap_or(usize::MAX));
+            let moved = self
+                .frame_for_write(shared, at / PAGE)
+                .and_then(|frame| buf.take_frame(frame, in_page, want));
+            match moved {
+                Ok(moved) => {
+                    at += moved as u64;
+                    self.size.fetch_max(at, Ordering::AcqRel);
+                    if moved < want {
+                        break;
+                    }
+                }
+                Err(_) if at > offset => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((at - offset) as usize)
+    }
+
+    /// The frame of page `index`, made if need be; it stays while the caller holds `writing`, or was counted by
+    /// the caller under the page map's lock.
+    fn frame_for_write(&self, shared: &Shared, index: u64) -> Result<Frame> {
+        let archive = {
+            let pages = self.pages.lock();
+            if let Some(frame) = pages.ram.get(&index) {
+                return Ok(*frame);
+            }
+            pages.archive
+        };
+        shared.charge_page()?;
+        let frame = match shared.kernel.frames.alloc_zeroed() {
+            Ok(frame) => frame,
+            Err(error) => {
+                shared.uncharge_pages(1);
+                return Err(error);
+            }
+        };
+        copy_archive(archive, index, frame);
+        let mut pages = self.pages.lock();
+        if let Some(other) = pages.ram.get(&index).copied() {
+            // A page fault was faster.
+            drop(pages);
+            shared.kernel.frames.put(frame);
+            shared.uncharge_pages(1);
+            return Ok(other);
+        }
+        if pages.archive.bytes_of(index) > 0 {
+            pages.hiding += 1;
+        }
+        pages.ram.insert(index, frame);
+        Ok(frame)
+    }
+
+    /// The frame to map for page `index`, its count raised for the caller.
+    pub(super) fn map_page(&self, shared: &Shared, index: u64, write: bool) -> Result<Frame> {
+        loop {
+            if index >= self.size().div_ceil(PAGE) {
+                return Err(Errno::ENXIO);
+            }
+            match self.page_at(shared, index) {
+                Page::Ram(frame) => return Ok(frame),
+                Page::Archive(gpa, PAGE) if gpa.is_multiple_of(PAGE) && !write => {
+                    return Ok(Frame::containing(gpa));
+                }
+                _ => {
+                    self.frame_for_write(shared, index)?;
+                }
+            }
+        }
+    }
+
+    /// Sets the size; the caller holds `writing`.
+    pub(super) fn resize(&self, shared: &Shared, size: u64) -> Result<()> {
+        if size > MAX_BYTES {
+            return Err(Errno::EFBIG);
+        }
+        let old = self.size.swap(size, Ordering::AcqRel);
+        if size >= old {
+            return Ok(());
+        }
+        let first_gone = size.div_ceil(PAGE);
+        let removed = {
+            let mut pages = self.pages.lock();
+            let removed = pages.ram.split_off(&first_gone);
+            pages.archive.len = pages.archive.len.min(size);
+            let covered = pages.archive.pages();
+            pages.hiding = pages.ram.range(..covered).count() as u64;
+            if let Some(last) = pages.ram.get(&(size / PAGE)) {
+                let used = (size % PAGE) as usize;
+                phys::zero(*last, used, PAGE as usize - used);
+            }
+            removed
+        };
+        shared.uncharge_pages(removed.len() as u64);
+        for frame in removed.into_values() {
+            shared.kernel.frames.put(frame);
+        }
+        Ok(())
+    }
+
+    /// Makes `offset..end` take up memory; the caller holds `writing`.
+    pub(super) fn allocate(&self, shared: &Shared, offset: u64, end: u64) -> Result<()> {
+        for index in offset / PAGE..end.div_ceil(PAGE) {
+            let is_hole = {
+                let pages = self.pages.lock();
+                !pages.ram.contains_key(&index) && pages.archive.bytes_of(index) == 0
+            };
+            if is_hole {
+                self.frame_for_write(shared, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows the size to at least `end`; the caller holds `writing`.
+    pub(super) fn grow(&self, end: u64) {
+        self.size.fetch_max(end, Ordering::AcqRel);
+    }
+
+    /// Makes `offset..end` read as zeros and frees its pages; the caller holds `writing`.
+    pub(super) fn punch(&self, shared: &Shared, offset: u64, end: u64) -> Result<()> {
+        let end = end.min(self.size().next_multiple_of(PAGE));
+        let mut at = offset;
+        while at < end {
+            let index = at / PAGE;
+            let in_page = at % PAGE;
+            let len = (PAGE - in_page).min(end - at);
+            at += len;
+            let archived = self.pages.lock().archive.bytes_of(index) > 0;
+            if len == PAGE && !archived {
+                let frame = self.pages.lock().ram.remove(&index);
+                if let Some(frame) = frame {
+                    shared.uncharge_pages(1);
+                    shared.kernel.frames.put(frame);
+                }
+            } else if archived || self.pages.lock().ram.contains_key(&index) {
+                // An archive's page cannot be freed, so a frame of zeros hides it.
+                let frame = self.frame_for_write(shared, index)?;
+                phys::zero(frame, in_page as usize, len as usize);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next offset from `offset` on with data, or with a hole (`lseek(2)`).
+    pub(super) fn seek(&self, offset: u64, hole: bool) -> Result<u64> {
+        let size = self.size();
+        if offset >= size {
+            return Err(Errno::ENXIO);
+        }
+        let pages = self.pages.lock();
+        let archive_end = pages.archive.pages();
+        let has_data = |index: u64| index < archive_end || pages.ram.contains_key(&index);
+        let first = offset / PAGE;
+        if has_data(first) != hole {
+            return Ok(offset);
+        }
+        let last = size.div_ceil(PAGE);
+        let found = if hole {
+            (first..last).find(|index| !has_data(*index))
+        } else {
+            pages.ram.range(first..last).next().map(|(index, _)| *index)
+        };
+        match found {
+            Some(index) => Ok(index * PAGE),
+            None if hole => Ok(size),
+            None => Err(Errno::ENXIO),
+        }
+    }
+
+    /// Frees all pages; the file is gone.
+    pub(super) fn free(&mut self, shared: &Shared) {
+        let ram = core::mem::take(&mut self.pages.get_mut().ram);
+        shared.uncharge_pages(ram.len() as u64);
+        for frame in ram.into_values() {
+            shared.kernel.frames.put(frame);
+        }
+    }
+}
+
+/// Moves `len` bytes of the archive from `gpa` on into `buf`.
+fn put_archive(buf: &mut IoBuf<'_>, gpa: u64, len: usize) -> Result<usize> {
+    let mut moved = 0;
+    while moved < len {
+        let at = gpa + moved as u64;
+        let offset = (at % PAGE) as usize;
+        let want = (PAGE as usize - offset).min(len - moved);
+        match buf.put_frame(Frame::containing(at), offset, want) {
+            Ok(got) => {
+                moved += got;
+                if got < want {
+                    break;
+                }
+            }
+            Err(_) if moved > 0 => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(moved)
+}
+
+/// Copies what the archive has for page `index` to the start of `frame`.
+fn copy_archive(archive: Archive, index: u64, frame: Frame) {
+    let len = archive.bytes_of(index) as usize;
+    let gpa = archive.gpa + index * PAGE;
+    if len == PAGE as usize && gpa.is_multiple_of(PAGE) {
+        phys::copy_frames(Frame::containing(gpa), frame, 1);
+        return;
+    }
+    let mut chunk = [0u8; 512];
+    let mut done = 0;
+    while done < len {
+        let want = chunk.len().min(len - done);
+        phys::read_gpa(gpa + done as u64, &mut chunk[..want]);
+        phys::write(frame, done, &chunk[..want]);
+        done += want;
+    }
+}

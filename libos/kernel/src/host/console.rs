@@ -1,0 +1,372 @@
+//! Standard streams over the VMM's two queues (`abi::boundary::stdio`).
+//!
+//! Output is copied into a buffer and queued: nobody waits for the host, unless all buffers are in use; that is
+//! the back-pressure. Input is asked for when a program reads: what the program did not take (a signal came)
+//! stays here for the next read.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use husk_abi::boundary::boot::BootInfo;
+use husk_abi::boundary::doorbell;
+use husk_abi::boundary::stdio::{IN_READ, IN_WAIT, InReply, InRequest, OutHeader};
+use husk_hal::doorbell as bell;
+use husk_hal::phys::{self, Frame};
+
+use super::virtqueue::{Buffer, Virtqueue};
+use crate::fs::PollEvents;
+use crate::fs::poll::PollTable;
+use crate::sync::{Interruptible, SpinLock, WaitQueue};
+use crate::user::IoBuf;
+use crate::{Errno, Result, Thread};
+
+/// Frames of one output buffer: header and payload.
+const OUT_FRAMES: u64 = 4;
+const OUT_BYTES: usize = (OUT_FRAMES as usize) * 4096 - size_of::<OutHeader>();
+/// Output buffers; with the payload above, 256 KiB may be under way.
+const OUT_BUFFERS: usize = 16;
+/// Bytes asked for at most by one input request.
+const IN_BYTES: usize = 4096 - size_of::<InRequest>() - size_of::<InReply>();
+
+#[derive(Debug)]
+struct Output {
+    queue: Virtqueue,
+    /// Buffers not in use: first frame of each.
+    free: Vec<Frame>,
+    /// Buffer of each chain under way, and its stream.
+    busy: Vec<(u16, Frame, u32)>,
+    allocated: usize,
+}
+
+#[derive(Debug)]
+struct Input {
+    queue: Virtqueue,
+    /// The one buffer: request, reply, data.
+    frame: Option<Frame>,
+    /// The operation under way, 0 for none.
+    pending: u32,
+    data: VecDeque<u8>,
+    /// End of file or an error, to be reported when `data` is empty.
+    end: Option<Result<()>>,
+    /// The host said that a read would not block.
+    readable: bool,
+}
+
+/// The three streams.
+#[derive(Debug)]
+pub struct Console {
+    output: SpinLock<Output>,
+    input: SpinLock<Input>,
+    /// Errno of a stream that failed on the host, by stream number.
+    failed: [AtomicU32; 3],
+    /// Woken when output buffers become free or a stream fails.
+    pub writable: Arc<WaitQueue>,
+    /// Woken when input arrives.
+    pub readable: Arc<WaitQueue>,
+    kernel: spin::Once<&'static crate::Kernel>,
+}
+
+impl Console {
+    pub(super) fn new(boot: &BootInfo) -> Self {
+        Self {
+            output: SpinLock::new(Output {
+                queue: Virtqueue::new(boot.stdio_out),
+                free: Vec::new(),
+                busy: Vec::new(),
+                allocated: 0,
+            }),
+            input: SpinLock::new(Input {
+                queue: Virtqueue::new(boot.stdio_in),
+                frame: None,
+                pending: 0,
+                data: VecDeque::new(),
+                end: None,
+                readable: false,
+            }),
+            failed: [const { AtomicU32::new(0) }; 3],
+            writable: Arc::new(WaitQueue::new()),
+            readable: Arc::new(WaitQueue::new()),
+            kernel: spin::Once::new(),
+        }
+    }
+
+    pub(crate) fn attach(&self, kernel: &'static crate::Kernel) {
+        self.kernel.call_once(|| kernel);
+    }
+
+    fn kernel(&self) -> &'static crate::Kernel {
+        self.kernel.get().expect("attached at boot")
+    }
+
+    fn failure(&self, stream: u32) -> Option<Errno> {
+        match self.failed.get(stream as usize)?.load(Ordering::Acquire) {
+            0 => None,
+            code => Some(Errno::from_code(i32::try_from(code).unwrap_or(5))),
+        }
+    }
+
+    /// A free output buffer, if there is one or may be one more.
+    fn take_buffer(&self) -> Option<Frame> {
+        let mut output = self.output.lock();
+        if let Some(frame) = output.free.pop() {
+            return Some(frame);
+        }
+        if output.allocated == OUT_BUFFERS {
+            output.queue.want_interrupts(true);
+            drop(output);
+            // The device may have finished before it saw that an interrupt is wanted.
+            self.poll_output();
+            return self.output.lock().free.pop();
+        }
+        let frame = self.kernel().frames.alloc_contiguous(OUT_FRAMES).ok()?;
+        output.allocated += 1;
+        Some(frame)
+    }
+
+    /// Writes from `buf` to stream 1 or 2, as much as there are buffers for.
+    ///
+    /// # Errors
+    /// What the host's write gave earlier (`EPIPE`, ...), `EAGAIN`, `ERESTARTSYS`, `EFAULT`.
+    pub fn write(
+        &self,
+        t: &Thread,
+        stream: u32,
+        buf: &mut IoBuf<'_>,
+        nonblocking: bool,
+    ) -> Result<usize> {
+        let mut written = 0;
+        while buf.remaining() > 0 {
+            if let Some(errno) = self.failure(stream) {
+                return if written > 0 { Ok(written) } else { Err(errno) };
+            }
+            let frame = match self.take_buffer() {
+                Some(frame) => frame,
+                None if nonblocking && written > 0 => return Ok(written),
+                None if nonblocking => return Err(Errno::EAGAIN),
+                None => {
+                    let got = self.writable.wait(t, Interruptible::Yes, None, || self.take_buffer());
+                    match got {
+                        Ok(frame) => frame,
+                        Err(_) if written > 0 => return Ok(written),
+                        Err(_) => return Err(Errno::ERESTARTSYS),
+                    }
+                }
+            };
+            match self.fill_and_send(frame, stream, buf) {
+                Ok(moved) => written += moved,
+                Err(error) => {
+                    self.output.lock().free.push(frame);
+                    return if written > 0 { Ok(written) } else { Err(error) };
+                }
+            }
+        }
+        Ok(written)
+    }
+
+    fn fill_and_send(&self, first: Frame, stream: u32, buf: &mut IoBuf<'_>) -> Result<usize> {
+        let header = size_of::<OutHeader>();
+        phys::write(first, 0, &stream.to_le_bytes());
+        phys::write(first, 4, &0u32.to_le_bytes());
+        let want = buf.remaining().min(OUT_BYTES);
+        let mut moved = 0;
+        while moved < want {
+            let at = header + moved;
+            let (frame, offset) = (first.offset(at as u64 / 4096), at % 4096);
+            let len = (4096 - offset).min(want - moved);
+            match buf.take_frame(frame, offset, len) {
+                Ok(got) => {
+                    moved += got;
+                    if got < len {
+                        break;
+                    }
+                }
+                Err(error) if moved == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        let mut output = self.output.lock();
+        let buffer = Buffer { gpa: first.gpa(), len: (header + moved) as u32, device_writes: false };
+        let Some(chain) = output.queue.push(&[buffer]) else {
+            return Err(Errno::EIO);
+        };
+        output.busy.push((chain, first, stream));
+        let notify = output.queue.wants_notification();
+        drop(output);
+        if notify {
+            bell::ring(doorbell::STDIO_OUT, 0);
+        }
+        Ok(moved)
+    }
+
+    fn poll_output(&self) -> bool {
+        let mut output = self.output.lock();
+        let mut any = false;
+        while let Some((chain, errno)) = output.queue.pop_used() {
+            let Some(at) = output.busy.iter().position(|busy| busy.0 == chain) else { continue };
+            let (_, frame, stream) = output.busy.swap_remove(at);
+            output.free.push(frame);
+            if errno != 0
+                && let Some(failed) = self.failed.get(stream as usize)
+            {
+                failed.store(errno, Ordering::Release);
+            }
+            any = true;
+        }
+        if any {
+            output.queue.want_interrupts(false);
+        }
+        any
+    }
+
+    /// Looks what the VMM has done.
+    pub(super) fn poll(&self) {
+        if self.poll_output() {
+            self.writable.wake_all();
+        }
+        if self.poll_input() {
+            self.readable.wake_all();
+        }
+    }
+
+    fn poll_input(&self) -> bool {
+        let mut input = self.input.lock();
+        let mut any = false;
+        while input.queue.pop_used().is_some() {
+            let operation = core::mem::replace(&mut input.pending, 0);
+            let Some(frame) = input.frame else { continue };
+            let mut reply = [0; 8];
+            phys::read(frame, size_of::<InRequest>(), &mut reply);
+            let [e0, e1, e2, e3, l0, l1, l2, l3] = reply;
+            let error = u32::from_le_bytes([e0, e1, e2, e3]);
+            let len = (u32::from_le_bytes([l0, l1, l2, l3]) as usize).min(IN_BYTES);
+            any = true;
+            if error != 0 {
+                input.end = Some(Err(Errno::from_code(i32::try_from(error).unwrap_or(5))));
+            } else if operation == IN_WAIT {
+                input.readable = true;
+            } else if len == 0 {
+                input.end = Some(Ok(()));
+            } else {
+                let mut bytes = alloc::vec![0; len];
+                phys::read(frame, size_of::<InRequest>() + size_of::<InReply>(), &mut bytes);
+                input.data.extend(bytes);
+            }
+        }
+        any
+    }
+
+    /// Asks the host for input, unless a request is under way. A `READ` may follow a `WAIT` that is.
+    fn request(&self, op: u32, len: usize) -> Result<()> {
+        let frame = match self.input.lock().frame {
+            Some(frame) => frame,
+            None => self.kernel().frames.alloc()?,
+        };
+        let mut input = self.input.lock();
+        input.frame = Some(frame);
+        if input.pending != 0 {
+            return Ok(());
+        }
+        input.readable = false;
+        phys::write(frame, 0, &op.to_le_bytes());
+        phys::write(frame, 4, &(len.min(IN_BYTES) as u32).to_le_bytes());
+        let request = size_of::<InRequest>() as u32;
+        let chain = input.queue.push(&[
+            Buffer { gpa: frame.gpa(), len: request, device_writes: false },
+            Buffer {
+                gpa: frame.gpa() + u64::from(request),
+                len: 4096 - request,
+                device_writes: true,
+            },
+        ]);
+        if chain.is_none() {
+            return Err(Errno::EIO);
+        }
+        input.pending = op;
+        drop(input);
+        bell::ring(doorbell::STDIO_IN, 0);
+        Ok(())
+    }
+
+    /// Moves what has arrived; `None` if nothing has.
+    fn take_input(&self, bytes: &mut Vec<u8>, want: usize) -> Option<Result<()>> {
+        let mut input = self.input.lock();
+        if !input.data.is_empty() {
+            let len = want.min(input.data.len());
+            bytes.extend(input.data.drain(..len));
+            return Some(Ok(()));
+        }
+        // End of file on a terminal is not for ever: the next read asks again.
+        input.end.take()
+    }
+
+    /// Reads from standard input into `buf`; 0 is end of file.
+    ///
+    /// # Errors
+    /// What the host's read gave, `EAGAIN`, `ERESTARTSYS`, `EFAULT`.
+    pub fn read(&self, t: &Thread, buf: &mut IoBuf<'_>, nonblocking: bool) -> Result<usize> {
+        if buf.remaining() == 0 {
+            return Ok(0);
+        }
+        let want = buf.remaining().min(IN_BYTES);
+        let mut bytes = Vec::new();
+        self.poll_input();
+        let outcome = match self.take_input(&mut bytes, want) {
+            Some(outcome) => outcome,
+            None if nonblocking && !self.input.lock().readable => {
+                self.request(IN_WAIT, 0)?;
+                return Err(Errno::EAGAIN);
+            }
+            None => self
+                .readable
+                .wait(t, Interruptible::Yes, None, || {
+                    self.take_input(&mut bytes, want).or_else(|| {
+                        self.request(IN_READ, want).err().map(Err)
+                    })
+                })
+                .map_err(|_| Errno::ERESTARTSYS)?,
+        };
+        outcome?;
+        let moved = buf.put(&bytes)?;
+        // What could not be stored is not lost.
+        let mut input = self.input.lock();
+        for byte in bytes[moved..].iter().rev() {
+            input.data.push_front(*byte);
+        }
+        Ok(moved)
+    }
+
+    /// Readiness of standard input; asks the host if it is not known.
+    pub fn poll_in(&self, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.readable);
+        }
+        self.poll_input();
+        let (ready, asked) = {
+            let input = self.input.lock();
+            (!input.data.is_empty() || input.end.is_some() || input.readable, input.pending != 0)
+        };
+        if !ready && !asked {
+            let _ = self.request(IN_WAIT, 0);
+        }
+        if ready { PollEvents::IN | PollEvents::RDNORM } else { PollEvents::empty() }
+    }
+
+    /// Readiness of standard output or error.
+    pub fn poll_out(&self, stream: u32, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(table) = table {
+            table.register(&self.writable);
+        }
+        if self.failure(stream).is_some() {
+            return PollEvents::ERR | PollEvents::OUT | PollEvents::WRNORM;
+        }
+        self.poll_output();
+        let mut output = self.output.lock();
+        if output.free.is_empty() && output.allocated == OUT_BUFFERS {
+            output.queue.want_interrupts(true);
+            return PollEvents::empty();
+        }
+        PollEvents::OUT | PollEvents::WRNORM
+    }
+}

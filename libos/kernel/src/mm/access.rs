@@ -1,0 +1,98 @@
+//! Reading and writing an address space that need not be the current one.
+
+use husk_abi::boundary::layout::{PAGE_SIZE, USER_END};
+use husk_hal::phys::{self, Frame};
+
+use super::fault::Access;
+use super::space::{AddressSpace, page_down};
+use crate::{Errno, Result};
+
+impl AddressSpace {
+    /// Copies `bytes` to `address`, faulting pages in as a store by the process would. Returns how many bytes
+    /// were copied before an address that cannot be written.
+    ///
+    /// # Errors
+    /// `EFAULT` if not even the first byte can be written.
+    pub fn write_bytes(&self, address: u64, bytes: &[u8]) -> Result<usize> {
+        self.pieces(
+            address,
+            bytes.len(),
+            Access::Write,
+            |frame, offset, done, len| {
+                phys::write(frame, offset, &bytes[done..done + len]);
+            },
+        )
+    }
+
+    /// Fills `bytes` from `address` on, faulting pages in as a load by the process would. Returns how many bytes were
+    /// copied before an address that cannot be read.
+    ///
+    /// # Errors
+    /// `EFAULT` if not even the first byte can be read.
+    pub fn read_bytes(&self, address: u64, bytes: &mut [u8]) -> Result<usize> {
+        self.pieces(
+            address,
+            bytes.len(),
+            Access::Read,
+            |frame, offset, done, len| {
+                phys::read(frame, offset, &mut bytes[done..done + len]);
+            },
+        )
+    }
+
+    /// Calls `copy` with frame, offset in it, bytes done and bytes to do, page by page.
+    fn pieces(
+        &self,
+        address: u64,
+        len: usize,
+        access: Access,
+        mut copy: impl FnMut(Frame, usize, usize, usize),
+    ) -> Result<usize> {
+        let mut done = 0;
+        while done < len {
+            let at = address.saturating_add(done as u64);
+            let Ok(frame) = self.pin(at, access) else {
+                break;
+            };
+            let offset = (at % PAGE_SIZE) as usize;
+            let piece = (PAGE_SIZE as usize - offset).min(len - done);
+            copy(frame, offset, done, piece);
+            self.frames.put(frame);
+            done += piece;
+        }
+        if done == 0 && len > 0 {
+            return Err(Errno::EFAULT);
+        }
+        Ok(done)
+    }
+
+    /// The frame `address` lies in, with a reference for the caller, made accessible first.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn pin(&self, address: u64, access: Access) -> Result<Frame> {
+        if address >= USER_END {
+            return Err(Errno::EFAULT);
+        }
+        let page = page_down(address);
+        loop {
+            let frame = self.with(|state| {
+                let entry = state.table.get(page);
+                if !entry.is_present() || access == Access::Write && !entry.is_writable() {
+                    return None;
+                }
+                if entry.is_large() {
+                    // References are then to single pages.
+                    state.table.leaf_table(page).ok()?;
+                }
+                let frame = state.table.frame_of(page)?;
+                self.frames.get(frame);
+                Some(frame)
+            });
+            if let Some(frame) = frame {
+                return Ok(frame);
+            }
+            self.access(page, access).map_err(|_| Errno::EFAULT)?;
+        }
+    }
+}

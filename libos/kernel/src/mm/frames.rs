@@ -1,0 +1,633 @@
+//! Guest RAM by frames: who uses what, and how often.
+//!
+//! RAM is cut into blocks of 2 MiB. A block is fresh (never used, reads as zero), free, one large frame, or
+//! split into 4 KiB frames. Blocks are taken in the order split, free, fresh, so the guest's footprint
+//! grows only when it must; a fresh block costs a counter, whatever its size.
+//!
+//! The bookkeeping lies in RAM itself, before the first frame that is handed out, and is only touched for
+//! blocks that were: tens of GiB can be reserved and cost nothing. Nothing here allocates from the heap, which
+//! grows by frames.
+
+use husk_abi::boundary::layout::PAGE_SIZE;
+use husk_hal::phys::{self, Frame};
+
+use crate::sync::SpinLock;
+use crate::{Errno, Result};
+
+/// Frames of a large (2 MiB) frame.
+pub const LARGE_FRAMES: u64 = 512;
+
+/// Bytes of bookkeeping for a block: its record, and a 32-bit reference count a frame.
+const RECORD_BYTES: u64 = 256;
+const COUNTS_BYTES: u64 = LARGE_FRAMES * 4;
+/// How many split blocks are searched for a run of frames before another block is split.
+const RUN_SEARCH: usize = 16;
+/// End of a list of blocks.
+const NONE: u64 = u64::MAX;
+
+/// A word of a block's record. Fresh memory is all zero, so zero must mean fresh.
+mod word {
+    /// 8 words: frames of a split block that are free.
+    pub const FREE: u64 = 0;
+    /// 8 words: frames that were never used and so read as zero.
+    pub const ZERO: u64 = 8;
+    /// What the block is.
+    pub const STATE: u64 = 16;
+    /// Free frames of a split block.
+    pub const FREE_COUNT: u64 = 17;
+    /// Neighbours in the list of split blocks with free frames, or of free blocks; index + 1, 0 is none.
+    pub const NEXT: u64 = 18;
+    pub const PREVIOUS: u64 = 19;
+    /// Reference count of a large frame.
+    pub const LARGE_COUNT: u64 = 20;
+}
+
+mod state {
+    pub const FRESH: u64 = 0;
+    pub const FREE: u64 = 1;
+    pub const LARGE: u64 = 2;
+    pub const SPLIT: u64 = 3;
+}
+
+/// Free frames and reference counts.
+#[derive(Debug)]
+pub struct Frames {
+    layout: Layout,
+    pool: SpinLock<Pool>,
+}
+
+/// Where the blocks and their bookkeeping are; never changes.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    /// Number of the frame block 0 starts with.
+    base: u64,
+    /// First frame of block 0 that may be handed out, counted from `base`.
+    skip: u64,
+    /// Number of blocks.
+    blocks: u64,
+    /// Guest physical address of the records; the counts follow.
+    records: u64,
+}
+
+#[derive(Debug)]
+struct Pool {
+    /// First split block with free frames.
+    split: u64,
+    /// First free block.
+    free: u64,
+    /// First block that was never used; all after it are fresh as well.
+    fresh: u64,
+    used: u64,
+    limit: u64,
+}
+
+/// What [`Frames::usage`] reports, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Handed out, the libOS's own heap included.
+    pub used_bytes: u64,
+    /// What may be handed out in all.
+    pub limit_bytes: u64,
+}
+
+impl Usage {
+    /// What may still be handed out.
+    #[must_use]
+    pub fn free_bytes(self) -> u64 {
+        self.limit_bytes.saturating_sub(self.used_bytes)
+    }
+}
+
+impl Layout {
+    fn word(&self, block: u64, index: u64) -> u64 {
+        let at = self.records + block * RECORD_BYTES + index * 8;
+        phys::load_u64(Frame::containing(at), (at % PAGE_SIZE) as usize)
+    }
+
+    fn set_word(&self, block: u64, index: u64, value: u64) {
+        let at = self.records + block * RECORD_BYTES + index * 8;
+        phys::store_u64(Frame::containing(at), (at % PAGE_SIZE) as usize, value);
+    }
+
+    /// The 8-byte word that holds frame `index`'s count, and its shift in there.
+    fn count_cell(&self, index: u64) -> (Frame, usize, u32) {
+        let at = self.records + self.blocks * RECORD_BYTES + index / 2 * 8;
+        let shift = if index.is_multiple_of(2) { 0 } else { 32 };
+        (Frame::containing(at), (at % PAGE_SIZE) as usize, shift)
+    }
+
+    fn count(&self, index: u64) -> u32 {
+        let (frame, offset, shift) = self.count_cell(index);
+        (phys::load_u64(frame, offset) >> shift) as u32
+    }
+
+    fn set_count(&self, index: u64, count: u32) {
+        let (frame, offset, shift) = self.count_cell(index);
+        let other = phys::load_u64(frame, offset) & !(0xffff_ffff << shift);
+        phys::store_u64(frame, offset, other | u64::from(count) << shift);
+    }
+
+    fn frame(&self, block: u64, index: u64) -> Frame {
+        Frame::new(self.base + block * LARGE_FRAMES + index)
+    }
+
+    /// Frames of `block` that may be handed out start here.
+    fn first_in(&self, block: u64) -> u64 {
+        if block == 0 { self.skip } else { 0 }
+    }
+
+    /// Index of `frame` among all frames handed out from here, or `None` if it is not one.
+    fn index(&self, frame: Frame) -> Option<u64> {
+        let index = frame.number().checked_sub(self.base)?;
+        (index >= self.skip && index < self.blocks * LARGE_FRAMES).then_some(index)
+    }
+}
+
+impl Pool {
+    fn charge(&mut self, frames: u64) -> Result<()> {
+        if self.used + frames > self.limit {
+            return Err(Errno::ENOMEM);
+        }
+        self.used += frames;
+        Ok(())
+    }
+
+    fn head(&mut self, of: u64) -> &mut u64 {
+        if of == state::SPLIT {
+            &mut self.split
+        } else {
+            &mut self.free
+        }
+    }
+
+    /// Puts a block at the head of the list of its kind.
+    fn link(&mut self, layout: &Layout, block: u64, kind: u64) {
+        let head = self.head(kind);
+        let next = core::mem::replace(head, block);
+        layout.set_word(block, word::NEXT, next.wrapping_add(1));
+        layout.set_word(block, word::PREVIOUS, 0);
+        if next != NONE {
+            layout.set_word(next, word::PREVIOUS, block + 1);
+        }
+    }
+
+    fn unlink(&mut self, layout: &Layout, block: u64, kind: u64) {
+        let next = layout.word(block, word::NEXT).wrapping_sub(1);
+        let previous = layout.word(block, word::PREVIOUS).wrapping_sub(1);
+        if previous == NONE {
+            *self.head(kind) = next;
+        } else {
+            layout.set_word(previous, word::NEXT, next.wrapping_add(1));
+        }
+        if next != NONE {
+            layout.set_word(next, word::PREVIOUS, previous.wrapping_add(1));
+        }
+    }
+
+    /// Takes a block nobody uses, whole; tells whether it reads as zero. Block 0 is only whole if nothing of
+    /// it is skipped.
+    fn take_block(&mut self, layout: &Layout, whole: bool) -> Option<(u64, bool)> {
+        if self.free != NONE {
+            let block = self.free;
+            self.unlink(layout, block, state::FREE);
+            return Some((block, false));
+        }
+        if whole && self.fresh == 0 && layout.skip > 0 && layout.blocks > 0 {
+            self.split_block(layout, 0, true);
+            self.fresh = 1;
+        }
+        if self.fresh < layout.blocks {
+            self.fresh += 1;
+            return Some((self.fresh - 1, true));
+        }
+        None
+    }
+
+    /// Makes a block that nobody uses a split one, all its frames free.
+    fn split_block(&mut self, layout: &Layout, block: u64, zero: bool) {
+        let first = layout.first_in(block);
+        for index in 0..8 {
+            let low = index * 64;
+            let mask = if first >= low + 64 {
+                0
+            } else {
+                u64::MAX << first.saturating_sub(low)
+            };
+            layout.set_word(block, word::FREE + index, mask);
+            layout.set_word(block, word::ZERO + index, if zero { mask } else { 0 });
+        }
+        layout.set_word(block, word::STATE, state::SPLIT);
+        layout.set_word(block, word::FREE_COUNT, LARGE_FRAMES - first);
+        self.link(layout, block, state::SPLIT);
+    }
+
+    /// A split block with a free frame.
+    fn split_with_room(&mut self, layout: &Layout) -> Result<u64> {
+        if self.split == NONE {
+            let (block, zero) = self.take_block(layout, false).ok_or(Errno::ENOMEM)?;
+            self.split_block(layout, block, zero);
+        }
+        Ok(self.split)
+    }
+
+    /// Takes `count` frames from `index` on, all free, out of a split block; whether all read as zero.
+    fn take_run(&mut self, layout: &Layout, block: u64, index: u64, count: u64) -> bool {
+        let mut zero = true;
+        for at in index..index + count {
+            let (slot, bit) = (at / 64, 1 << (at % 64));
+            let free = layout.word(block, word::FREE + slot);
+            layout.set_word(block, word::FREE + slot, free & !bit);
+            let fresh = layout.word(block, word::ZERO + slot);
+            zero &= fresh & bit != 0;
+            if fresh & bit != 0 {
+                layout.set_word(block, word::ZERO + slot, fresh & !bit);
+            }
+            layout.set_count(block * LARGE_FRAMES + at, 1);
+        }
+        let left = layout.word(block, word::FREE_COUNT) - count;
+        layout.set_word(block, word::FREE_COUNT, left);
+        if left == 0 {
+            self.unlink(layout, block, state::SPLIT);
+        }
+        zero
+    }
+
+    fn alloc(&mut self, layout: &Layout) -> Result<(Frame, bool)> {
+        self.charge(1)?;
+        let block = self
+            .split_with_room(layout)
+            .inspect_err(|_| self.used -= 1)?;
+        for slot in 0..8 {
+            let free = layout.word(block, word::FREE + slot);
+            if free != 0 {
+                let index = slot * 64 + u64::from(free.trailing_zeros());
+                let zero = self.take_run(layout, block, index, 1);
+                return Ok((layout.frame(block, index), zero));
+            }
+        }
+        unreachable!("a listed split block has a free frame")
+    }
+
+    fn alloc_run(&mut self, layout: &Layout, count: u64) -> Result<Frame> {
+        self.charge(count)?;
+        let mut block = self.split;
+        for _ in 0..RUN_SEARCH {
+            if block == NONE {
+                break;
+            }
+            if let Some(index) = find_run(layout, block, count) {
+                self.take_run(layout, block, index, count);
+                return Ok(layout.frame(block, index));
+            }
+            block = layout.word(block, word::NEXT).wrapping_sub(1);
+        }
+        let Some((block, zero)) = self.take_block(layout, true) else {
+            self.used -= count;
+            return Err(Errno::ENOMEM);
+        };
+        self.split_block(layout, block, zero);
+        self.take_run(layout, block, 0, count);
+        Ok(layout.frame(block, 0))
+    }
+
+    /// `count` neighbouring blocks as large frames.
+    fn alloc_blocks(&mut self, layout: &Layout, count: u64) -> Result<(Frame, bool)> {
+        self.charge(count * LARGE_FRAMES)?;
+        let found = if count == 1 {
+            self.take_block(layout, true)
+        } else {
+            self.take_blocks(layout, count)
+        };
+        let Some((first, zero)) = found else {
+            self.used -= count * LARGE_FRAMES;
+            return Err(Errno::ENOMEM);
+        };
+        for block in first..first + count {
+            layout.set_word(block, word::STATE, state::LARGE);
+            layout.set_word(block, word::LARGE_COUNT, 1);
+        }
+        Ok((layout.frame(first, 0), zero))
+    }
+
+    fn take_blocks(&mut self, layout: &Layout, count: u64) -> Option<(u64, bool)> {
+        let first_whole = u64::from(layout.skip > 0);
+        let mut run = 0;
+        for block in first_whole..self.fresh {
+            let is_free = layout.word(block, word::STATE) == state::FREE;
+            run = if is_free { run + 1 } else { 0 };
+            if run == count {
+                let first = block + 1 - count;
+                (first..=block).for_each(|block| self.unlink(layout, block, state::FREE));
+                return Some((first, false));
+            }
+        }
+        if self.fresh == 0 && first_whole == 1 && layout.blocks > 0 {
+            self.split_block(layout, 0, true);
+            self.fresh = 1;
+        }
+        (self.fresh + count <= layout.blocks).then(|| {
+            self.fresh += count;
+            (self.fresh - count, true)
+        })
+    }
+
+    fn free_block(&mut self, layout: &Layout, block: u64) {
+        layout.set_word(block, word::STATE, state::FREE);
+        self.link(layout, block, state::FREE);
+        self.used -= LARGE_FRAMES;
+    }
+
+    fn put(&mut self, layout: &Layout, index: u64) {
+        let (block, at) = (index / LARGE_FRAMES, index % LARGE_FRAMES);
+        if layout.word(block, word::STATE) == state::LARGE {
+            return self.put_large(layout, block);
+        }
+        let count = layout.count(index);
+        assert!(count > 0, "frame {index:#x} was put once too often");
+        layout.set_count(index, count - 1);
+        if count > 1 {
+            return;
+        }
+        let slot = word::FREE + at / 64;
+        let free = layout.word(block, slot);
+        layout.set_word(block, slot, free | 1 << (at % 64));
+        let free_count = layout.word(block, word::FREE_COUNT) + 1;
+        layout.set_word(block, word::FREE_COUNT, free_count);
+        if free_count == 1 {
+            self.link(layout, block, state::SPLIT);
+        }
+        if free_count == LARGE_FRAMES {
+            self.unlink(layout, block, state::SPLIT);
+            layout.set_word(block, word::STATE, state::FREE);
+            self.link(layout, block, state::FREE);
+        }
+        self.used -= 1;
+    }
+
+    fn put_large(&mut self, layout: &Layout, block: u64) {
+        if layout.word(block, word::STATE) == state::SPLIT {
+            for at in 0..LARGE_FRAMES {
+                self.put(layout, block * LARGE_FRAMES + at);
+            }
+            return;
+        }
+        let count = layout.word(block, word::LARGE_COUNT);
+        assert!(count > 0, "block {block:#x} was put once too often");
+        layout.set_word(block, word::LARGE_COUNT, count - 1);
+        if count == 1 {
+            self.free_block(layout, block);
+        }
+    }
+}
+
+/// First index of `count` free frames in a row in a split block.
+fn find_run(layout: &Layout, block: u64, count: u64) -> Option<u64> {
+    if layout.word(block, word::FREE_COUNT) < count {
+        return None;
+    }
+    let mut run = 0;
+    for slot in 0..8 {
+        let free = layout.word(block, word::FREE + slot);
+        for bit in 0..64 {
+            run = if free >> bit & 1 == 1 { run + 1 } else { 0 };
+            if run == count {
+                return Some(slot * 64 + bit + 1 - count);
+            }
+        }
+    }
+    None
+}
+
+impl Frames {
+    /// All RAM from `free_gpa` to `ram_bytes`, of which `limit_bytes` may be in use. All of it reads as zero.
+    #[must_use]
+    pub fn new(free_gpa: u64, ram_bytes: u64, limit_bytes: u64) -> Self {
+        let records = free_gpa.next_multiple_of(PAGE_SIZE);
+        let base = records / PAGE_SIZE / LARGE_FRAMES * LARGE_FRAMES;
+        let end = ram_bytes / PAGE_SIZE / LARGE_FRAMES * LARGE_FRAMES;
+        let blocks = end.saturating_sub(base) / LARGE_FRAMES;
+        let bookkeeping = blocks * (RECORD_BYTES + COUNTS_BYTES);
+        let first = (records + bookkeeping).div_ceil(PAGE_SIZE);
+        // With tens of GiB the bookkeeping alone fills blocks: those do not exist.
+        let gone = (first.saturating_sub(base) / LARGE_FRAMES).min(blocks);
+        let base = base + gone * LARGE_FRAMES;
+        Self {
+            layout: Layout {
+                base,
+                skip: first.saturating_sub(base),
+                blocks: blocks - gone,
+                records,
+            },
+            pool: SpinLock::new(Pool {
+                split: NONE,
+                free: NONE,
+                fresh: 0,
+                used: 0,
+                limit: limit_bytes / PAGE_SIZE,
+            }),
+        }
+    }
+
+    /// A frame with one reference; contents undefined.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn alloc(&self) -> Result<Frame> {
+        self.pool.lock().alloc(&self.layout).map(|(frame, _)| frame)
+    }
+
+    /// A frame of zeros with one reference.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn alloc_zeroed(&self) -> Result<Frame> {
+        let (frame, zero) = self.pool.lock().alloc(&self.layout)?;
+        if !zero {
+            phys::zero_frames(frame, 1);
+        }
+        Ok(frame)
+    }
+
+    /// A 2 MiB aligned large frame with one reference; contents undefined.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn alloc_large(&self) -> Result<Frame> {
+        self.pool
+            .lock()
+            .alloc_blocks(&self.layout, 1)
+            .map(|(frame, _)| frame)
+    }
+
+    /// A 2 MiB aligned large frame of zeros with one reference.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn alloc_large_zeroed(&self) -> Result<Frame> {
+        let (frame, zero) = self.pool.lock().alloc_blocks(&self.layout, 1)?;
+        if !zero {
+            phys::zero_frames(frame, LARGE_FRAMES);
+        }
+        Ok(frame)
+    }
+
+    /// `count` neighbouring frames, 2 MiB aligned if they are 512 or more; contents undefined. To be given
+    /// back with [`Frames::free_contiguous`].
+    ///
+    /// # Errors
+    /// `ENOMEM`; `EINVAL` for none.
+    pub fn alloc_contiguous(&self, count: u64) -> Result<Frame> {
+        let mut pool = self.pool.lock();
+        match count {
+            0 => Err(Errno::EINVAL),
+            1 => pool.alloc(&self.layout).map(|(frame, _)| frame),
+            2..LARGE_FRAMES => pool.alloc_run(&self.layout, count),
+            _ => pool
+                .alloc_blocks(&self.layout, count.div_ceil(LARGE_FRAMES))
+                .map(|(frame, _)| frame),
+        }
+    }
+
+    /// Gives back what [`Frames::alloc_contiguous`] gave.
+    pub fn free_contiguous(&self, first: Frame, count: u64) {
+        if count >= LARGE_FRAMES {
+            for block in 0..count.div_ceil(LARGE_FRAMES) {
+                self.put_large(first.offset(block * LARGE_FRAMES));
+            }
+        } else {
+            (0..count).for_each(|at| self.put(first.offset(at)));
+        }
+    }
+
+    /// One more reference to a frame; nothing for frames that are not handed out here (read-only memory).
+    pub fn get(&self, frame: Frame) {
+        let Some(index) = self.layout.index(frame) else {
+            return;
+        };
+        let _pool = self.pool.lock();
+        let block = index / LARGE_FRAMES;
+        if self.layout.word(block, word::STATE) == state::LARGE {
+            let count = self.layout.word(block, word::LARGE_COUNT);
+            self.layout.set_word(block, word::LARGE_COUNT, count + 1);
+        } else {
+            self.layout.set_count(index, self.layout.count(index) + 1);
+        }
+    }
+
+    /// One reference to a frame less; the last one frees it.
+    ///
+    /// # Panics
+    /// If there was none: a bug of the caller that would corrupt other processes.
+    pub fn put(&self, frame: Frame) {
+        if let Some(index) = self.layout.index(frame) {
+            self.pool.lock().put(&self.layout, index);
+        }
+    }
+
+    /// References to a frame; 0 for frames that are not handed out here.
+    #[must_use]
+    pub fn count(&self, frame: Frame) -> u32 {
+        let Some(index) = self.layout.index(frame) else {
+            return 0;
+        };
+        let _pool = self.pool.lock();
+        let block = index / LARGE_FRAMES;
+        if self.layout.word(block, word::STATE) == state::LARGE {
+            self.layout.word(block, word::LARGE_COUNT) as u32
+        } else {
+            self.layout.count(index)
+        }
+    }
+
+    /// One more reference to each 4 KiB of a large frame, split or not.
+    pub fn get_large(&self, frame: Frame) {
+        let Some(index) = self.layout.index(frame) else {
+            return;
+        };
+        let _pool = self.pool.lock();
+        let block = index / LARGE_FRAMES;
+        if self.layout.word(block, word::STATE) == state::LARGE {
+            let count = self.layout.word(block, word::LARGE_COUNT);
+            self.layout.set_word(block, word::LARGE_COUNT, count + 1);
+        } else {
+            for at in index..index + LARGE_FRAMES {
+                self.layout.set_count(at, self.layout.count(at) + 1);
+            }
+        }
+    }
+
+    /// One reference to each 4 KiB of a large frame less.
+    ///
+    /// # Panics
+    /// As [`Frames::put`].
+    pub fn put_large(&self, frame: Frame) {
+        if let Some(index) = self.layout.index(frame) {
+            let mut pool = self.pool.lock();
+            pool.put_large(&self.layout, index / LARGE_FRAMES);
+        }
+    }
+
+    /// Whether the caller's reference to the large frame is the only one to any part of it.
+    #[must_use]
+    pub fn is_large_unshared(&self, frame: Frame) -> bool {
+        let Some(index) = self.layout.index(frame) else {
+            return false;
+        };
+        let _pool = self.pool.lock();
+        let block = index / LARGE_FRAMES;
+        if self.layout.word(block, word::STATE) == state::LARGE {
+            self.layout.word(block, word::LARGE_COUNT) == 1
+        } else {
+            (index..index + LARGE_FRAMES).all(|at| self.layout.count(at) == 1)
+        }
+    }
+
+    /// From now on the 512 frames of a large frame are counted one by one; each has as many references as the
+    /// large frame had. Address spaces that still map it as one keep one reference to each.
+    pub fn split_large(&self, frame: Frame) {
+        let Some(index) = self.layout.index(frame) else {
+            return;
+        };
+        let _pool = self.pool.lock();
+        let block = index / LARGE_FRAMES;
+        if self.layout.word(block, word::STATE) != state::LARGE {
+            return;
+        }
+        let count = self.layout.word(block, word::LARGE_COUNT) as u32;
+        for at in index..index + LARGE_FRAMES {
+            self.layout.set_count(at, count);
+        }
+        for slot in 0..8 {
+            self.layout.set_word(block, word::FREE + slot, 0);
+            self.layout.set_word(block, word::ZERO + slot, 0);
+        }
+        self.layout.set_word(block, word::FREE_COUNT, 0);
+        self.layout.set_word(block, word::STATE, state::SPLIT);
+    }
+
+    /// How much is handed out, and how much may be.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let pool = self.pool.lock();
+        Usage {
+            used_bytes: pool.used * PAGE_SIZE,
+            limit_bytes: pool.limit * PAGE_SIZE,
+        }
+    }
+
+    /// Whether memory is so short (above 7/8 of the limit) that nothing should be mapped ahead of need.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        let pool = self.pool.lock();
+        pool.used > pool.limit / 8 * 7
+    }
+
+    /// Changes how much may be handed out; below what is in use nothing is taken away, but nothing given.
+    pub fn set_limit(&self, limit_bytes: u64) {
+        self.pool.lock().limit = limit_bytes / PAGE_SIZE;
+    }
+}
+
+#[cfg(test)]
+#[path = "frames_tests.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+//! Anonymous shared memory: `MAP_SHARED | MAP_ANONYMOUS`.
+
+use alloc::collections::BTreeMap;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use husk_abi::boundary::layout::PAGE_SIZE;
+use husk_hal::phys::Frame;
+
+use super::Mappable;
+use super::frames::Frames;
+use crate::sync::SpinLock;
+use crate::translate::TextImage;
+use crate::{Errno, Result};
+
+/// Device number shown in `/proc/*/maps`: the kernel's internal shared-memory mount.
+const DEVICE: u64 = 1;
+static NEXT_INODE: AtomicU64 = AtomicU64::new(1);
+
+/// Memory that processes share by inheriting a mapping; pages come to be when first touched.
+#[derive(Debug)]
+pub struct SharedMemory {
+    frames: &'static Frames,
+    size_bytes: u64,
+    inode: u64,
+    pages: SpinLock<BTreeMap<u64, Frame>>,
+}
+
+impl SharedMemory {
+    /// `size_bytes` of zeros.
+    ///
+    /// # Errors
+    /// `ENOMEM` if it is more than the container may ever have.
+    pub fn new(frames: &'static Frames, size_bytes: u64) -> Result<Self> {
+        if size_bytes > frames.usage().limit_bytes {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(Self {
+            frames,
+            size_bytes: size_bytes.next_multiple_of(PAGE_SIZE),
+            inode: NEXT_INODE.fetch_add(1, Ordering::Relaxed),
+            pages: SpinLock::new(BTreeMap::new()),
+        })
+    }
+}
+
+impl Mappable for SharedMemory {
+    fn page(&self, index: u64, _shared_write: bool) -> Result<Frame> {
+        if index >= self.size_bytes / PAGE_SIZE {
+            return Err(Errno::ENXIO);
+        }
+        if let Some(frame) = self.pages.lock().get(&index) {
+            self.frames.get(*frame);
+            return Ok(*frame);
+        }
+        let new = self.frames.alloc_zeroed()?;
+        let frame = *self.pages.lock().entry(index).or_insert(new);
+        if frame == new {
+            self.frames.get(frame);
+        } else {
+            // Another thread was faster.
+            self.frames.put(new);
+            self.frames.get(frame);
+        }
+        Ok(frame)
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn identity(&self) -> (u64, u64) {
+        (DEVICE, self.inode)
+    }
+
+    fn text(&self) -> Option<&TextImage> {
+        None
+    }
+}
+
+impl Drop for SharedMemory {
+    fn drop(&mut self) {
+        for frame in self.pages.get_mut().values() {
+            self.frames.put(*frame);
+        }
+    }
+}

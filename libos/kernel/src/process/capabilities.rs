@@ -1,0 +1,169 @@
+//! Capabilities and what exec makes of credentials (`capabilities(7)`, "Transformation of capabilities during
+//! execve").
+
+use husk_abi::linux::general::{self, S_ISGID, S_ISUID};
+
+use super::{Credentials, Thread};
+use crate::fs::File;
+use crate::user::UserAddr;
+use crate::{Errno, Result, SysResult};
+
+/// The highest capability, `CAP_CHECKPOINT_RESTORE`.
+pub const LAST_CAP: u32 = 40;
+/// All capabilities there are.
+pub const ALL: u64 = (1 << (LAST_CAP + 1)) - 1;
+
+const VERSION_1: u32 = 0x1998_0330;
+const VERSION_2: u32 = 0x2007_1026;
+const VERSION_3: u32 = 0x2008_0522;
+
+/// Credentials of a program about to run.
+#[derive(Debug)]
+pub struct ExecCredentials {
+    /// What it runs with.
+    pub new: Credentials,
+    /// Whether it gained identity or capabilities: `AT_SECURE`.
+    pub secure: bool,
+    /// Whether its ids differ from the caller's.
+    pub changed_ids: bool,
+}
+
+/// What `file` runs with when the calling thread executes it.
+///
+/// # Errors
+/// None yet; file capabilities come with extended attributes.
+pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
+    let old = t.credentials();
+    let mut new = (*old).clone();
+    let attributes = file.inode.attributes();
+    if !old.no_new_privileges && file.allows_setuid() {
+        if attributes.mode & S_ISUID != 0 {
+            new.euid = attributes.uid;
+        }
+        // Setgid without group execute marks mandatory locking.
+        if attributes.mode & S_ISGID != 0 && attributes.mode & 0o010 != 0 {
+            new.egid = attributes.gid;
+        }
+    }
+    new.suid = new.euid;
+    new.fsuid = new.euid;
+    new.sgid = new.egid;
+    new.fsgid = new.egid;
+    let changed_ids = new.euid != old.euid || new.egid != old.egid;
+    transform(&mut new, changed_ids);
+    let gained = new.euid != new.uid || new.egid != new.gid;
+    let secure = gained || (old.uid != 0 && new.cap_permitted & !old.cap_ambient != 0);
+    new.keep_caps = false;
+    Ok(ExecCredentials { new, secure, changed_ids })
+}
+
+/// P'(...) of capabilities(7) for a file without capabilities of its own.
+fn transform(new: &mut Credentials, privileged: bool) {
+    if privileged {
+        new.cap_ambient = 0;
+    }
+    let root = new.uid == 0 || new.euid == 0;
+    let file_permitted = if root { ALL } else { 0 };
+    let file_inheritable = file_permitted;
+    new.cap_permitted = (new.cap_inheritable & file_inheritable)
+        | (file_permitted & new.cap_bounding)
+        | new.cap_ambient;
+    new.cap_effective = if new.euid == 0 { new.cap_permitted } else { new.cap_ambient };
+}
+
+/// What a change of user ids does to capabilities (capabilities(7), "Effect of user ID changes").
+pub(super) fn after_id_change(old: &Credentials, new: &mut Credentials) {
+    let had_root = [old.uid, old.euid, old.suid].contains(&0);
+    let has_root = [new.uid, new.euid, new.suid].contains(&0);
+    if had_root && !has_root {
+        if !new.keep_caps {
+            new.cap_permitted = 0;
+            new.cap_effective = 0;
+        }
+        new.cap_ambient = 0;
+    }
+    if old.euid == 0 && new.euid != 0 {
+        new.cap_effective = 0;
+    }
+    if old.euid != 0 && new.euid == 0 {
+        new.cap_effective = new.cap_permitted;
+    }
+}
+
+/// Reads the header of capget/capset: how many 32-bit words a set has, and whose sets are meant.
+fn header(t: &Thread, header: UserAddr) -> Result<(usize, u32)> {
+    let version: u32 = header.read()?;
+    let pid: i32 = header.add(4).read()?;
+    let words = match version {
+        VERSION_1 => 1,
+        VERSION_2 | VERSION_3 => 2,
+        _ => {
+            header.write(&VERSION_3)?;
+            return Err(Errno::EINVAL);
+        }
+    };
+    let pid = u32::try_from(pid).map_err(|_| Errno::EINVAL)?;
+    Ok((words, if pid == 0 { t.tid() } else { pid }))
+}
+
+/// `capget(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `ESRCH`.
+pub fn capget(t: &Thread, hdrp: UserAddr, datap: UserAddr) -> SysResult {
+    let (words, tid) = match header(t, hdrp) {
+        // A NULL data pointer asks for the version only.
+        Err(Errno::EINVAL) if datap.is_null() => return Ok(0),
+        other => other?,
+    };
+    let credentials = t.kernel.tasks.thread(tid).ok_or(Errno::ESRCH)?.credentials();
+    if datap.is_null() {
+        return Ok(0);
+    }
+    for word in 0..words as u64 {
+        let part = |set: u64| (set >> (32 * word)) as u32;
+        datap.add(word * 12).write(&[
+            part(credentials.cap_effective),
+            part(credentials.cap_permitted),
+            part(credentials.cap_inheritable),
+        ])?;
+    }
+    Ok(0)
+}
+
+/// `capset(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `EPERM`.
+pub fn capset(t: &Thread, hdrp: UserAddr, datap: UserAddr) -> SysResult {
+    let (words, tid) = header(t, hdrp)?;
+    if tid != t.tid() {
+        return Err(Errno::EPERM);
+    }
+    let [mut effective, mut permitted, mut inheritable] = [0u64; 3];
+    for word in 0..words as u64 {
+        let [e, p, i]: [u32; 3] = datap.add(word * 12).read()?;
+        effective |= u64::from(e) << (32 * word);
+        permitted |= u64::from(p) << (32 * word);
+        inheritable |= u64::from(i) << (32 * word);
+    }
+    let [effective, permitted, inheritable] = [effective & ALL, permitted & ALL, inheritable & ALL];
+    let old = t.credentials();
+    let may_set = old.has(general::CAP_SETPCAP);
+    let inheritable_ok = inheritable & !(old.cap_inheritable | old.cap_permitted) == 0 || may_set;
+    let bounding_ok = inheritable & !(old.cap_inheritable | old.cap_bounding) == 0;
+    if permitted & !old.cap_permitted != 0
+        || effective & !permitted != 0
+        || !inheritable_ok
+        || !bounding_ok
+    {
+        return Err(Errno::EPERM);
+    }
+    let mut new = (*old).clone();
+    new.cap_effective = effective;
+    new.cap_permitted = permitted;
+    new.cap_inheritable = inheritable;
+    new.cap_ambient &= permitted & inheritable;
+    t.set_credentials(new);
+    Ok(0)
+}

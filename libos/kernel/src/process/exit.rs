@@ -1,0 +1,207 @@
+//! Ending threads and processes: `exit(2)`, `exit_group(2)`, death by signal.
+//!
+//! A thread ends itself: others are only asked to (`signal::kill_thread`) and end on their way back to user
+//! code. The last thread of a process makes it a zombie, hands its children on and tells the parent.
+
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::Ordering;
+
+use husk_abi::boundary::doorbell;
+use husk_abi::linux::general::{
+    CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT,
+};
+
+use super::clone::finish_vfork;
+use super::thread::Life;
+use super::{Process, Thread};
+use crate::signal::{self, ChildPolicy, Info};
+use crate::{SysResult, futex, sched};
+
+/// Nanoseconds of a clock tick as `siginfo_t` and `times(2)` count them.
+const NS_PER_TICK: u64 = 10_000_000;
+
+/// `exit(2)`: ends the calling thread.
+///
+/// # Errors
+/// Never returns.
+pub fn exit(t: &Thread, status: i32) -> SysResult {
+    exit_thread(t, (status & 0xff) << 8)
+}
+
+/// `exit_group(2)`: ends the whole process.
+///
+/// # Errors
+/// Never returns.
+pub fn exit_group(t: &Thread, status: i32) -> SysResult {
+    exit_process(t, (status & 0xff) << 8)
+}
+
+/// Ends the process by signal `signo`.
+pub fn exit_group_signal(t: &Thread, signo: i32, core_dumped: bool) -> ! {
+    exit_process(t, signo | if core_dumped { 0x80 } else { 0 })
+}
+
+fn exit_process(t: &Thread, wait_status: i32) -> ! {
+    let status = begin_group_exit(&t.process, wait_status);
+    exit_thread(t, status)
+}
+
+/// Asks all threads of `process` to end; the first caller's status counts. Returns that.
+pub fn begin_group_exit(process: &Process, wait_status: i32) -> i32 {
+    let status = *process.exiting.lock().get_or_insert(wait_status);
+    for thread in process.threads() {
+        signal::kill_thread(&thread);
+    }
+    status
+}
+
+/// Ends the calling thread, which was asked to: its process is ending.
+pub fn exit_killed(t: &Thread) -> ! {
+    let status = t.process.exiting.lock().unwrap_or(0);
+    exit_thread(t, status)
+}
+
+/// Ends the calling thread; `wait_status` is the process's if this is its last and nothing else was said.
+pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
+    if t.mm_opt().is_some() {
+        futex::exit_robust_list(t);
+        futex::clear_child_tid(t);
+    }
+    release_mm(t);
+    // Closing may run file code: outside any lock.
+    let files = t.files.lock().take();
+    drop(files);
+    let fs = t.fs.lock().take();
+    drop(fs);
+
+    let process = &t.process;
+    process.uid.store(t.credentials().uid, Ordering::Relaxed);
+    process.dead_cpu_ns.fetch_add(t.sched.live_cpu_ns(), Ordering::Relaxed);
+    signal::thread_leaves(t);
+    let last = {
+        let mut threads = process.threads.lock();
+        threads.remove(&t.tid());
+        threads.is_empty()
+    };
+    t.kernel.tasks.remove_thread(t.tid());
+    process.thread_exits.wake_all();
+    if last {
+        let status = process.exiting.lock().unwrap_or(wait_status);
+        exit_last(process, status);
+    }
+    sched::exit_current(t)
+}
+
+/// Gives up the thread's memory; a vfork parent may go on. The vCPU keeps the address space active, and
+/// alive, until it switches to another.
+pub(super) fn release_mm(t: &Thread) {
+    let mm = t.mm.lock().take();
+    finish_vfork(t);
+    drop(mm);
+}
+
+fn exit_last(process: &Arc<Process>, status: i32) {
+    let kernel = process.kernel;
+    process.timers.on_exit(kernel);
+    if process.pid == 1 {
+        // The container ends with its init, whoever is left (pid_namespaces(7)).
+        #[expect(clippy::cast_sign_loss, reason = "wait statuses are bit patterns")]
+        kernel.host.shutdown(status as u32);
+        unreachable!("the VMM resumed a guest that shut down, doorbell {}", doorbell::SHUTDOWN);
+    }
+    hand_on_children(process);
+    let parent = {
+        let mut family = process.family.lock();
+        family.life = Life::Zombie(status);
+        family.parent.upgrade()
+    };
+    if let Some(parent) = parent {
+        announce(process, &parent, status);
+    }
+}
+
+/// Tells the parent that `process` is a zombie; reaps it at once if the parent does not care.
+fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
+    let signo = process.exit_signal.load(Ordering::Relaxed);
+    let policy = if signo == SIGCHLD { parent.handlers().child_policy() } else { ChildPolicy::Zombie };
+    if signo != 0 && policy != ChildPolicy::Discard {
+        let _ = signal::send_process(parent, &child_info(signo.cast_signed(), process, status));
+    }
+    if policy != ChildPolicy::Zombie {
+        reap(process, parent);
+    }
+    parent.child_events.wake_all();
+}
+
+/// `siginfo_t` about a child with wait status `status`.
+pub(super) fn child_info(signo: i32, child: &Process, status: i32) -> Info {
+    let (code, value) = match status {
+        0xffff => (CLD_CONTINUED, SIGCONT.cast_signed()),
+        status if status & 0xff == 0x7f => (CLD_STOPPED, status >> 8 & 0xff),
+        status if status & 0x7f == 0 => (CLD_EXITED, status >> 8 & 0xff),
+        status if status & 0x80 != 0 => (CLD_DUMPED, status & 0x7f),
+        status => (CLD_KILLED, status & 0x7f),
+    };
+    let ticks = child.cpu_ns() / NS_PER_TICK;
+    let uid = child.uid.load(Ordering::Relaxed);
+    Info::child_as(signo, code.cast_signed(), child.pid, uid, value, ticks, 0)
+}
+
+/// Removes a zombie: its status has been taken, or nobody wants it.
+pub(super) fn reap(process: &Arc<Process>, parent: &Arc<Process>) {
+    process.family.lock().life = Life::Reaped;
+    parent.family.lock().children.retain(|child| !Arc::ptr_eq(child, process));
+    let used = process.cpu_ns() + process.children_cpu_ns();
+    parent.children_cpu_ns.fetch_add(used, Ordering::Relaxed);
+    process.kernel.tasks.remove_process(process.pid);
+}
+
+/// Children go to the nearest living subreaper among the ancestors, or to init (`prctl(2)`).
+fn hand_on_children(process: &Arc<Process>) {
+    let children = core::mem::take(&mut process.family.lock().children);
+    if children.is_empty() {
+        return;
+    }
+    let mut heir = process.parent();
+    while let Some(candidate) = &heir {
+        let fit = candidate.pid == 1 || candidate.child_subreaper.load(Ordering::Relaxed);
+        if fit && candidate.life() == Life::Alive {
+            break;
+        }
+        heir = candidate.parent();
+    }
+    let Some(heir) = heir.or_else(|| process.kernel.tasks.process(1)) else { return };
+    for child in children {
+        let status = {
+            let mut family = child.family.lock();
+            family.parent = Arc::downgrade(&heir);
+            match family.life {
+                Life::Zombie(status) => Some(status),
+                _ => None,
+            }
+        };
+        child.ppid.store(heir.pid, Ordering::Relaxed);
+        heir.family.lock().children.push(child.clone());
+        let signo = child.parent_death_signal.load(Ordering::Relaxed).cast_signed();
+        if signo != 0 {
+            let _ = signal::send_process(&child, &Info::kernel(signo));
+        }
+        // An orphan's end is always announced with SIGCHLD.
+        child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
+        if let Some(status) = status {
+            announce(&child, &heir, status);
+        }
+    }
+}
+
+/// A child of `process`'s parent stopped or continued: `wait(2)` can report it.
+pub fn job_event(process: &Process, wait_status: i32) {
+    let parent: Weak<Process> = {
+        let mut family = process.family.lock();
+        family.job_event = Some(wait_status);
+        family.parent.clone()
+    };
+    if let Some(parent) = parent.upgrade() {
+        parent.child_events.wake_all();
+    }
+}

@@ -1,0 +1,113 @@
+//! Resource limits (`getrlimit(2)`).
+
+use husk_abi::boundary::config::GuestConfig;
+use husk_abi::linux::general::{
+    self, RLIM_NLIMITS, RLIMIT_CORE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE,
+    RLIMIT_NPROC, RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK, rlimit64,
+};
+
+use super::{Process, Thread};
+use crate::user::UserAddr;
+use crate::{Errno, Result, SysResult};
+
+const INFINITY: u64 = u64::MAX;
+/// `fs.nr_open`: the most descriptors a process may be allowed.
+const NR_OPEN: u64 = 1 << 20;
+
+/// The limits init starts with: Linux's defaults, changed as the configuration says.
+#[must_use]
+pub(super) fn initial(config: &GuestConfig) -> [rlimit64; RLIM_NLIMITS as usize] {
+    let mut limits = [rlimit64 { rlim_cur: INFINITY, rlim_max: INFINITY }; RLIM_NLIMITS as usize];
+    let mut set = |resource: u32, soft: u64, hard: u64| {
+        if let Some(limit) = limits.get_mut(resource as usize) {
+            *limit = rlimit64 { rlim_cur: soft, rlim_max: hard };
+        }
+    };
+    set(RLIMIT_STACK, 8 << 20, INFINITY);
+    set(RLIMIT_CORE, 0, INFINITY);
+    set(RLIMIT_NOFILE, 1024, 4096);
+    set(RLIMIT_MEMLOCK, 8 << 20, 8 << 20);
+    set(RLIMIT_MSGQUEUE, 819_200, 819_200);
+    set(RLIMIT_NICE, 0, 0);
+    set(RLIMIT_RTPRIO, 0, 0);
+    set(RLIMIT_NPROC, 32_768, 32_768);
+    set(RLIMIT_SIGPENDING, 32_768, 32_768);
+    for limit in &config.rlimits {
+        set(limit.resource, limit.soft, limit.hard);
+    }
+    limits
+}
+
+fn change(t: &Thread, process: &Process, resource: u32, new: rlimit64) -> Result<()> {
+    if new.rlim_cur > new.rlim_max {
+        return Err(Errno::EINVAL);
+    }
+    if resource == RLIMIT_NOFILE && new.rlim_max > NR_OPEN {
+        return Err(Errno::EPERM);
+    }
+    let mut limits = process.limits.lock();
+    let limit = limits.get_mut(resource as usize).ok_or(Errno::EINVAL)?;
+    if new.rlim_max > limit.rlim_max && !t.credentials().has(general::CAP_SYS_RESOURCE) {
+        return Err(Errno::EPERM);
+    }
+    *limit = new;
+    Ok(())
+}
+
+fn resource(number: i32) -> Result<u32> {
+    u32::try_from(number).ok().filter(|number| *number < RLIM_NLIMITS).ok_or(Errno::EINVAL)
+}
+
+/// `getrlimit(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`.
+pub fn getrlimit(t: &Thread, number: i32, to: UserAddr) -> SysResult {
+    to.write(&t.process.limit(resource(number)?)?)?;
+    Ok(0)
+}
+
+/// `setrlimit(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `EPERM`.
+pub fn setrlimit(t: &Thread, number: i32, from: UserAddr) -> SysResult {
+    let new: rlimit64 = from.read()?;
+    change(t, &t.process, resource(number)?, new)?;
+    Ok(0)
+}
+
+/// `prlimit(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `EPERM`, `ESRCH`.
+pub fn prlimit64(t: &Thread, pid: i32, number: i32, new: UserAddr, old: UserAddr) -> SysResult {
+    let number = resource(number)?;
+    let new: Option<rlimit64> = new.read_opt()?;
+    let process = if pid == 0 {
+        t.process.clone()
+    } else {
+        let pid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
+        t.kernel.tasks.thread(pid).ok_or(Errno::ESRCH)?.process.clone()
+    };
+    if process.pid != t.process.pid && !same_ids(t, &process) {
+        return Err(Errno::EPERM);
+    }
+    let before = process.limit(number)?;
+    if let Some(new) = new {
+        change(t, &process, number, new)?;
+    }
+    old.write_opt(&before)?;
+    Ok(0)
+}
+
+/// Whether the caller may change another process's limits: same ids all over, or `CAP_SYS_RESOURCE`.
+fn same_ids(t: &Thread, process: &Process) -> bool {
+    let own = t.credentials();
+    let Some(other) = process.threads().first().map(|thread| thread.credentials()) else {
+        return false;
+    };
+    own.has(general::CAP_SYS_RESOURCE)
+        || ([other.uid, other.euid, other.suid].iter().all(|id| *id == own.uid)
+            && [other.gid, other.egid, other.sgid].iter().all(|id| *id == own.gid))
+}

@@ -1,0 +1,73 @@
+//! Resource usage (`getrusage(2)`, `times(2)`).
+
+use husk_abi::linux::general::{
+    __kernel_old_timeval, RUSAGE_CHILDREN, RUSAGE_SELF, RUSAGE_THREAD, rusage,
+};
+use husk_hal::clock::now_ns;
+
+use super::timeval_of;
+use crate::user::UserAddr;
+use crate::{Errno, SysResult, Thread};
+
+/// Nanoseconds of a `clock_t` (`USER_HZ` is 100).
+const CLOCK_TICK_NS: u64 = 10_000_000;
+
+/// A usage record. libOS and program share a privilege level and are not told apart by the clock: all CPU
+/// time counts as user time.
+#[must_use]
+pub fn rusage_of(cpu_ns: u64, max_rss_kib: u64) -> rusage {
+    rusage {
+        ru_utime: timeval_of(cpu_ns),
+        ru_stime: __kernel_old_timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        },
+        ru_maxrss: max_rss_kib.cast_signed(),
+        ru_ixrss: 0,
+        ru_idrss: 0,
+        ru_isrss: 0,
+        ru_minflt: 0,
+        ru_majflt: 0,
+        ru_nswap: 0,
+        ru_inblock: 0,
+        ru_oublock: 0,
+        ru_msgsnd: 0,
+        ru_msgrcv: 0,
+        ru_nsignals: 0,
+        ru_nvcsw: 0,
+        ru_nivcsw: 0,
+    }
+}
+
+/// `getrusage(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`.
+pub fn getrusage(t: &Thread, who: i32, usage: UserAddr) -> SysResult {
+    const SELF: i32 = RUSAGE_SELF.cast_signed();
+    const THREAD: i32 = RUSAGE_THREAD.cast_signed();
+    let cpu_ns = match who {
+        SELF => t.process.cpu_ns(),
+        RUSAGE_CHILDREN => t.process.children_cpu_ns(),
+        THREAD => t.sched.cpu_ns(),
+        _ => return Err(Errno::EINVAL),
+    };
+    usage.write(&rusage_of(cpu_ns, 0))?;
+    Ok(0)
+}
+
+/// `times(2)`: `struct tms` is user and system time of the process and of its children, in ticks.
+///
+/// # Errors
+/// `EFAULT`.
+pub fn times(t: &Thread, buf: UserAddr) -> SysResult {
+    let ticks = |ns: u64| ns / CLOCK_TICK_NS;
+    let tms = [
+        ticks(t.process.cpu_ns()),
+        0,
+        ticks(t.process.children_cpu_ns()),
+        0,
+    ];
+    buf.write_opt(&tms)?;
+    Ok(ticks(now_ns()) as usize)
+}

@@ -1,0 +1,346 @@
+//! Which instructions surround a `syscall`: the decision whether a site may be patched.
+//!
+//! # What has to be shown
+//! Pattern 1 replaces one instruction M (`mov $nr, %eax` or `mov $nr, %rax`) that ends where the `syscall` at
+//! address S begins, by a jump to a thunk that does the same and does not come back to S. That is the same
+//! program if and only if no execution ever begins an instruction strictly inside M, nor executes an
+//! instruction that begins before M and contains bytes of it. In one sentence: **M is really an
+//! instruction of the program, not the tail of a longer one.** The bytes alone do not say so:
+//! `c7 45 b8 27 00 00 00 0f 05` ends like `mov $39, %eax; syscall` and is `movl $39, -0x48(%rbp); syscall`.
+//!
+//! # Proof
+//! S is known to begin an instruction: it was executed. Decode the text before S from *every* offset (each
+//! needs no guess) and follow each chain of instructions until it runs into S. A chain is *good* if it passes
+//! through M's first byte and so comes to S, *bad* if it comes to S otherwise, and *void* if it hits bytes that
+//! are no instruction or jumps over S.
+//!
+//! **Rule**: accept if among the 15 offsets of some run of 15 consecutive ones before S there is a good one
+//! and no bad one.
+//!
+//! Assume that the text from the run's first offset to S is code without gaps (A). No instruction is longer than
+//! 15 bytes, so one of the 15 offsets begins an instruction of the program, and the chain from there *is* the
+//! program's instructions, up to S. It is not void: the program's instructions decode, and one of them
+//! begins at S. It is not bad, by the rule. So it is good: M is an instruction of the program. ∎
+//!
+//! Runs further from S are as valid as near ones, and chains tend to merge the longer they are, so all
+//! runs in the window are tried; if A holds for the window, each accepting run is a proof of its own.
+//!
+//! # When (A) fails
+//! Compilers for x86-64 put no data into code; padding between functions is made of instructions. Assembly
+//! may. Therefore these also veto, each only able to reject more:
+//! - the register the instruction would have loaded does not hold the number at the trap, or `r8` does and
+//!   the byte before is a REX prefix that would make it `mov $nr, %r8d`;
+//! - a chain from a place where a function is likely to begin (`endbr64`; a 16-byte boundary behind
+//!   padding or `ret`) is bad;
+//! - a direct branch seen on a good chain, or in the text after S, leads into M behind its first byte, or to
+//!   where a bad chain begins (code that jumps over data).
+//!
+//! What is left is code written to deceive: it changes its own process, and no other than those
+//! that run the same file, which could as well have been written differently.
+
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
+
+/// Bytes before a `syscall` that are looked at.
+pub const BEFORE: usize = 64;
+/// Bytes after a `syscall` that are looked at.
+pub const AFTER: usize = 32;
+/// Length of `syscall`.
+pub const SYSCALL_LEN: usize = 2;
+/// The longest instruction, by the architecture.
+const MAX_INSTRUCTION: usize = 15;
+/// Bytes a near jump takes.
+const JUMP_LEN: usize = 5;
+const RT_SIGRETURN: u64 = 15;
+const SYSCALL: [u8; SYSCALL_LEN] = [0x0f, 0x05];
+const ENDBR64: [u8; 4] = [0xf3, 0x0f, 0x1e, 0xfa];
+
+/// The text around a `syscall` that was executed.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a> {
+    /// At most [`BEFORE`] bytes before the `syscall`, itself, at most [`AFTER`] bytes after it. More is
+    /// better, as far as the mapping goes.
+    pub bytes: &'a [u8],
+    /// Where in `bytes` the `syscall` begins.
+    pub syscall: usize,
+    /// Address of `bytes[0]`.
+    pub address: u64,
+}
+
+/// What the registers held when the `syscall` trapped.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Registers {
+    /// The number.
+    pub rax: u64,
+    /// The fifth argument.
+    pub r8: u64,
+}
+
+/// What a site is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Site {
+    /// `mov $nr, %eax` (`len` 5) or `mov $nr, %rax` (`len` 7), proven to be executed right before.
+    Pattern1 {
+        /// The number; fits 31 bits.
+        nr: u32,
+        /// Length of the `mov`.
+        len: u8,
+    },
+    /// No pattern 1, but `displaced` bytes of instructions follow that may run elsewhere, enough to make room
+    /// for a jump together with the `syscall`.
+    Pattern2 {
+        /// Bytes of whole instructions after the `syscall`.
+        displaced: u8,
+    },
+    /// `rt_sigreturn`: unwinders know its trampoline by its bytes.
+    Restorer,
+    /// Looks like pattern 1, but is not proven.
+    Ambiguous,
+    /// Nothing of the kind.
+    Other,
+}
+
+/// Fate of the chain of instructions that begins at an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chain {
+    Good,
+    Bad,
+    Void,
+}
+
+/// One decoded offset.
+#[derive(Clone, Copy)]
+struct Step {
+    len: u8,
+    /// Target of a direct near branch, relative to the window; `None` for all else.
+    branch: Option<i64>,
+    /// Control does not go on to the next instruction.
+    ends: bool,
+}
+
+/// Decides what the site is.
+#[must_use]
+pub fn classify(text: &Text<'_>, registers: &Registers) -> Site {
+    if registers.rax == RT_SIGRETURN {
+        return Site::Restorer;
+    }
+    let Some(rest) = text.bytes.get(text.syscall..) else {
+        return Site::Other;
+    };
+    if !rest.starts_with(&SYSCALL) {
+        return Site::Other;
+    }
+    match load_of_number(&text.bytes[..text.syscall], registers) {
+        Load::Found { nr, len } if proven(text, len) => Site::Pattern1 {
+            nr,
+            len: u8::try_from(len).unwrap_or(0),
+        },
+        Load::Found { .. } | Load::Contradicted => Site::Ambiguous,
+        Load::None => match relocatable_after(text) {
+            Some(displaced) => Site::Pattern2 { displaced },
+            None => Site::Other,
+        },
+    }
+}
+
+enum Load {
+    Found { nr: u32, len: usize },
+    Contradicted,
+    None,
+}
+
+/// Whether `before` ends like a load of the number, and whether the registers agree.
+fn load_of_number(before: &[u8], registers: &Registers) -> Load {
+    let Some((head, immediate)) = before.split_last_chunk::<4>() else {
+        return Load::None;
+    };
+    let nr = u32::from_le_bytes(*immediate);
+    let len = match head {
+        [.., 0x48, 0xc7, 0xc0] => 7,
+        [.., 0xb8] => 5,
+        _ => return Load::None,
+    };
+    // Zero-extended in one form and sign-extended in the other: the same below 2^31.
+    if i32::try_from(nr).is_err() || registers.rax != u64::from(nr) {
+        return Load::Contradicted;
+    }
+    let is_rex_b = matches!(head, [.., rex, 0xb8] if rex & 0xf1 == 0x41);
+    if len == 5 && is_rex_b && registers.r8 == u64::from(nr) {
+        return Load::Contradicted;
+    }
+    Load::Found { nr, len }
+}
+
+/// The rule of the module's documentation, with its vetoes.
+fn proven(text: &Text<'_>, len: usize) -> bool {
+    let end = text.syscall;
+    let start = end - len;
+    let first = end.saturating_sub(BEFORE);
+    let mut steps = [None; BEFORE];
+    let mut chains = [Chain::Void; BEFORE];
+    // From the end, so that what follows an offset is known.
+    for offset in (first..end).rev() {
+        let at = offset - first;
+        steps[at] = step(text, offset);
+        let Some(Step { len, .. }) = steps[at] else {
+            continue;
+        };
+        let next = offset + usize::from(len);
+        chains[at] = if offset == start {
+            Chain::Good
+        } else if next < end {
+            chains[next - first]
+        } else if next == end {
+            Chain::Bad
+        } else {
+            Chain::Void
+        };
+    }
+    let chains = &chains[..end - first];
+    let Some(run) = chains
+        .windows(MAX_INSTRUCTION)
+        .position(|run| run.contains(&Chain::Good) && !run.contains(&Chain::Bad))
+    else {
+        return false;
+    };
+    if (0..chains.len())
+        .any(|at| chains[at] == Chain::Bad && likely_function_start(text, first + at))
+    {
+        return false;
+    }
+
+    // Branches of the program, as far as it is known: the instructions on good chains, and after S.
+    let target_allowed = |target: i64| match usize::try_from(target) {
+        Ok(target) if target > start && target < end => false,
+        Ok(target) if target >= first && target < end => chains[target - first] != Chain::Bad,
+        _ => true,
+    };
+    let mut seen = [false; BEFORE];
+    for from in run..run + MAX_INSTRUCTION {
+        let mut at = from;
+        while at < start - first && chains[at] == Chain::Good && !seen[at] {
+            seen[at] = true;
+            let Some(step) = steps[at] else { break };
+            if step.branch.is_some_and(|target| !target_allowed(target)) {
+                return false;
+            }
+            at += usize::from(step.len);
+        }
+    }
+    let mut offset = end + SYSCALL_LEN;
+    while let Some(step) = step(text, offset) {
+        if step.branch.is_some_and(|target| !target_allowed(target)) {
+            return false;
+        }
+        if step.ends {
+            break;
+        }
+        offset += usize::from(step.len);
+    }
+    true
+}
+
+/// Whether compilers and assemblers like to begin functions at `offset`.
+fn likely_function_start(text: &Text<'_>, offset: usize) -> bool {
+    if text.bytes[offset..].starts_with(&ENDBR64) {
+        return true;
+    }
+    let aligned = (text.address + offset as u64).is_multiple_of(16);
+    // ret, int3, nop, and the ends of the longer nops.
+    const PADDING: [&[u8]; 6] = [
+        &[0xc3],
+        &[0xcc],
+        &[0x90],
+        &[0x0f, 0x1f, 0x00],
+        &[0x0f, 0x1f, 0x40, 0x00],
+        &[0x1f, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00],
+    ];
+    aligned
+        && PADDING
+            .iter()
+            .any(|padding| text.bytes[..offset].ends_with(padding))
+}
+
+fn decode(text: &Text<'_>, offset: usize) -> Option<Instruction> {
+    let bytes = text.bytes.get(offset..)?;
+    if bytes.is_empty() {
+        return None;
+    }
+    let address = text.address.wrapping_add(offset as u64);
+    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+    let instruction = decoder.decode();
+    (instruction.code() != Code::INVALID).then_some(instruction)
+}
+
+fn step(text: &Text<'_>, offset: usize) -> Option<Step> {
+    let instruction = decode(text, offset)?;
+    let branch = (instruction.op_count() > 0
+        && matches!(
+            instruction.op0_kind(),
+            OpKind::NearBranch16 | OpKind::NearBranch32 | OpKind::NearBranch64
+        ))
+    .then(|| {
+        instruction
+            .near_branch_target()
+            .wrapping_sub(text.address)
+            .cast_signed()
+    });
+    Some(Step {
+        len: u8::try_from(instruction.len()).unwrap_or(0),
+        branch,
+        ends: matches!(
+            instruction.mnemonic(),
+            Mnemonic::Jmp | Mnemonic::Ret | Mnemonic::Ud2 | Mnemonic::Hlt | Mnemonic::Int3
+        ),
+    })
+}
+
+/// Bytes of whole instructions behind the `syscall` that mean the same elsewhere: as many as make, with it,
+/// room for a jump. Only recognised so far (pattern 2).
+fn relocatable_after(text: &Text<'_>) -> Option<u8> {
+    let begin = text.syscall + SYSCALL_LEN;
+    let mut offset = begin;
+    while offset - text.syscall < JUMP_LEN {
+        let instruction = decode(text, offset)?;
+        if !means_the_same_elsewhere(&instruction) {
+            return None;
+        }
+        offset += instruction.len();
+    }
+    u8::try_from(offset - begin).ok()
+}
+
+/// Whether an instruction does the same at any address: a short list of what follows system calls, rather than
+/// one of what does not.
+fn means_the_same_elsewhere(instruction: &Instruction) -> bool {
+    let listed = matches!(
+        instruction.mnemonic(),
+        Mnemonic::Add
+            | Mnemonic::And
+            | Mnemonic::Cdqe
+            | Mnemonic::Cmp
+            | Mnemonic::Lea
+            | Mnemonic::Mov
+            | Mnemonic::Movsxd
+            | Mnemonic::Movzx
+            | Mnemonic::Neg
+            | Mnemonic::Nop
+            | Mnemonic::Or
+            | Mnemonic::Pop
+            | Mnemonic::Push
+            | Mnemonic::Shr
+            | Mnemonic::Sub
+            | Mnemonic::Test
+            | Mnemonic::Xor
+    );
+    listed && !instruction.is_ip_rel_memory_operand()
+}
+
+/// Builds the decoder's tables, so that the first trapped call does not pay for it on a thread's stack.
+pub fn warm_up() {
+    let text = Text {
+        bytes: &[0x90],
+        syscall: 0,
+        address: 0,
+    };
+    let _ = decode(&text, 0);
+}

@@ -1,0 +1,230 @@
+//! From a trapped `syscall` to a patched site.
+
+use alloc::sync::Arc;
+
+use husk_abi::boundary::layout::PAGE_SIZE;
+use husk_abi::boundary::stats::TrapReason;
+use husk_hal::phys::{self, Frame};
+
+use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
+use super::image::{FrameSource, Known, Site, TextImage};
+use crate::mm::Mappable;
+
+/// A private, read-only, executable mapping of a file.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// The file.
+    pub file: Arc<dyn Mappable>,
+    /// First address.
+    pub start: u64,
+    /// One past the last address.
+    pub end: u64,
+    /// File offset mapped at `start`.
+    pub file_offset: u64,
+    /// Where its thunk area lies, if it has one.
+    pub thunk_base: Option<u64>,
+}
+
+/// What the engine needs of the address space whose thread trapped.
+pub trait CodeSpace {
+    /// The code mapping at `address`.
+    fn region(&self, address: u64) -> Option<Region>;
+    /// Copies what the process sees at `address`; false if it sees nothing.
+    fn read(&self, address: u64, bytes: &mut [u8]) -> bool;
+    /// Shows the page of code at `address` as [`TextImage::patched_page`] has it from now on.
+    fn refresh(&self, address: u64);
+    /// Maps the thunk page at `address`, which is about to be used.
+    fn map_thunk(&self, address: u64);
+    /// Gives back a frame that [`Mappable::page`] counted.
+    fn put(&self, frame: Frame);
+    /// Where images get their frames.
+    fn frames(&self) -> &'static dyn FrameSource;
+    /// Whether no other vCPU can be running code now.
+    fn alone(&self) -> bool;
+}
+
+/// The trap.
+#[derive(Clone, Copy, Debug)]
+pub struct Trap {
+    /// Address of the `syscall` instruction.
+    pub syscall: u64,
+    /// Registers it was executed with.
+    pub registers: Registers,
+    /// Address of the slot that holds the libOS's entry.
+    pub slot: u64,
+}
+
+/// What became of a trap.
+#[derive(Clone, Debug)]
+pub struct Verdict {
+    /// Why it trapped ([`TrapReason::FirstUse`]: the site is patched now).
+    pub reason: TrapReason,
+    /// The code mapping it was in.
+    pub region: Option<Region>,
+}
+
+/// Patches the site of a trap if that is sound, or finds out why not.
+pub fn consider(space: &impl CodeSpace, trap: &Trap) -> Verdict {
+    let region = space.region(trap.syscall);
+    let reason = match &region {
+        Some(region) => consider_in(space, trap, region),
+        None => TrapReason::NotFileText,
+    };
+    Verdict { reason, region }
+}
+
+fn consider_in(space: &impl CodeSpace, trap: &Trap, region: &Region) -> TrapReason {
+    let Some(text) = region.file.text() else {
+        return TrapReason::NotFileText;
+    };
+    let Some(thunk_base) = region.thunk_base else {
+        return TrapReason::NoThunkArea;
+    };
+    let syscall = trap.syscall - region.start + region.file_offset;
+    match text.known(syscall) {
+        Some(Known::Refused(reason)) => return reason,
+        Some(Known::Patched { start, thunk }) => {
+            show(space, region, start, thunk_base + thunk);
+            return TrapReason::Patched;
+        }
+        None => {}
+    }
+    match judge_and_patch(space, trap, region, text, syscall, thunk_base) {
+        Ok((start, thunk)) => {
+            show(space, region, start, thunk_base + thunk);
+            TrapReason::FirstUse
+        }
+        Err(reason) => {
+            // What this process or this moment is to blame for says nothing about the site.
+            let lasting = !matches!(
+                reason,
+                TrapReason::ModifiedCode | TrapReason::NoMemory | TrapReason::NoThunkArea
+            );
+            if lasting {
+                text.refuse(syscall, reason);
+            }
+            reason
+        }
+    }
+}
+
+/// Lets the process see the jump at file offset `start` of its mapping and the thunk it leads to.
+fn show(space: &impl CodeSpace, region: &Region, start: u64, thunk: u64) {
+    let address = start - region.file_offset + region.start;
+    let mut first = [0];
+    // A jump straight to the `syscall`, or a restart, needs nothing: it sees the jump already.
+    if space.read(address, &mut first) && first[0] == 0xe9 {
+        return;
+    }
+    space.map_thunk(thunk);
+    space.refresh(address);
+}
+
+/// The site's file offset and its thunk's offset in the thunk area.
+fn judge_and_patch(
+    space: &impl CodeSpace,
+    trap: &Trap,
+    region: &Region,
+    text: &TextImage,
+    syscall: u64,
+    thunk_base: u64,
+) -> Result<(u64, u64), TrapReason> {
+    // Thunks keep their distance in every mapping of the file, or the jumps would miss them.
+    let file_start = region.start.wrapping_sub(region.file_offset);
+    let delta = thunk_base.wrapping_sub(file_start).cast_signed();
+    if *text.delta.call_once(|| delta) != delta {
+        return Err(TrapReason::NoThunkArea);
+    }
+
+    let mut bytes = [0; BEFORE + SYSCALL_LEN + AFTER];
+    let from = trap.syscall.saturating_sub(BEFORE as u64).max(region.start);
+    let to = (trap.syscall + (SYSCALL_LEN + AFTER) as u64).min(region.end);
+    let bytes = &mut bytes[..(to - from) as usize];
+    let at = (trap.syscall - from) as usize;
+    read_file(space, region, from, bytes)?;
+    let window = Text {
+        bytes,
+        syscall: at,
+        address: from,
+    };
+    let (nr, len) = match decode::classify(&window, &trap.registers) {
+        decode::Site::Pattern1 { nr, len } => (nr, usize::from(len)),
+        decode::Site::Pattern2 { .. } => return Err(TrapReason::Pattern2),
+        decode::Site::Restorer => return Err(TrapReason::Restorer),
+        decode::Site::Ambiguous => return Err(TrapReason::Ambiguous),
+        decode::Site::Other => return Err(different_or(space, &window, TrapReason::NoPattern)),
+    };
+    // What the process runs must be what the file has.
+    let old = &bytes[at - len..at];
+    let mut seen = [0; 16];
+    let seen = &mut seen[..len + SYSCALL_LEN];
+    let address = trap.syscall - len as u64;
+    if !space.read(address, seen) || seen != &bytes[at - len..at + SYSCALL_LEN] {
+        return Err(TrapReason::ModifiedCode);
+    }
+
+    let start = syscall - len as u64;
+    let page = region
+        .file
+        .page(start / PAGE_SIZE, false)
+        .map_err(|_| TrapReason::NoMemory)?;
+    let site = Site {
+        start,
+        old,
+        nr,
+        slot: trap.slot,
+        page,
+        alone: space.alone(),
+    };
+    let area = text.area_bytes(region.file.size_bytes());
+    let thunk = text.patch(&site, area, space.frames());
+    space.put(page);
+    Ok((start, thunk?))
+}
+
+/// The program's own address for `rip`, which lies in the thunk area of `region`; `None` if no thunk is there.
+pub fn original(region: &Region, rip: u64) -> Option<u64> {
+    let at = rip.checked_sub(region.thunk_base?)?;
+    let offset = region.file.text()?.original(at)?;
+    Some(
+        region
+            .start
+            .wrapping_sub(region.file_offset)
+            .wrapping_add(offset),
+    )
+}
+
+/// `reason`, unless the process runs something else than the file has there.
+fn different_or(space: &impl CodeSpace, window: &Text<'_>, reason: TrapReason) -> TrapReason {
+    let mut seen = [0; SYSCALL_LEN];
+    let own = &window.bytes[window.syscall..window.syscall + SYSCALL_LEN];
+    let address = window.address + window.syscall as u64;
+    if space.read(address, &mut seen) && seen == own {
+        reason
+    } else {
+        TrapReason::ModifiedCode
+    }
+}
+
+/// The file's own bytes for addresses of the mapping.
+fn read_file(
+    space: &impl CodeSpace,
+    region: &Region,
+    from: u64,
+    bytes: &mut [u8],
+) -> Result<(), TrapReason> {
+    let mut done = 0;
+    while done < bytes.len() {
+        let offset = from - region.start + region.file_offset + done as u64;
+        let in_page = (offset % PAGE_SIZE) as usize;
+        let len = (PAGE_SIZE as usize - in_page).min(bytes.len() - done);
+        let page = region
+            .file
+            .page(offset / PAGE_SIZE, false)
+            .map_err(|_| TrapReason::NoMemory)?;
+        phys::read(page, in_page, &mut bytes[done..done + len]);
+        space.put(page);
+        done += len;
+    }
+    Ok(())
+}

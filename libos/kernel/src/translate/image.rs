@@ -1,0 +1,409 @@
+//! One executable file's patched pages and thunks, shared by all processes that map it.
+//!
+//! A patched page is a copy of the file's in guest RAM. Its frames, and those of the thunks, belong to the
+//! image until it is dropped with its file; page tables refer to them without counting.
+//!
+//! # What a running thread may see
+//! Nothing half done, because of one of these:
+//! - a new copy is complete, jump included, before [`TextImage::patched_page`] hands it out;
+//! - a copy that is mapped changes by one aligned 8-byte store, or while no other vCPU runs;
+//! - failing that it is replaced by a newer copy; those who have the old one run the unpatched site.
+//!
+//! A thunk is written before any jump to it. Bytes to be replaced on two pages are refused
+//! ([`TrapReason::TwoPages`]): processes map pages one by one, so one could have the new half of the one and the
+//! old half of the other. (Where the halves on the second page are equal it is no such case.)
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use hashbrown::HashMap;
+use husk_abi::boundary::layout::PAGE_SIZE;
+use husk_abi::boundary::stats::TrapReason;
+use husk_hal::phys::{self, Frame};
+
+use super::table::{MAX_DISPLACED, Patch, PatchTable};
+use super::thunk::{self, THUNK_ALIGN, Thunk};
+use crate::sync::SpinLock;
+
+/// Sites an image remembers as not to be patched; more are looked at again each time.
+const MAX_REFUSED: usize = 4096;
+/// Copies that were replaced by newer ones and are kept until the image goes.
+const MAX_RETIRED: usize = 64;
+
+/// Where an image gets its frames. They come zeroed, with one reference.
+pub trait FrameSource: Sync + Debug {
+    /// A zeroed frame.
+    fn take(&self) -> Option<Frame>;
+    /// Gives back what [`FrameSource::take`] gave.
+    fn give_back(&self, frame: Frame);
+}
+
+/// What is known of a `syscall` at an offset of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Patched: first replaced byte, and the thunk's offset in its area.
+    Patched {
+        /// File offset.
+        start: u64,
+        /// Offset in the thunk area.
+        thunk: u64,
+    },
+    /// Not to be patched.
+    Refused(TrapReason),
+}
+
+/// A proven pattern-1 site that is to be patched.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'a> {
+    /// File offset of the `mov`.
+    pub start: u64,
+    /// The `mov`'s bytes.
+    pub old: &'a [u8],
+    /// The number it loads.
+    pub nr: u32,
+    /// Address of the slot that holds the libOS's entry.
+    pub slot: u64,
+    /// The file's own page that holds the site's first byte.
+    pub page: Frame,
+    /// No other vCPU runs while this one patches.
+    pub alone: bool,
+}
+
+/// One executable file's patched pages and thunks.
+///
+/// Thunks lie at `mapping address of file offset 0 + delta` in every address space, in an area hidden from
+/// `/proc/*/maps` that the memory room reserves when it maps the file executable and privately. If the
+/// area is taken, that mapping stays untranslated.
+#[derive(Debug, Default)]
+pub struct TextImage {
+    /// Distance from (mapping start - file offset) to the thunk area; set by the first mapping.
+    pub delta: spin::Once<i64>,
+    area_bytes: spin::Once<u64>,
+    /// Whether `state` holds anything a reader could look for.
+    in_use: AtomicBool,
+    state: SpinLock<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    source: Option<&'static dyn FrameSource>,
+    table: PatchTable,
+    /// Patched copies by page index.
+    pages: BTreeMap<u64, Frame>,
+    retired: Vec<Frame>,
+    thunk_pages: Vec<Frame>,
+    thunk_bytes: u64,
+    refused: HashMap<u64, TrapReason>,
+    /// Pages of the file that were written to: never patched (again).
+    changed: BTreeSet<u64>,
+}
+
+impl TextImage {
+    /// Bytes of the thunk area of a file of `size_bytes`; page aligned.
+    #[must_use]
+    pub fn thunk_area_bytes(size_bytes: u64) -> u64 {
+        (size_bytes / 16)
+            .clamp(64 << 10, 4 << 20)
+            .next_multiple_of(PAGE_SIZE)
+    }
+
+    /// Bytes of this file's thunk area: what [`TextImage::thunk_area_bytes`] said when first asked, for a
+    /// file may grow and its earlier mappings' areas do not.
+    pub fn area_bytes(&self, size_bytes: u64) -> u64 {
+        *self
+            .area_bytes
+            .call_once(|| Self::thunk_area_bytes(size_bytes))
+    }
+
+    /// The patched copy of page `index` of the file, if any site in it is patched. Owned by the image.
+    #[must_use]
+    pub fn patched_page(&self, index: u64) -> Option<Frame> {
+        if !self.in_use.load(Ordering::Acquire) {
+            return None;
+        }
+        self.state.lock().pages.get(&index).copied()
+    }
+
+    /// Page `index` of the thunk area, if it holds thunks. Owned by the image.
+    #[must_use]
+    pub fn thunk_page(&self, index: u64) -> Option<Frame> {
+        if !self.in_use.load(Ordering::Acquire) {
+            return None;
+        }
+        let index = usize::try_from(index).ok()?;
+        self.state.lock().thunk_pages.get(index).copied()
+    }
+
+    /// The file was written to or cut within `pages` (indices): their copies are handed out no more. Mappings
+    /// that have one keep it, as they might on Linux keep the page they had.
+    pub fn file_changed(&self, pages: core::ops::Range<u64>) {
+        if !self.in_use.load(Ordering::Acquire) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let copies: Vec<_> = state
+            .pages
+            .range(pages)
+            .map(|(index, frame)| (*index, *frame))
+            .collect();
+        for (index, frame) in copies {
+            state.pages.remove(&index);
+            state.retired.push(frame);
+            state.changed.insert(index);
+        }
+    }
+
+    /// What is known of the `syscall` at file offset `syscall`.
+    #[must_use]
+    pub fn known(&self, syscall: u64) -> Option<Known> {
+        let state = self.state.lock();
+        if let Some(patch) = state.table.at_syscall(syscall) {
+            return Some(if state.pages.contains_key(&(patch.start / PAGE_SIZE)) {
+                Known::Patched {
+                    start: patch.start,
+                    thunk: patch.thunk,
+                }
+            } else {
+                Known::Refused(TrapReason::FileChanged)
+            });
+        }
+        state.refused.get(&syscall).copied().map(Known::Refused)
+    }
+
+    /// Remembers that the `syscall` at file offset `syscall` is not to be patched.
+    pub fn refuse(&self, syscall: u64, reason: TrapReason) {
+        let mut state = self.state.lock();
+        if state.refused.len() < MAX_REFUSED {
+            state.refused.insert(syscall, reason);
+        }
+    }
+
+    /// The file offset that offset `at` of the thunk area stands for.
+    #[must_use]
+    pub fn original(&self, at: u64) -> Option<u64> {
+        self.state.lock().table.original(at)
+    }
+
+    /// Where in the thunk area execution goes on that is to go on at `offset` of the file; see
+    /// [`PatchTable::resume`].
+    #[must_use]
+    pub fn resume(&self, offset: u64) -> Option<u64> {
+        if !self.in_use.load(Ordering::Acquire) {
+            return None;
+        }
+        self.state.lock().table.resume(offset)
+    }
+
+    /// Number of patched sites.
+    #[must_use]
+    pub fn patched_sites(&self) -> usize {
+        self.state.lock().table.len()
+    }
+
+    /// Patches `site` and returns its thunk's offset in the thunk area; a site that is patched already is not
+    /// patched again. The caller has proven what [`super::decode`] asks for and that `old` is what the file has.
+    ///
+    /// # Errors
+    /// Why it cannot be done. Nothing has changed then.
+    pub fn patch(
+        &self,
+        site: &Site<'_>,
+        area_bytes: u64,
+        source: &'static dyn FrameSource,
+    ) -> Result<u64, TrapReason> {
+        let delta = *self.delta.get().ok_or(TrapReason::NoThunkArea)?;
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let syscall = site.start + site.old.len() as u64;
+        if let Some(patch) = state.table.at_syscall(syscall) {
+            return Ok(patch.thunk);
+        }
+        if state.table.overlaps(
+            site.start,
+            site.old.len() as u64 + super::decode::SYSCALL_LEN as u64,
+        ) {
+            return Err(TrapReason::Ambiguous);
+        }
+
+        // Everything that can fail comes first; the jump is the last thing written.
+        let thunk_at = state.thunk_bytes.next_multiple_of(THUNK_ALIGN);
+        let position = position(thunk_at)? + delta;
+        let code = Thunk::load_and_call(position, site.nr, position_behind(site)?, site.slot)
+            .ok_or(TrapReason::NoThunkArea)?;
+        let (jump, len) = thunk::jump(self::position(site.start)?, position, site.old.len())
+            .ok_or(TrapReason::NoThunkArea)?;
+        let thunk_end = thunk_at + code.bytes().len() as u64;
+        if thunk_end > area_bytes {
+            return Err(TrapReason::ThunksFull);
+        }
+        let change = Change::new(site, &jump[..len])?;
+        if state.changed.contains(&change.page) {
+            return Err(TrapReason::FileChanged);
+        }
+        if !change.still_applies(state, site) {
+            return Err(TrapReason::FileChanged);
+        }
+        let frames = state.take_frames(&change, site.alone, thunk_at, source)?;
+
+        if let Some(frame) = frames.thunk {
+            state.thunk_pages.push(frame);
+        }
+        let thunk_page = state.thunk_pages[index(thunk_at / PAGE_SIZE)];
+        phys::write(thunk_page, index(thunk_at % PAGE_SIZE), code.bytes());
+        state.thunk_bytes = thunk_end;
+        state.write(&change, site, frames.copy);
+        state.table.insert(Patch {
+            start: site.start,
+            len: u8::try_from(len).unwrap_or(u8::MAX),
+            syscall,
+            thunk: thunk_at,
+            thunk_len: u8::try_from(code.bytes().len()).unwrap_or(u8::MAX),
+            call_end: u8::try_from(code.call_end).unwrap_or(u8::MAX),
+            displaced: [None; MAX_DISPLACED],
+        });
+        self.in_use.store(true, Ordering::Release);
+        Ok(thunk_at)
+    }
+}
+
+/// A file or thunk-area offset as a signed position. Files of 2^63 bytes have no thunks.
+fn position(offset: u64) -> Result<i64, TrapReason> {
+    i64::try_from(offset).map_err(|_| TrapReason::NoThunkArea)
+}
+
+fn position_behind(site: &Site<'_>) -> Result<i64, TrapReason> {
+    position(site.start + (site.old.len() + super::decode::SYSCALL_LEN) as u64)
+}
+
+fn index(value: u64) -> usize {
+    value as usize
+}
+
+/// The bytes that differ once a site is patched; all on one page.
+#[derive(Debug)]
+struct Change {
+    page: u64,
+    /// Offset in the page.
+    at: usize,
+    bytes: [u8; 16],
+    len: usize,
+}
+
+impl Change {
+    fn new(site: &Site<'_>, new: &[u8]) -> Result<Self, TrapReason> {
+        let differs = |at: &usize| site.old[*at] != new[*at];
+        let first = (0..new.len()).find(differs).unwrap_or(0);
+        let last = (0..new.len()).rev().find(differs).unwrap_or(0);
+        let from = site.start + first as u64;
+        let to = site.start + last as u64;
+        // `site.page` is the page of the site's first byte.
+        let page = site.start / PAGE_SIZE;
+        if from / PAGE_SIZE != page || to / PAGE_SIZE != page {
+            return Err(TrapReason::TwoPages);
+        }
+        let mut bytes = [0; 16];
+        let len = last + 1 - first;
+        bytes[..len].copy_from_slice(&new[first..=last]);
+        Ok(Self {
+            page,
+            at: index(from % PAGE_SIZE),
+            bytes,
+            len,
+        })
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+
+    /// Whether the page still has the bytes to be replaced.
+    fn still_applies(&self, state: &State, site: &Site<'_>) -> bool {
+        let frame = state.pages.get(&self.page).copied().unwrap_or(site.page);
+        let at = index(site.start % PAGE_SIZE);
+        let mut seen = [0; 16];
+        let len = site.old.len().min(PAGE_SIZE as usize - at);
+        phys::read(frame, at, &mut seen[..len]);
+        seen[..len] == site.old[..len]
+    }
+
+    /// Whether one aligned 8-byte store makes it.
+    fn fits_word(&self) -> bool {
+        self.at / 8 == (self.at + self.len - 1) / 8
+    }
+
+    fn store_word(&self, frame: Frame) {
+        let word_at = self.at / 8 * 8;
+        let mut word = phys::load_u64(frame, word_at).to_le_bytes();
+        word[self.at - word_at..][..self.len].copy_from_slice(self.bytes());
+        phys::store_u64(frame, word_at, u64::from_le_bytes(word));
+    }
+}
+
+/// Frames a patch needs.
+struct Needed {
+    thunk: Option<Frame>,
+    copy: Option<Frame>,
+}
+
+impl State {
+    fn take_frames(
+        &mut self,
+        change: &Change,
+        alone: bool,
+        thunk_at: u64,
+        source: &'static dyn FrameSource,
+    ) -> Result<Needed, TrapReason> {
+        let in_place = alone || change.fits_word();
+        let copy_needed = !self.pages.contains_key(&change.page) || !in_place;
+        if !in_place && self.pages.contains_key(&change.page) && self.retired.len() >= MAX_RETIRED {
+            return Err(TrapReason::NotAtomic);
+        }
+        let take = || source.take().ok_or(TrapReason::NoMemory);
+        let thunk_needed = index(thunk_at / PAGE_SIZE) >= self.thunk_pages.len();
+        let thunk = thunk_needed.then(take).transpose()?;
+        let copy = match copy_needed.then(take).transpose() {
+            Ok(copy) => copy,
+            Err(reason) => {
+                if let Some(frame) = thunk {
+                    source.give_back(frame);
+                }
+                return Err(reason);
+            }
+        };
+        self.source = Some(source);
+        Ok(Needed { thunk, copy })
+    }
+
+    /// Makes the change: in `copy`, which then takes the place of the page's copy so far, or in that.
+    fn write(&mut self, change: &Change, site: &Site<'_>, copy: Option<Frame>) {
+        let current = self.pages.get(&change.page).copied();
+        if let Some(copy) = copy {
+            phys::copy_frames(current.unwrap_or(site.page), copy, 1);
+            phys::write(copy, change.at, change.bytes());
+            self.retired.extend(self.pages.insert(change.page, copy));
+        } else if let Some(frame) = current {
+            if change.fits_word() {
+                change.store_word(frame);
+            } else {
+                phys::write(frame, change.at, change.bytes());
+            }
+        }
+    }
+}
+
+impl Drop for TextImage {
+    fn drop(&mut self) {
+        let state = self.state.get_mut();
+        let Some(source) = state.source else {
+            return;
+        };
+        let pages = core::mem::take(&mut state.pages).into_values();
+        let retired = core::mem::take(&mut state.retired).into_iter();
+        let thunks = core::mem::take(&mut state.thunk_pages).into_iter();
+        for frame in pages.chain(retired).chain(thunks) {
+            source.give_back(frame);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Counters: why system calls trap, and where.
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use husk_abi::boundary::stats::{SITE_BYTES, SiteReport, TranslationReport, TrapReason};
+
+use crate::sync::SpinLock;
+
+/// Sites that are counted one by one; the calls of further ones are only summed.
+const MAX_SITES: usize = 2048;
+/// Sites in a report.
+const MAX_REPORTED: usize = 256;
+
+/// What identifies a site: the file (`None` for other memory), and the offset or address of the `syscall`.
+pub type SiteKey = (Option<(u64, u64)>, u64);
+
+/// What is looked up once, when a site is first counted.
+#[derive(Clone, Debug, Default)]
+pub struct SiteText {
+    /// Path of the running program.
+    pub program: Vec<u8>,
+    /// Up to [`SITE_BYTES`] bytes before the `syscall`.
+    pub before: Vec<u8>,
+    /// The `syscall` and what follows.
+    pub after: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Site {
+    traps: u64,
+    nr: u64,
+    reason: TrapReason,
+    text: SiteText,
+}
+
+/// All counters.
+#[derive(Debug)]
+pub struct Stats {
+    traps: [AtomicU64; TrapReason::ALL.len()],
+    translated: AtomicU64,
+    unlisted: AtomicU64,
+    /// `None` unless sites are counted.
+    sites: Option<SpinLock<HashMap<SiteKey, Site>>>,
+}
+
+impl Stats {
+    /// All zero.
+    #[must_use]
+    pub fn new(count_sites: bool) -> Self {
+        Self {
+            traps: [const { AtomicU64::new(0) }; TrapReason::ALL.len()],
+            translated: AtomicU64::new(0),
+            unlisted: AtomicU64::new(0),
+            sites: count_sites.then(|| SpinLock::new(HashMap::new())),
+        }
+    }
+
+    /// Whether sites are counted one by one.
+    #[must_use]
+    pub fn counts_sites(&self) -> bool {
+        self.sites.is_some()
+    }
+
+    /// Sites translated so far.
+    #[must_use]
+    pub fn translated(&self) -> u64 {
+        self.translated.load(Ordering::Relaxed)
+    }
+
+    /// Traps for a reason so far.
+    #[must_use]
+    pub fn traps(&self, reason: TrapReason) -> u64 {
+        self.traps[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Counts a trap.
+    pub fn count(&self, reason: TrapReason) {
+        self.traps[reason as usize].fetch_add(1, Ordering::Relaxed);
+        if reason == TrapReason::FirstUse {
+            self.translated.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a trap at a site; `text` is only called for a new one, and may touch user memory.
+    pub fn count_site(
+        &self,
+        key: SiteKey,
+        nr: u64,
+        reason: TrapReason,
+        text: impl FnOnce() -> SiteText,
+    ) {
+        let Some(sites) = &self.sites else { return };
+        // Not under the lock: user memory.
+        let mut text = if sites.lock().contains_key(&key) {
+            None
+        } else {
+            Some(text())
+        };
+        let mut sites = sites.lock();
+        if sites.len() >= MAX_SITES && !sites.contains_key(&key) {
+            self.unlisted.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let site = sites.entry(key).or_insert_with(|| Site {
+            traps: 0,
+            nr,
+            reason,
+            text: text.take().unwrap_or_default(),
+        });
+        site.traps += 1;
+        site.nr = nr;
+        site.reason = reason;
+    }
+
+    /// Everything so far.
+    #[must_use]
+    pub fn report(&self) -> TranslationReport {
+        let mut sites = self.site_reports();
+        let unlisted: u64 = sites.iter().skip(MAX_REPORTED).map(|site| site.traps).sum();
+        sites.truncate(MAX_REPORTED);
+        TranslationReport {
+            sites_translated: self.translated(),
+            traps: TrapReason::ALL
+                .into_iter()
+                .map(|reason| (reason, self.traps(reason)))
+                .filter(|(_, count)| *count > 0)
+                .collect(),
+            sites,
+            traps_unlisted: self.unlisted.load(Ordering::Relaxed) + unlisted,
+        }
+    }
+
+    /// All counted sites, most traps first.
+    fn site_reports(&self) -> Vec<SiteReport> {
+        let Some(sites) = &self.sites else {
+            return Vec::new();
+        };
+        let mut reports: Vec<_> = sites
+            .lock()
+            .iter()
+            .map(|((file, offset), site)| SiteReport {
+                file: *file,
+                program: site.text.program.clone(),
+                offset: *offset,
+                nr: site.nr,
+                traps: site.traps,
+                reason: site.reason,
+                before: cut(&site.text.before),
+                after: cut(&site.text.after),
+            })
+            .collect();
+        reports.sort_by(|a, b| {
+            b.traps
+                .cmp(&a.traps)
+                .then((a.file, a.offset).cmp(&(b.file, b.offset)))
+        });
+        reports
+    }
+}
+
+fn cut(bytes: &[u8]) -> Vec<u8> {
+    bytes[..bytes.len().min(SITE_BYTES)].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text() -> SiteText {
+        SiteText {
+            program: b"/bin/sh".to_vec(),
+            before: alloc::vec![0x90; SITE_BYTES],
+            after: alloc::vec![0x0f, 0x05],
+        }
+    }
+
+    #[test]
+    fn sites_are_sorted_by_their_traps() {
+        let stats = Stats::new(true);
+        for (offset, traps) in [(1, 3), (2, 9), (3, 1)] {
+            for _ in 0..traps {
+                stats.count(TrapReason::Pattern2);
+                stats.count_site((Some((1, 1)), offset), 39, TrapReason::Pattern2, text);
+            }
+        }
+        stats.count(TrapReason::FirstUse);
+        let report = stats.report();
+        let order: Vec<_> = report.sites.iter().map(|site| site.offset).collect();
+        assert_eq!(order, [2, 1, 3]);
+        assert_eq!(report.sites[0].traps, 9);
+        assert_eq!(report.sites[0].program, b"/bin/sh");
+        assert_eq!(report.sites_translated, 1);
+        assert_eq!(
+            report.traps,
+            [(TrapReason::FirstUse, 1), (TrapReason::Pattern2, 13)]
+        );
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_says_what_it_left_out() {
+        let stats = Stats::new(true);
+        for address in 0..MAX_SITES as u64 + 10 {
+            stats.count_site((None, address), 1, TrapReason::NotFileText, text);
+        }
+        let report = stats.report();
+        assert_eq!(report.sites.len(), MAX_REPORTED);
+        let listed: u64 = report.sites.iter().map(|site| site.traps).sum();
+        assert_eq!(listed + report.traps_unlisted, MAX_SITES as u64 + 10);
+    }
+
+    #[test]
+    fn without_count_sites_only_sums_are_kept() {
+        let stats = Stats::new(false);
+        stats.count(TrapReason::NoPattern);
+        stats.count_site((None, 1), 1, TrapReason::NoPattern, || panic!("not needed"));
+        assert!(stats.report().sites.is_empty());
+        assert_eq!(stats.traps(TrapReason::NoPattern), 1);
+    }
+}

@@ -1,0 +1,130 @@
+//! runc, the oracle.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::cache::{Scratch, unique};
+use crate::capture::{Captured, capture};
+use crate::image::PATH;
+use crate::runner::{HOSTNAME, Job, Runner};
+
+/// The capabilities an engine gives a container. `runc spec` proposes three, with which not even chown works.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+/// Runs jobs by `runc run` on a bundle of their own.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Runc;
+
+impl Runner for Runc {
+    fn name(&self) -> &'static str {
+        "runc"
+    }
+
+    fn run(&self, job: &Job) -> Result<Captured> {
+        let bundle = Scratch::new("bundle")?;
+        let rootfs = bundle.path().join("rootfs");
+        // GNU tar, because it also restores the directories' times.
+        fs::create_dir(&rootfs)?;
+        let tar = Command::new("tar")
+            .args(["--numeric-owner", "-xpf"])
+            .arg(job.image.rootfs_tar())
+            .arg("-C")
+            .arg(&rootfs)
+            .output()?;
+        ensure!(
+            tar.status.success(),
+            "tar: {}",
+            String::from_utf8_lossy(&tar.stderr)
+        );
+
+        let spec = Command::new("runc")
+            .arg("spec")
+            .current_dir(bundle.path())
+            .output()
+            .context("cannot run runc")?;
+        ensure!(
+            spec.status.success(),
+            "runc spec: {}",
+            String::from_utf8_lossy(&spec.stderr)
+        );
+        let path = bundle.path().join("config.json");
+        let mut spec: Value = serde_json::from_slice(&fs::read(&path)?)?;
+        adjust(&mut spec, job);
+        fs::write(&path, spec.to_string())?;
+
+        let container = Container {
+            id: unique("husk-test"),
+            bundle,
+        };
+        let result = capture(
+            container
+                .runc()
+                .args(["run", &container.id])
+                .current_dir(container.bundle.path()),
+            &job.stdin,
+            job.limit,
+        );
+        drop(container);
+        result
+    }
+}
+
+fn adjust(spec: &mut Value, job: &Job) {
+    let process = &mut spec["process"];
+    process["terminal"] = json!(false);
+    process["args"] = json!(job.argv);
+    process["cwd"] = json!(job.workdir.as_deref().unwrap_or("/"));
+    let extra = job
+        .env
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    process["env"] = std::iter::once(PATH.to_owned()).chain(extra).collect();
+    process["noNewPrivileges"] = json!(false);
+    for set in ["bounding", "effective", "permitted"] {
+        process["capabilities"][set] = json!(CAPABILITIES);
+    }
+    if let Some(sets) = process["capabilities"].as_object_mut() {
+        sets.remove("ambient");
+    }
+    spec["root"]["readonly"] = json!(false);
+    spec["hostname"] = json!(HOSTNAME);
+}
+
+/// A container that is deleted whatever happens, before its bundle.
+struct Container {
+    id: String,
+    bundle: Scratch,
+}
+
+impl Container {
+    fn runc(&self) -> Command {
+        let mut command = Command::new("runc");
+        command.arg("--root").arg(self.bundle.path().join("state"));
+        command
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Usually gone already, which runc reports on its standard error: not ours.
+        let _ = self.runc().args(["delete", "-f", &self.id]).output();
+    }
+}

@@ -1,0 +1,63 @@
+//! Shell scripts over busybox: husk must do what runc does.
+
+use husk_tests::differential::{Failures, difference};
+use husk_tests::scripts::TOPICS;
+use husk_tests::{Husk, Image, Runc, Runner, differential};
+
+fn compare(topic: &str, subject: &dyn Runner) {
+    let image = Image::busybox().unwrap();
+    let (_, scripts) = TOPICS.iter().find(|(name, _)| *name == topic).unwrap();
+    let mut failures = Failures::default();
+    for script in *scripts {
+        failures.note(
+            script.name,
+            differential(&Runc, subject, &script.job(&image)),
+        );
+    }
+    failures.check(scripts.len());
+}
+
+#[test]
+fn devices() {
+    compare("devices", &Husk::find().unwrap());
+}
+
+#[test]
+fn files() {
+    compare("files", &Husk::find().unwrap());
+}
+
+#[test]
+fn processes() {
+    compare("processes", &Husk::find().unwrap());
+}
+
+#[test]
+fn shell() {
+    compare("shell", &Husk::find().unwrap());
+}
+
+#[test]
+fn text() {
+    compare("text", &Husk::find().unwrap());
+}
+
+/// A script whose output changes from run to run would blame husk for it.
+#[test]
+fn every_script_is_deterministic_under_runc() {
+    let image = Image::busybox().unwrap();
+    let mut failures = Failures::default();
+    let mut total = 0;
+    for script in TOPICS.iter().flat_map(|(_, scripts)| *scripts) {
+        let job = script.job(&image);
+        let outcome = Runc.run(&job).and_then(|first| {
+            let second = Runc.run(&job)?;
+            let hung = matches!(first.end, husk_tests::End::TimedOut(_))
+                .then(|| "  hangs under runc\n".to_owned());
+            Ok(hung.or_else(|| difference(("first", &first), ("again", &second))))
+        });
+        failures.note(script.name, outcome);
+        total += 1;
+    }
+    failures.check(total);
+}

@@ -1,0 +1,119 @@
+//! C programs that check themselves and print what they found: husk must do what runc does.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use husk_tests::differential::difference;
+use husk_tests::{End, Husk, Job, Runc, Runner, programs};
+
+/// Runs the program under both. A program that fails under runc is wrong itself.
+fn same(argv: &[&str], seconds: u64) {
+    let job = Job::new(programs::image(), argv.iter().copied()).limit(Duration::from_secs(seconds));
+    let expected = Runc.run(&job).unwrap();
+    assert_eq!(
+        expected.end,
+        End::Status(0),
+        "under runc:\n{}{}",
+        expected.stdout_text(),
+        expected.stderr_text()
+    );
+    let actual = Husk::find().unwrap().run(&job).unwrap();
+    if let Some(report) = difference(("runc", &expected), ("husk", &actual)) {
+        panic!("{argv:?}:\n{report}");
+    }
+}
+
+#[test]
+fn a_million_signals_to_a_thread_in_a_syscall_loop() {
+    same(&["/t/signals", "1000000"], 300);
+}
+
+#[test]
+fn sixty_four_threads_at_one_syscall_site() {
+    same(&["/t/site64", "20000"], 120);
+}
+
+#[test]
+fn fork_in_the_middle_of_signals_and_syscalls() {
+    same(&["/t/forkmix", "200"], 240);
+}
+
+#[test]
+fn a_busy_loop_does_not_keep_others_from_running() {
+    same(&["/t/preempt"], 60);
+}
+
+#[test]
+fn mappings_and_their_faults() {
+    same(&["/t/mem"], 60);
+}
+
+#[test]
+fn privileged_and_wild_instructions() {
+    same(&["/t/privileged"], 60);
+}
+
+#[test]
+fn signal_semantics() {
+    same(&["/t/sig"], 120);
+}
+
+#[test]
+fn threads_and_futexes() {
+    same(&["/t/threads"], 120);
+}
+
+#[test]
+fn processes_and_descriptors() {
+    same(&["/t/procs"], 60);
+}
+
+#[test]
+fn clocks_and_sleeps() {
+    same(&["/t/clocks"], 60);
+}
+
+#[test]
+fn vector_registers() {
+    same(&["/t/fpu", "2000"], 120);
+}
+
+#[test]
+fn a_crash_of_the_first_process_is_its_status() {
+    for case in ["read_null", "ud2", "divide_by_zero", "hlt"] {
+        // The parent of the crash is a shell that hands its status on.
+        let script = format!("/t/privileged {case} >/dev/null; exec /t/crash {case}");
+        let job = Job::shell(programs::image(), &script);
+        let expected = Runc.run(&job).unwrap();
+        assert!(
+            matches!(expected.end, End::Status(129..=191)),
+            "{case} under runc: {:?}",
+            expected.end
+        );
+        let actual = Husk::find().unwrap().run(&job).unwrap();
+        assert_eq!(actual.end, expected.end, "{case}: {}", actual.stderr_text());
+    }
+}
+
+#[test]
+fn the_wall_clock_is_the_hosts() {
+    let seconds = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_secs()
+    };
+    let job = Job::new(programs::image(), ["/t/clocks", "wall"]);
+    let before = seconds();
+    let run = Husk::find().unwrap().run(&job).unwrap();
+    let after = seconds();
+    let printed = run.stdout_text();
+    let inside: u64 = printed
+        .lines()
+        .last()
+        .and_then(|line| line.parse().ok())
+        .unwrap_or_else(|| panic!("{run:?}"));
+    assert!(
+        (before - 2..=after + 2).contains(&inside),
+        "{inside} is not within {before}..{after}"
+    );
+}

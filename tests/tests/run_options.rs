@@ -1,0 +1,108 @@
+//! Options of `husk run`.
+
+use std::time::Duration;
+
+use husk_tests::capture::capture;
+use husk_tests::differential::difference;
+use husk_tests::{End, Husk, Image, Job, Runc, Runner};
+
+fn same(job: &Job) {
+    let expected = Runc.run(job).unwrap();
+    let actual = Husk::find().unwrap().run(job).unwrap();
+    if let Some(report) = difference(("runc", &expected), ("husk", &actual)) {
+        panic!("{job:?}:\n{report}");
+    }
+}
+
+#[test]
+fn env_workdir_and_hostname_reach_the_program() {
+    let image = Image::busybox().unwrap();
+    same(
+        &Job::shell(&image, "echo $A,$B,$PWD; hostname; pwd; ls")
+            .env("A", "1")
+            .env("B", "x = y")
+            .workdir("/home/ada"),
+    );
+    same(&Job::shell(&image, "echo $PATH; ls").env("PATH", "/bin"));
+}
+
+#[test]
+fn the_first_match_on_the_path_runs() {
+    let image = Image::busybox().unwrap();
+    same(&Job::new(&image, ["hello.sh", "a"]).env("PATH", "/bin:/home/ada"));
+    same(&Job::new(&image, ["/home/ada/hello.sh", "", "a b"]));
+    same(&Job::new(&image, ["./hello.sh"]).workdir("/home/ada"));
+}
+
+#[test]
+fn entrypoint_replaces_the_images() {
+    let husk = Husk::find().unwrap().options(["--entrypoint", "echo"]);
+    let run = husk
+        .run(&Job::new(&Image::busybox().unwrap(), ["a", "b c"]))
+        .unwrap();
+    assert_eq!(run.stdout_text(), "a b c\n", "{}", run.stderr_text());
+    assert_eq!(run.end, End::Status(0));
+}
+
+#[test]
+fn timeout_ends_a_container_that_does_not_end() {
+    let husk = Husk::find().unwrap().options(["--timeout", "1"]);
+    let run = husk
+        .run(&Job::shell(
+            &Image::busybox().unwrap(),
+            "echo begun; while :; do :; done",
+        ))
+        .unwrap();
+    assert_eq!(run.stdout_text(), "begun\n");
+    assert!(matches!(run.end, End::Status(1..)), "{run:?}");
+    let clear = run
+        .stderr_text()
+        .lines()
+        .filter(|line| line.starts_with("husk: "))
+        .count();
+    assert_eq!(clear, 1, "{}", run.stderr_text());
+}
+
+#[test]
+fn memory_is_a_limit() {
+    let image = Image::busybox().unwrap();
+    let husk = Husk::find().unwrap().options(["--memory", "64M"]);
+    // A tmpfs file larger than the whole memory cannot be written; the shell sees that and goes on.
+    let script = "head -c 200000000 /dev/zero >/tmp/f && echo no limit; rm -f /tmp/f; echo alive";
+    let run = husk.run(&Job::shell(&image, script)).unwrap();
+    assert_eq!(run.stdout_text(), "alive\n", "{}", run.stderr_text());
+    let run = husk
+        .run(&Job::shell(
+            &image,
+            "head -c 20000000 /dev/zero | md5sum; echo ok",
+        ))
+        .unwrap();
+    assert!(run.stdout_text().ends_with("ok\n"), "{run:?}");
+}
+
+#[test]
+fn stats_come_after_the_programs_own_output() {
+    let husk = Husk::find().unwrap().options(["--stats"]);
+    let run = husk
+        .run(&Job::shell(&Image::busybox().unwrap(), "echo out; exit 6"))
+        .unwrap();
+    assert_eq!(run.end, End::Status(6));
+    assert_eq!(run.stdout_text(), "out\n");
+    assert!(!run.stderr.is_empty());
+}
+
+#[test]
+fn version_and_check_answer() {
+    for verb in ["version", "check"] {
+        let mut command = Husk::find().unwrap().command();
+        command.arg(verb);
+        let run = capture(&command, &[], Duration::from_secs(30)).unwrap();
+        assert_eq!(
+            run.end,
+            End::Status(0),
+            "husk {verb}: {}",
+            run.stderr_text()
+        );
+        assert!(!run.stdout.is_empty());
+    }
+}

@@ -1,0 +1,116 @@
+//! runc and husk side by side, in one run, in turns.
+
+mod report;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use husk_tests::cache::workspace;
+use husk_tests::{End, Husk, Image, Job, Runc, Runner, programs};
+
+use self::report::Measured;
+
+/// Odd, so that the median is one of the values.
+const ROUNDS: usize = 7;
+
+/// The benchmark that is no program: the wall time of `run ... true`.
+const STARTUP: &str = "startup";
+
+/// Prints the names.
+pub fn list() -> Result<()> {
+    for name in names()? {
+        println!("{name}");
+    }
+    Ok(())
+}
+
+/// Runs the named benchmarks, or all.
+pub fn run(wanted: &[&str]) -> Result<()> {
+    let known = names()?;
+    let chosen: Vec<String> = match wanted {
+        ["all"] => known,
+        _ => {
+            for name in wanted {
+                ensure!(
+                    known.iter().any(|known| known == name),
+                    "no benchmark {name}; there are: {}",
+                    known.join(" ")
+                );
+            }
+            wanted.iter().map(|name| (*name).to_owned()).collect()
+        }
+    };
+    let husk = Husk::find()?;
+    let image = Image::with_programs(&programs::compile(&workspace().join("benches/programs"))?)?;
+    let mut all = Vec::new();
+    for name in chosen {
+        let measured = measure(&name, &image, &husk)?;
+        println!("{}", measured.line());
+        measured.store(&husk)?;
+        all.push(measured);
+    }
+    println!("\n{}", report::table(&all));
+    let broken: Vec<String> = all.iter().filter_map(Measured::broken_promise).collect();
+    ensure!(broken.is_empty(), "promises broken: {}", broken.join("; "));
+    Ok(())
+}
+
+fn names() -> Result<Vec<String>> {
+    let mut names: Vec<String> = std::fs::read_dir(workspace().join("benches/programs"))?
+        .flatten()
+        .filter_map(|entry| {
+            entry
+                .file_name()
+                .to_str()?
+                .strip_suffix(".c")
+                .map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    names.push(STARTUP.to_owned());
+    Ok(names)
+}
+
+fn measure(name: &str, image: &Image, husk: &Husk) -> Result<Measured> {
+    let job = match name {
+        STARTUP => Job::new(&Image::busybox()?, ["true"]),
+        program => Job::new(image, [format!("/t/{program}")]),
+    }
+    .limit(Duration::from_secs(120));
+    let unit = if name == STARTUP { "ms" } else { "ns" };
+    let mut measured = Measured {
+        name: name.to_owned(),
+        unit,
+        runc: Vec::new(),
+        husk: Vec::new(),
+    };
+    // The first round fills caches and, under husk, unpacks the image; it does not count.
+    for round in 0..=ROUNDS {
+        let values = (value(name, &Runc, &job)?, value(name, husk, &job)?);
+        if round > 0 {
+            measured.runc.push(values.0);
+            measured.husk.push(values.1);
+        }
+    }
+    Ok(measured)
+}
+
+fn value(name: &str, runner: &dyn Runner, job: &Job) -> Result<f64> {
+    let run = runner.run(job)?;
+    if run.end != End::Status(0) {
+        bail!(
+            "{name} under {}: {:?}\n{}",
+            runner.name(),
+            run.end,
+            run.stderr_text()
+        );
+    }
+    if name == STARTUP {
+        return Ok(run.wall.as_secs_f64() * 1e3);
+    }
+    let printed = run.stdout_text();
+    printed
+        .trim()
+        .parse()
+        .with_context(|| format!("{name} under {} printed {printed:?}", runner.name()))
+}

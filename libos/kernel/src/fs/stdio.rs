@@ -73,7 +73,7 @@ impl FileOps for StreamFile {
             .host
             .write_out(t, self.stream.output(), buf, file.is_nonblocking());
         if result == Err(Errno::EPIPE) {
-            crate::signal::raise_sigpipe(t);
+            signal::raise_sigpipe(t);
         }
         result
     }

@@ -181,7 +181,7 @@ impl Pipe {
         let mut written = 0;
         loop {
             if !self.has_readers() {
-                crate::signal::raise_sigpipe(t);
+                raise_sigpipe(t);
                 return if written > 0 {
                     Ok(written)
                 } else {

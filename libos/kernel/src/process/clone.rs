@@ -75,7 +75,13 @@ struct Request {
 /// # Errors
 /// `EAGAIN`, `ENOMEM`.
 pub fn fork(t: &Thread) -> SysResult {
-    run(t, &Request { exit_signal: general::SIGCHLD, ..Request::default() })
+    run(
+        t,
+        &Request {
+            exit_signal: general::SIGCHLD,
+            ..Request::default()
+        },
+    )
 }
 
 /// `vfork(2)`.
@@ -84,7 +90,14 @@ pub fn fork(t: &Thread) -> SysResult {
 /// `EAGAIN`, `ENOMEM`.
 pub fn vfork(t: &Thread) -> SysResult {
     let flags = CLONE_VM | CLONE_VFORK;
-    run(t, &Request { flags, exit_signal: general::SIGCHLD, ..Request::default() })
+    run(
+        t,
+        &Request {
+            flags,
+            exit_signal: general::SIGCHLD,
+            ..Request::default()
+        },
+    )
 }
 
 /// `clone(2)` as the raw system call of x86-64 takes it.
@@ -102,7 +115,17 @@ pub fn clone(
     // Only the low half is flags; the lowest byte is the exit signal.
     let exit_signal = (flags & 0xff) as u32;
     let flags = flags & 0xffff_ff00;
-    run(t, &Request { flags, exit_signal, stack, parent_tid: parent_tid.0, child_tid: child_tid.0, tls })
+    run(
+        t,
+        &Request {
+            flags,
+            exit_signal,
+            stack,
+            parent_tid: parent_tid.0,
+            child_tid: child_tid.0,
+            tls,
+        },
+    )
 }
 
 /// `clone3(2)`.
@@ -126,18 +149,43 @@ pub fn clone3(t: &Thread, args: UserAddr, size: usize) -> SysResult {
             return Err(Errno::E2BIG);
         }
     }
-    let [flags, _pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _] =
-        words;
+    let [
+        flags,
+        _pidfd,
+        child_tid,
+        parent_tid,
+        exit_signal,
+        stack,
+        stack_size,
+        tls,
+        set_tid,
+        set_tid_size,
+        _,
+    ] = words;
     if flags & 0xff != 0 || exit_signal > 64 || (stack == 0) != (stack_size == 0) {
         return Err(Errno::EINVAL);
     }
     // Choosing the id needs CAP_CHECKPOINT_RESTORE and is not offered.
     if set_tid != 0 || set_tid_size != 0 {
-        return Err(if set_tid_size > 32 { Errno::EINVAL } else { Errno::EPERM });
+        return Err(if set_tid_size > 32 {
+            Errno::EINVAL
+        } else {
+            Errno::EPERM
+        });
     }
     let stack = stack.wrapping_add(stack_size);
     let exit_signal = exit_signal as u32;
-    run(t, &Request { flags, exit_signal, stack, parent_tid, child_tid, tls })
+    run(
+        t,
+        &Request {
+            flags,
+            exit_signal,
+            stack,
+            parent_tid,
+            child_tid,
+            tls,
+        },
+    )
 }
 
 fn check(t: &Thread, request: &Request) -> Result<()> {
@@ -173,7 +221,11 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     let flags = request.flags;
     let tid = t.kernel.tasks.allocate()?;
     let mm = t.mm();
-    let child_mm = if flags & CLONE_VM != 0 { mm } else { mm.fork()? };
+    let child_mm = if flags & CLONE_VM != 0 {
+        mm
+    } else {
+        mm.fork()?
+    };
     let files = t.files();
     let fs = t.fs();
     let process = if flags & CLONE_THREAD != 0 {
@@ -189,10 +241,18 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     if request.stack != 0 {
         frame.rsp = request.stack;
     }
-    let tls = if flags & CLONE_SETTLS != 0 { request.tls } else { hal_thread::live_fs_base() };
+    let tls = if flags & CLONE_SETTLS != 0 {
+        request.tls
+    } else {
+        hal_thread::live_fs_base()
+    };
     let vfork_done = (flags & CLONE_VFORK != 0).then(Arc::<VforkDone>::default);
-    let context =
-        hal_thread::Context::user(&frame, tls, hal_thread::live_gs_base(), fpu::State::of_running());
+    let context = hal_thread::Context::user(
+        &frame,
+        tls,
+        hal_thread::live_gs_base(),
+        fpu::State::of_running(),
+    );
     let child_tid = UserAddr(request.child_tid);
     let child = Arc::new_cyclic(|weak: &Weak<Thread>| Thread {
         kernel: t.kernel,
@@ -209,7 +269,11 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         tid: AtomicU32::new(tid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(child_mm)),
-        files: SpinLock::new(Some(if flags & CLONE_FILES != 0 { files } else { files.fork() })),
+        files: SpinLock::new(Some(if flags & CLONE_FILES != 0 {
+            files
+        } else {
+            files.fork()
+        })),
         fs: SpinLock::new(Some(if flags & CLONE_FS != 0 { fs } else { fs.fork() })),
         credentials: SpinLock::new(t.credentials()),
         name: SpinLock::new(*t.name.lock()),
@@ -242,7 +306,10 @@ fn run(t: &Thread, request: &Request) -> SysResult {
 
 /// Puts the new thread, and its process if that is new, into the tables.
 fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Request) {
-    process.threads.lock().insert(child.tid(), Arc::downgrade(child));
+    process
+        .threads
+        .lock()
+        .insert(child.tid(), Arc::downgrade(child));
     t.kernel.tasks.add_thread(child);
     if request.flags & CLONE_THREAD != 0 {
         // A process that is being killed or stopped takes the newcomer along.
@@ -260,7 +327,11 @@ fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Requ
 
 fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
     let this = &t.process;
-    let parent = if request.flags & CLONE_PARENT != 0 { this.parent() } else { Some(this.clone()) };
+    let parent = if request.flags & CLONE_PARENT != 0 {
+        this.parent()
+    } else {
+        Some(this.clone())
+    };
     let handlers = this.handlers();
     let handlers = if request.flags & CLONE_SIGHAND != 0 {
         handlers
@@ -327,7 +398,10 @@ pub fn thread_started(t: &Thread) {
 }
 
 /// The container's first process, with one thread that has no program yet.
-pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitParts) -> Result<Arc<Thread>> {
+pub(crate) fn init_process(
+    kernel: &'static crate::Kernel,
+    parts: super::InitParts,
+) -> Result<Arc<Thread>> {
     let pid = kernel.tasks.allocate()?;
     let process = Arc::new(Process {
         kernel,

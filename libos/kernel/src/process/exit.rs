@@ -76,7 +76,9 @@ pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
 
     let process = &t.process;
     process.uid.store(t.credentials().uid, Ordering::Relaxed);
-    process.dead_cpu_ns.fetch_add(t.sched.live_cpu_ns(), Ordering::Relaxed);
+    process
+        .dead_cpu_ns
+        .fetch_add(t.sched.live_cpu_ns(), Ordering::Relaxed);
     signal::thread_leaves(t);
     let last = {
         let mut threads = process.threads.lock();
@@ -107,7 +109,10 @@ fn exit_last(process: &Arc<Process>, status: i32) {
         // The container ends with its init, whoever is left (pid_namespaces(7)).
         #[expect(clippy::cast_sign_loss, reason = "wait statuses are bit patterns")]
         kernel.host.shutdown(status as u32);
-        unreachable!("the VMM resumed a guest that shut down, doorbell {}", doorbell::SHUTDOWN);
+        unreachable!(
+            "the VMM resumed a guest that shut down, doorbell {}",
+            doorbell::SHUTDOWN
+        );
     }
     hand_on_children(process);
     let parent = {
@@ -123,7 +128,11 @@ fn exit_last(process: &Arc<Process>, status: i32) {
 /// Tells the parent that `process` is a zombie; reaps it at once if the parent does not care.
 fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
     let signo = process.exit_signal.load(Ordering::Relaxed);
-    let policy = if signo == SIGCHLD { parent.handlers().child_policy() } else { ChildPolicy::Zombie };
+    let policy = if signo == SIGCHLD {
+        parent.handlers().child_policy()
+    } else {
+        ChildPolicy::Zombie
+    };
     if signo != 0 && policy != ChildPolicy::Discard {
         let _ = signal::send_process(parent, &child_info(signo.cast_signed(), process, status));
     }
@@ -150,7 +159,11 @@ pub(super) fn child_info(signo: i32, child: &Process, status: i32) -> Info {
 /// Removes a zombie: its status has been taken, or nobody wants it.
 pub(super) fn reap(process: &Arc<Process>, parent: &Arc<Process>) {
     process.family.lock().life = Life::Reaped;
-    parent.family.lock().children.retain(|child| !Arc::ptr_eq(child, process));
+    parent
+        .family
+        .lock()
+        .children
+        .retain(|child| !Arc::ptr_eq(child, process));
     let used = process.cpu_ns() + process.children_cpu_ns();
     parent.children_cpu_ns.fetch_add(used, Ordering::Relaxed);
     process.kernel.tasks.remove_process(process.pid);
@@ -170,7 +183,9 @@ fn hand_on_children(process: &Arc<Process>) {
         }
         heir = candidate.parent();
     }
-    let Some(heir) = heir.or_else(|| process.kernel.tasks.process(1)) else { return };
+    let Some(heir) = heir.or_else(|| process.kernel.tasks.process(1)) else {
+        return;
+    };
     for child in children {
         let status = {
             let mut family = child.family.lock();
@@ -182,7 +197,10 @@ fn hand_on_children(process: &Arc<Process>) {
         };
         child.ppid.store(heir.pid, Ordering::Relaxed);
         heir.family.lock().children.push(child.clone());
-        let signo = child.parent_death_signal.load(Ordering::Relaxed).cast_signed();
+        let signo = child
+            .parent_death_signal
+            .load(Ordering::Relaxed)
+            .cast_signed();
         if signo != 0 {
             let _ = signal::send_process(&child, &Info::kernel(signo));
         }

@@ -112,7 +112,10 @@ impl Thread {
     /// After the thread gave it up in exit.
     #[must_use]
     pub fn files(&self) -> Arc<FdTable> {
-        self.files.lock().clone().expect("a thread that runs user code has descriptors")
+        self.files
+            .lock()
+            .clone()
+            .expect("a thread that runs user code has descriptors")
     }
 
     /// Its descriptor table, or `None` once it is exiting.
@@ -127,7 +130,10 @@ impl Thread {
     /// After the thread gave it up in exit.
     #[must_use]
     pub fn fs(&self) -> Arc<FsContext> {
-        self.fs.lock().clone().expect("a thread that runs user code has a working directory")
+        self.fs
+            .lock()
+            .clone()
+            .expect("a thread that runs user code has a working directory")
     }
 
     /// Its working directory, root and umask, or `None` once it is exiting.

@@ -224,7 +224,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     let child_mm = if flags & CLONE_VM != 0 {
         mm
     } else {
-        mm.fork()?
+        mm.fork(t.frame().get().rsp)?
     };
     let files = t.files();
     let fs = t.fs();

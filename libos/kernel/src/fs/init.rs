@@ -1,0 +1,121 @@
+//! The file systems a container starts with.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use husk_abi::linux::general;
+
+use super::tmpfs::{Options, Tmpfs};
+use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs};
+use crate::{Errno, Kernel, Result, log};
+
+/// `/dev` and `/dev/shm` of runc's default specification hold 64 MiB.
+const DEV_BYTES: u64 = 64 << 20;
+
+/// Makes directory `path` of the root if it is missing, with its parents.
+fn ensure_directory(vfs: &Vfs, path: &[u8]) -> Result<()> {
+    let mut at = vfs.root()?;
+    for name in path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+    {
+        let what = Create {
+            kind: FileKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            target: &[],
+        };
+        match at.inode.create(name, &what) {
+            Ok(_) | Err(Errno::EEXIST) => at = at.child(name)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Mounts the root from its archive, and `/proc`, `/dev`, `/dev/shm`. To be called once, on the first thread.
+///
+/// # Errors
+/// `EINVAL` if the archive is malformed (the log says where); what making the mount points gives.
+pub fn init(kernel: &'static Kernel) -> Result<()> {
+    let vfs = &kernel.fs;
+    let looks = Options {
+        like_disk: true,
+        ..Options::default()
+    };
+    let root = Tmpfs::new(kernel, looks, 0o755, 0, 0);
+    if vfs.root_archive.len != 0 {
+        match cpio::fill(&root, vfs.root_archive) {
+            Ok(count) => log!(Info, "fs", "root archive: {count} entries"),
+            Err(error) => {
+                log!(Error, "fs", "{error}");
+                return Err(Errno::EINVAL);
+            }
+        }
+    }
+    vfs.mount_root(root, b"rootfs", general::MS_RELATIME);
+    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
+        ensure_directory(vfs, path)?;
+    }
+    mount_dev(kernel)?;
+    Ok(())
+}
+
+fn mount_dev(kernel: &'static Kernel) -> Result<()> {
+    let options = Options {
+        size_bytes: DEV_BYTES,
+        ..Options::default()
+    };
+    let dev = Tmpfs::new(kernel, options, 0o755, 0, 0);
+    let root: Arc<dyn Inode> = dev.root();
+    devfs::populate(&root, false)?;
+    let flags = general::MS_NOSUID | general::MS_STRICTATIME;
+    kernel.fs.mount(b"/dev", dev, b"tmpfs", flags)?;
+    let shm = Tmpfs::new(kernel, options, 0o1777, 0, 0);
+    let flags = general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME;
+    kernel.fs.mount(b"/dev/shm", shm, b"shm", flags)?;
+    Ok(())
+}
+
+/// Makes the directory a container is to start in, if the image lacks it, as runc does.
+///
+/// # Errors
+/// `ENOTDIR`, `ENOSPC`.
+pub fn ensure_cwd(kernel: &'static Kernel, path: &[u8]) -> Result<()> {
+    if kernel.fs.find(path).is_ok() {
+        return Ok(());
+    }
+    // A link on the way leads where it leads: only what is missing literally is made.
+    match ensure_directory(&kernel.fs, path) {
+        Err(Errno::ENOTDIR) => Ok(()),
+        other => other,
+    }
+}
+
+/// Mount options as `/proc/mounts` shows them, the file system's own ones included.
+#[must_use]
+pub fn mount_options(mount: &super::Mount) -> Vec<u8> {
+    let flags = mount.flags();
+    let mut text = if flags & general::MS_RDONLY != 0 {
+        b"ro".to_vec()
+    } else {
+        b"rw".to_vec()
+    };
+    for (bit, name) in [
+        (general::MS_NOSUID, b",nosuid".as_slice()),
+        (general::MS_NODEV, b",nodev"),
+        (general::MS_NOEXEC, b",noexec"),
+        (general::MS_NOATIME, b",noatime"),
+        (general::MS_NODIRATIME, b",nodiratime"),
+        (general::MS_RELATIME, b",relatime"),
+        (general::MS_NOSYMFOLLOW, b",nosymfollow"),
+    ] {
+        if flags & bit != 0 {
+            text.extend_from_slice(name);
+        }
+    }
+    text.extend_from_slice(&mount.fs.options());
+    text
+}

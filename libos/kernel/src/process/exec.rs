@@ -189,9 +189,9 @@ pub fn replace_program(
     };
     files.close_on_exec();
     *t.files.lock() = Some(files);
-    let handlers = Arc::new(t.process.handlers().reset_for_exec());
+    let handlers = t.process.handlers().reset_for_exec();
     *t.process.handlers.lock() = handlers;
-    t.signals.reset_for_exec();
+    crate::signal::exec(t);
     t.process.timers.on_exec(t.kernel);
     *t.process.executable.lock() = file.path.clone();
     // The name is the path's last component as it was given, also for scripts.

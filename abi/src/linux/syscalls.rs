@@ -25,9 +25,9 @@ macro_rules! syscall_table {
             10 mprotect(addr: Addr, length: Len, prot: Prot) => [];
             11 munmap(addr: Addr, length: Len) => [];
             12 brk(addr: Addr) => [];
-            13 rt_sigaction(signum: Signal, act: Ptr, oldact: Ptr, sigsetsize: Len) => [];
-            14 rt_sigprocmask(how: SigHow, set: Ptr, oldset: Ptr, sigsetsize: Len) => [];
-            15 rt_sigreturn() => [];
+            13 rt_sigaction(signum: Signal, act: Ptr, oldact: Ptr, sigsetsize: Len) => [signal::action::rt_sigaction];
+            14 rt_sigprocmask(how: SigHow, set: Ptr, oldset: Ptr, sigsetsize: Len) => [signal::mask::rt_sigprocmask];
+            15 rt_sigreturn() => [signal::deliver::rt_sigreturn];
             16 ioctl(fd: Fd, request: Ioctl, argp: Hex) => [];
             17 pread64(fd: Fd, buf: BufOut, count: Len, offset: Off) => [fs::rw::pread64];
             18 pwrite64(fd: Fd, buf: BufIn, count: Len, offset: Off) => [fs::rw::pwrite64];
@@ -46,7 +46,7 @@ macro_rules! syscall_table {
             31 shmctl() => [];
             32 dup(oldfd: Fd) => [];
             33 dup2(oldfd: Fd, newfd: Fd) => [];
-            34 pause() => [];
+            34 pause() => [signal::wait::pause];
             35 nanosleep(rqtp: Ptr, rmtp: Ptr) => [time::nanosleep];
             36 getitimer(which: Int, value: Ptr) => [time::getitimer];
             37 alarm(seconds: Uint) => [time::alarm];
@@ -74,7 +74,7 @@ macro_rules! syscall_table {
             59 execve(path: Path, argv: Argv, envp: Argv) => [process::exec::execve];
             60 exit(status: Int) => [process::exit::exit];
             61 wait4(pid: Pid, wstatus: Ptr, options: Hex, rusage: Ptr) => [process::wait::wait4];
-            62 kill(pid: Pid, sig: Signal) => [];
+            62 kill(pid: Pid, sig: Signal) => [signal::kill::kill];
             63 uname(buf: Ptr) => [];
             64 semget() => [];
             65 semop() => [];
@@ -139,11 +139,11 @@ macro_rules! syscall_table {
             124 getsid(pid: Pid) => [process::ids::getsid];
             125 capget(hdrp: Ptr, datap: Ptr) => [process::capabilities::capget];
             126 capset(hdrp: Ptr, datap: Ptr) => [process::capabilities::capset];
-            127 rt_sigpending(set: Ptr, sigsetsize: Len) => [];
-            128 rt_sigtimedwait(set: Ptr, info: Ptr, timeout: Ptr, sigsetsize: Len) => [];
-            129 rt_sigqueueinfo(pid: Pid, sig: Signal, info: Ptr) => [];
-            130 rt_sigsuspend(set: Ptr, sigsetsize: Len) => [];
-            131 sigaltstack(ss: Ptr, old_ss: Ptr) => [];
+            127 rt_sigpending(set: Ptr, sigsetsize: Len) => [signal::mask::rt_sigpending];
+            128 rt_sigtimedwait(set: Ptr, info: Ptr, timeout: Ptr, sigsetsize: Len) => [signal::wait::rt_sigtimedwait];
+            129 rt_sigqueueinfo(pid: Pid, sig: Signal, info: Ptr) => [signal::kill::rt_sigqueueinfo];
+            130 rt_sigsuspend(set: Ptr, sigsetsize: Len) => [signal::wait::rt_sigsuspend];
+            131 sigaltstack(ss: Ptr, old_ss: Ptr) => [signal::altstack::sigaltstack];
             132 utime(path: Path, times: Ptr) => [];
             133 mknod(path: Path, mode: Mode, dev: Hex) => [fs::link::mknod];
             134 uselib() => [];
@@ -212,7 +212,7 @@ macro_rules! syscall_table {
             197 removexattr() => [];
             198 lremovexattr() => [];
             199 fremovexattr() => [];
-            200 tkill(tid: Pid, sig: Signal) => [];
+            200 tkill(tid: Pid, sig: Signal) => [signal::kill::tkill];
             201 time(tloc: Ptr) => [time::time];
             202 futex(uaddr: Addr, op: FutexOp, val: Uint, timeout: Hex, uaddr2: Addr, val3: Uint) => [futex::futex];
             203 sched_setaffinity(pid: Pid, len: Len, mask: Ptr) => [sched::sched_setaffinity];
@@ -231,7 +231,7 @@ macro_rules! syscall_table {
             216 remap_file_pages() => [];
             217 getdents64(fd: Fd, dirp: BufOut, count: Len) => [fs::dir::getdents64];
             218 set_tid_address(tidptr: Ptr) => [futex::set_tid_address];
-            219 restart_syscall() => [];
+            219 restart_syscall() => [signal::restart::restart_syscall];
             220 semtimedop() => [];
             221 fadvise64(fd: Fd, offset: Off, len: Off, advice: Int) => [];
             222 timer_create(clockid: Clock, sevp: Ptr, timerid: Ptr) => [time::timer_create];
@@ -246,7 +246,7 @@ macro_rules! syscall_table {
             231 exit_group(status: Int) => [process::exit::exit_group];
             232 epoll_wait(epfd: Fd, events: Ptr, maxevents: Int, timeout: Int) => [fs::epoll::epoll_wait];
             233 epoll_ctl(epfd: Fd, op: Int, fd: Fd, event: Ptr) => [fs::epoll::epoll_ctl];
-            234 tgkill(tgid: Pid, tid: Pid, sig: Signal) => [];
+            234 tgkill(tgid: Pid, tid: Pid, sig: Signal) => [signal::kill::tgkill];
             235 utimes(path: Path, times: Ptr) => [];
             236 vserver() => [];
             237 mbind() => [];
@@ -309,7 +309,7 @@ macro_rules! syscall_table {
             294 inotify_init1() => [];
             295 preadv(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off) => [fs::rw::preadv];
             296 pwritev(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off) => [fs::rw::pwritev];
-            297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Signal, info: Ptr) => [];
+            297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Signal, info: Ptr) => [signal::kill::rt_tgsigqueueinfo];
             298 perf_event_open() => [];
             299 recvmmsg() => [];
             300 fanotify_init() => [];

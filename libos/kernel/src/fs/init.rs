@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use husk_abi::linux::general;
 
 use super::tmpfs::{Options, Tmpfs};
-use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs};
-use crate::{Errno, Kernel, Result, log};
+use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs, dir};
+use crate::{Errno, Kernel, Result, Thread, log};
 
 /// `/dev` and `/dev/shm` of runc's default specification hold 64 MiB.
 const DEV_BYTES: u64 = 64 << 20;
@@ -39,7 +39,7 @@ fn ensure_directory(vfs: &Vfs, path: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// `EINVAL` if the archive is malformed (the log says where); what making the mount points gives.
-pub fn init(kernel: &'static Kernel) -> Result<()> {
+pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     let vfs = &kernel.fs;
     let looks = Options {
         like_disk: true,
@@ -79,17 +79,29 @@ fn mount_dev(kernel: &'static Kernel) -> Result<()> {
     Ok(())
 }
 
-/// Makes the directory a container is to start in, if the image lacks it, as runc does.
+/// Gives the first thread its standard streams; a stream that is closed on the host leaves its descriptor free.
 ///
 /// # Errors
-/// `ENOTDIR`, `ENOSPC`.
-pub fn ensure_cwd(kernel: &'static Kernel, path: &[u8]) -> Result<()> {
-    if kernel.fs.find(path).is_ok() {
-        return Ok(());
+/// `EBADF` if `RLIMIT_NOFILE` leaves no room.
+pub fn open_streams(t: &Thread) -> Result<()> {
+    for (fd, file) in (0..).zip(super::stdio::open_streams(t.kernel)) {
+        if let Some(file) = file {
+            t.files().replace(t, fd, file, false)?;
+        }
     }
-    // A link on the way leads where it leads: only what is missing literally is made.
-    match ensure_directory(&kernel.fs, path) {
-        Err(Errno::ENOTDIR) => Ok(()),
+    Ok(())
+}
+
+/// Makes `path` the first thread's working directory; what the image lacks of it is made, as runc does.
+///
+/// # Errors
+/// `ENOTDIR`, `EACCES`, `ENOSPC`.
+pub fn enter_directory(t: &Thread, path: &[u8]) -> Result<()> {
+    match dir::set_cwd(t, path) {
+        Err(Errno::ENOENT) => {
+            ensure_directory(&t.kernel.fs, path)?;
+            dir::set_cwd(t, path)
+        }
         other => other,
     }
 }

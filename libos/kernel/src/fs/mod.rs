@@ -9,18 +9,39 @@
 //! Paths are byte strings. Names are looked up under an inode's own lock; a handler never holds two inode
 //! locks except in rename and link, which order them (see `Inode::rename`).
 
+pub mod anon;
 pub mod context;
+pub mod cpio;
+pub mod create;
+pub mod deadline;
+pub mod devfs;
+pub mod dir;
 pub mod dirfile;
+pub mod epoll;
+pub mod eventfd;
 pub mod fdtable;
 pub mod file;
 pub mod filesystem;
 pub mod inode;
+pub mod init;
 mod internal;
+pub mod link;
 pub mod locks;
 pub mod mount;
+pub mod open;
 pub mod path;
 pub mod permission;
+pub mod pipe;
 pub mod poll;
+pub mod poll_calls;
+pub mod random;
+pub mod rw;
+pub mod select;
+mod sigmask;
+pub mod stat;
+pub mod stdio;
+pub mod terminal;
+pub mod tmpfs;
 pub mod vfs;
 
 pub use context::FsContext;
@@ -29,7 +50,9 @@ pub use fdtable::FdTable;
 pub use file::{File, FileOps};
 pub use filesystem::{FileSystem, FsStatistics};
 pub use inode::{Attributes, Create, DirEntry, FileKind, Inode, SetAttributes};
+pub use init::{enter_directory, mount_initial, open_streams};
 pub use mount::{Location, Mount};
+pub use open::{open_for_exec, open_path};
 pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
 pub use vfs::Vfs;

@@ -300,7 +300,8 @@ pub fn file_size_limit(t: &Thread, offset: u64) -> Result<u64> {
         .limit(general::RLIMIT_FSIZE)
         .map_or(u64::MAX, |limit| limit.rlim_cur);
     if offset >= limit {
-        signal::raise_sigxfsz(t);
+        // A thread that is ending cannot be signalled, and need not be.
+        let _ = signal::send_thread(&t.arc(), &signal::Info::kernel(general::SIGXFSZ as i32));
         return Err(Errno::EFBIG);
     }
     Ok(limit)

@@ -6,7 +6,8 @@ use husk_abi::linux::general::{RLIMIT_NOFILE, pollfd};
 
 use super::deadline::Deadline;
 use super::poll::{PollEvents, PollTable};
-use crate::signal::TemporaryMask;
+use super::sigmask::TemporaryMask;
+use crate::signal::RestartBlock;
 use crate::sync::{Interruptible, WaitError, Waiter, park_until};
 use crate::syscall::{Int, Len, Ptr};
 use crate::user::UserAddr;
@@ -115,9 +116,11 @@ pub fn poll(t: &Thread, fds: Ptr, nfds: Len, timeout: Int) -> SysResult {
 /// [`poll`] with its deadline fixed, for going on after a signal that had no handler.
 fn poll_until(t: &Thread, fds: Ptr, nfds: Len, deadline: Deadline) -> SysResult {
     match Entries::read(t, fds, nfds)?.poll(t, deadline) {
-        Err(Errno::ERESTARTNOHAND) => Err(crate::signal::restart_with(t, move |t| {
-            poll_until(t, fds, nfds, deadline)
-        })),
+        Err(Errno::ERESTARTNOHAND) => {
+            let resume = RestartBlock::new(move |t| poll_until(t, fds, nfds, deadline));
+            *t.signals.restart_block.lock() = Some(resume);
+            Err(Errno::ERESTART_RESTARTBLOCK)
+        }
         result => result,
     }
 }

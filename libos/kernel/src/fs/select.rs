@@ -7,7 +7,7 @@ use husk_abi::linux::general::RLIMIT_NOFILE;
 use super::deadline::Deadline;
 use super::poll::{PollEvents, PollTable};
 use super::poll_calls::{finish, poll_fd, wait_ready};
-use crate::signal::TemporaryMask;
+use super::sigmask::TemporaryMask;
 use crate::syscall::{Int, Ptr};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};

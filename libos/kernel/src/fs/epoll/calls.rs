@@ -9,7 +9,7 @@ use super::{
 use crate::fs::File;
 use crate::fs::anon::PlainAnonInode;
 use crate::fs::deadline::Deadline;
-use crate::signal::TemporaryMask;
+use crate::fs::sigmask::TemporaryMask;
 use crate::sync::Interruptible;
 use crate::syscall::{Fd, Hex, Int, Len, Ptr};
 use crate::user::UserAddr;

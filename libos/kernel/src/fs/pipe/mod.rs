@@ -7,7 +7,6 @@
 
 mod fifo;
 mod ring;
-mod splice;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -24,7 +23,6 @@ use crate::{Errno, Result, SysResult, Thread};
 
 pub use fifo::open_fifo;
 pub use ring::{PIPE_BUF, Ring};
-pub use splice::{splice, tee, vmsplice};
 
 /// Bytes a new pipe holds.
 pub const DEFAULT_CAPACITY: usize = 65536;

@@ -1,6 +1,10 @@
 //! husk's host side: the OCI lifecycle, the VMM, the boundary's services.
 
+pub mod cli;
 pub mod gate;
+pub mod plan;
+pub mod record;
+pub mod sandbox;
 pub mod vmm;
 
 /// The libOS image, built by this crate's build script.

@@ -1,2 +1,7 @@
 //! The husk command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    husk::cli::main()
+}

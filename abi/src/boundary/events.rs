@@ -8,7 +8,5 @@ use core::sync::atomic::AtomicU64;
 pub struct HostEvents {
     /// Bit `n - 1`: signal `n` is for the container's init, sent from outside.
     pub signals: AtomicU64,
-    /// Guest to VMM, before `SHUTDOWN`: the errno that kept the first program from starting; 0 if it started.
-    pub start_errno: AtomicU64,
 }
-super::assert_size!(HostEvents, 16);
+super::assert_size!(HostEvents, 8);

@@ -3,7 +3,7 @@
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
-use husk_abi::boundary::layout::LARGE_PAGE_SIZE;
+use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use husk_hal::phys;
 use husk_kernel::Kernel;
 use talc::TalcLock;

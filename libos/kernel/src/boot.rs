@@ -60,7 +60,7 @@ pub fn thread_started(t: &Thread) {
     process::thread_started(t);
     if t.process.pid == 1 && t.process.executable().is_empty() {
         match load_init(t) {
-            Ok(()) => cpu::shared_started(),
+            Ok(()) => t.kernel.host.started(),
             Err(errno) => t.kernel.host.start_failed(errno),
         }
     }
@@ -75,7 +75,13 @@ fn load_init(t: &Thread) -> Result<()> {
     for path in candidates(name, &config.env) {
         match fs::open_for_exec(t, AT_FDCWD, &path, 0) {
             Ok(file) => {
-                return exec::replace_program(t, file, path, config.args.clone(), config.env.clone());
+                return exec::replace_program(
+                    t,
+                    file,
+                    path,
+                    config.args.clone(),
+                    config.env.clone(),
+                );
             }
             // As execvp(3): a file that may not be executed is worse news than one that is not there.
             Err(Errno::ENOENT | Errno::ENOTDIR) => {}
@@ -95,7 +101,11 @@ fn candidates(name: &[u8], env: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     path.split(|byte| *byte == b':')
         .map(|dir| {
-            let mut candidate = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+            let mut candidate = if dir.is_empty() {
+                b".".to_vec()
+            } else {
+                dir.to_vec()
+            };
             candidate.push(b'/');
             candidate.extend_from_slice(name);
             candidate
@@ -125,7 +135,10 @@ mod tests {
     fn path_search() {
         let env = [b"A=b".to_vec(), b"PATH=/bin::/x".to_vec()];
         let found = candidates(b"sh", &env);
-        assert_eq!(found, [b"/bin/sh".to_vec(), b"./sh".to_vec(), b"/x/sh".to_vec()]);
+        assert_eq!(
+            found,
+            [b"/bin/sh".to_vec(), b"./sh".to_vec(), b"/x/sh".to_vec()]
+        );
         assert_eq!(candidates(b"./sh", &env), [b"./sh".to_vec()]);
     }
 }

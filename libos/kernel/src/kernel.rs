@@ -2,7 +2,7 @@
 
 use husk_abi::boundary::{boot::BootInfo, config::GuestConfig};
 
-use crate::{fs, futex, host, mm, process, sched, time, trace, translate};
+use crate::{fs, futex, host, mm, process, sched, signal, time, trace, translate};
 
 /// Everything that is not a thread's or a process's own.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub struct Kernel {
     pub timers: sched::Timers,
     /// Processes and threads by id, groups and sessions.
     pub tasks: process::Tasks,
+    /// Queued signals by user.
+    pub queued_signals: signal::QueuedByUser,
     /// Mounts and file systems.
     pub fs: fs::Vfs,
     /// Futex wait queues.
@@ -42,6 +44,7 @@ impl Kernel {
             sched: sched::Scheduler::new(boot.vcpu_count as usize),
             timers: sched::Timers::new(),
             tasks: process::Tasks::new(),
+            queued_signals: signal::QueuedByUser::new(),
             fs: fs::Vfs::new(boot.root_archive),
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),

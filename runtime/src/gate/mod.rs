@@ -4,20 +4,16 @@
 //! reads. Nothing here knows KVM.
 
 mod clock;
-mod events;
-mod log;
 mod queue;
 mod stdio;
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use husk_abi::boundary::doorbell;
 use vmm_sys_util::eventfd::EventFd;
 
-pub use log::read_log;
-
-use crate::vmm::{DoorbellHandler, End, Error as VmmError, GuestMemory, Layout, Machine, Served};
+use crate::vmm::{Error as VmmError, Machine};
 
 /// Interrupts the guest.
 pub trait Interrupt: Send + Sync {
@@ -29,12 +25,6 @@ impl Interrupt for crate::vmm::Kicker {
     fn interrupt(&self) {
         self.kick();
     }
-}
-
-/// Takes records out of the guest's rings; called on a vCPU's thread and at the end.
-pub trait RecordDrain: Send {
-    /// Takes everything vCPU `vcpu` has recorded.
-    fn drain(&mut self, vcpu: u32);
 }
 
 /// What can go wrong in starting the services.
@@ -52,35 +42,20 @@ pub enum Error {
     Queue { service: &'static str },
 }
 
-/// All services of a machine.
+/// The services of a machine; they serve until the process ends.
+#[derive(Debug)]
 pub struct Services {
-    memory: GuestMemory,
-    host_events: u64,
-    interrupt: Arc<dyn Interrupt>,
-    output: Mutex<Option<stdio::Output>>,
-    records: Mutex<Option<Box<dyn RecordDrain>>>,
-    vcpus: u32,
-}
-
-impl std::fmt::Debug for Services {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Services")
-            .field("vcpus", &self.vcpus)
-            .finish_non_exhaustive()
-    }
+    output: stdio::Output,
 }
 
 impl Services {
-    /// Starts everything `machine` needs; `records` is where syscall records go, if they are wanted.
+    /// Starts everything `machine` needs.
     ///
     /// # Errors
     /// When a thread, an eventfd or a timer cannot be had.
-    pub fn start(
-        machine: &Machine,
-        records: Option<Box<dyn RecordDrain>>,
-    ) -> Result<Arc<Self>, Error> {
+    pub fn start(machine: &Machine) -> Result<Self, Error> {
         let memory = machine.memory().clone();
-        let layout: &Layout = machine.layout();
+        let layout = machine.layout();
         let interrupt: Arc<dyn Interrupt> = Arc::new(machine.kicker());
         clock::start(machine, memory.clone(), layout.wall_clock)?;
 
@@ -100,69 +75,16 @@ impl Services {
             interrupt.clone(),
         )?;
         stdio::Input::start(
-            memory.clone(),
+            memory,
             &layout.stdio_in,
             bound(doorbell::STDIO_IN)?,
-            interrupt.clone(),
-        )?;
-        Ok(Arc::new(Self {
-            memory,
-            host_events: layout.host_events,
             interrupt,
-            output: Mutex::new(Some(output)),
-            records: Mutex::new(records),
-            vcpus: u32::try_from(layout.vcpus.len()).unwrap_or(u32::MAX),
-        }))
+        )?;
+        Ok(Self { output })
     }
 
-    /// Sends signal `signo` to the container's init.
-    pub fn forward_signal(&self, signo: u32) {
-        events::post_signal(&self.memory, self.host_events, signo);
-        self.interrupt.interrupt();
-    }
-
-    /// Why the first program could not be started, as an errno; `None` if it could.
-    #[must_use]
-    pub fn start_error(&self) -> Option<i32> {
-        events::start_error(&self.memory, self.host_events)
-    }
-
-    /// Delivers what is still under way: all output written, all records taken. After the machine has ended.
-    pub fn finish(&self) {
-        if let Ok(mut output) = self.output.lock()
-            && let Some(output) = output.take()
-        {
-            output.finish();
-        }
-        for vcpu in 0..self.vcpus {
-            self.drain_records(vcpu);
-        }
-        if let Ok(mut records) = self.records.lock() {
-            // Dropping the drain closes its sink.
-            *records = None;
-        }
-    }
-
-    fn drain_records(&self, vcpu: u32) {
-        if let Ok(mut records) = self.records.lock()
-            && let Some(records) = records.as_mut()
-        {
-            records.drain(vcpu);
-        }
-    }
-}
-
-impl DoorbellHandler for Services {
-    fn ring(&self, vcpu: u32, port: u16, value: u32) -> Served {
-        match port {
-            doorbell::SHUTDOWN => Served::End(End::Shutdown(value)),
-            doorbell::PANIC => Served::End(End::Panic),
-            doorbell::RECORDS => {
-                self.drain_records(vcpu);
-                Served::Resume
-            }
-            // A process may ring what it likes; only these mean anything.
-            _ => Served::Resume,
-        }
+    /// Writes what the guest has left in its output queue. To be called when the machine has ended.
+    pub fn finish(self) {
+        self.output.finish();
     }
 }

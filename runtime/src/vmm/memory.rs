@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::boundary::layout::LARGE_PAGE_SIZE;
 use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
@@ -78,18 +77,4 @@ pub fn map_archive(file: &File) -> Result<Mapping, Error> {
         address: address.cast(),
         bytes,
     })
-}
-
-/// Sets bits of an aligned 8-byte word that the guest may be changing too. Addresses outside RAM are ignored.
-pub fn fetch_or_u64(memory: &GuestMemoryMmap, address: u64, bits: u64) {
-    let Ok(slice) = memory.get_slice(GuestAddress(address), 8) else {
-        return;
-    };
-    if !address.is_multiple_of(8) {
-        return;
-    }
-    let word = slice.ptr_guard_mut().as_ptr().cast::<AtomicU64>();
-    // SAFETY: the slice is 8 mapped, aligned bytes of guest RAM, which is never unmapped; both sides use
-    // atomic accesses only.
-    unsafe { &*word }.fetch_or(bits, Ordering::SeqCst);
 }

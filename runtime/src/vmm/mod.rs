@@ -17,5 +17,5 @@ pub use error::Error;
 pub use kick::Kicker;
 pub use layout::Layout;
 pub use machine::{DoorbellHandler, End, Machine, MachineConfig, Served, open_kvm};
-pub use memory::{GuestMemory, fetch_or_u64};
+pub use memory::GuestMemory;
 pub use raw::KvmClock;

@@ -257,15 +257,23 @@ impl Filler<'_> {
         let key = (header.device, header.ino);
         if let Some(existing) = parent.get_child(name) {
             if kind == FileKind::Directory && existing.file_kind() == FileKind::Directory {
-                return existing.set_attributes(&attributes).map_err(CpioError::File);
+                return existing
+                    .set_attributes(&attributes)
+                    .map_err(CpioError::File);
             }
             if is_linked
                 && data.len == 0
-                && self.linked.get(&key).is_some_and(|node| Arc::ptr_eq(node, &existing))
+                && self
+                    .linked
+                    .get(&key)
+                    .is_some_and(|node| Arc::ptr_eq(node, &existing))
             {
                 return Ok(());
             }
-            parent.unlink(name).or_else(|_| parent.rmdir(name)).map_err(|_| CpioError::Conflict)?;
+            parent
+                .unlink(name)
+                .or_else(|_| parent.rmdir(name))
+                .map_err(|_| CpioError::Conflict)?;
             self.last = (Vec::new(), self.fs.root_node().clone());
         }
         if is_linked && let Some(node) = self.linked.get(&key) {
@@ -289,7 +297,7 @@ impl Filler<'_> {
             mode: header.mode & 0o7777,
             uid: header.uid,
             gid: header.gid,
-            rdev: super::make_device(header.rdev.0, header.rdev.1),
+            rdev: super::devfs::makedev(u64::from(header.rdev.0), u64::from(header.rdev.1)),
             target: &target,
         };
         let archive = (kind == FileKind::Regular).then_some(data);

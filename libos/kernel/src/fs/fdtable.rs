@@ -120,6 +120,18 @@ impl FdTable {
         Ok(self.slots.lock().get(fd)?.file.clone())
     }
 
+    /// Checks that a descriptor is free, before something is done that must not be done in vain.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn check_room(&self, t: &Thread) -> Result<()> {
+        if self.slots.lock().free_from(0) < limit(t) {
+            Ok(())
+        } else {
+            Err(Errno::EMFILE)
+        }
+    }
+
     /// Gives `file` the lowest free descriptor.
     ///
     /// # Errors

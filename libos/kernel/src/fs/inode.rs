@@ -59,21 +59,6 @@ impl FileKind {
     }
 }
 
-/// A device number from its parts, as `st_rdev` has it (`makedev(3)`; glibc's 64-bit encoding).
-#[must_use]
-pub const fn make_device(major: u32, minor: u32) -> u64 {
-    let (major, minor) = (major as u64, minor as u64);
-    (major & 0xffff_f000) << 32 | (major & 0xfff) << 8 | (minor & 0xffff_ff00) << 12 | minor & 0xff
-}
-
-/// Major and minor number of a device.
-#[must_use]
-pub const fn split_device(device: u64) -> (u32, u32) {
-    let major = (device >> 32 & 0xffff_f000) | (device >> 8 & 0xfff);
-    let minor = (device >> 12 & 0xffff_ff00) | device & 0xff;
-    (major as u32, minor as u32)
-}
-
 /// Attributes of a file (`inode(7)`). Times are nanoseconds since the epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "stat(2)'s terms")]

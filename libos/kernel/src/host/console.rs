@@ -146,7 +146,9 @@ impl Console {
                 None if nonblocking && written > 0 => return Ok(written),
                 None if nonblocking => return Err(Errno::EAGAIN),
                 None => {
-                    let got = self.writable.wait(t, Interruptible::Yes, None, || self.take_buffer());
+                    let got = self
+                        .writable
+                        .wait(t, Interruptible::Yes, None, || self.take_buffer());
                     match got {
                         Ok(frame) => frame,
                         Err(_) if written > 0 => return Ok(written),
@@ -187,7 +189,11 @@ impl Console {
             }
         }
         let mut output = self.output.lock();
-        let buffer = Buffer { gpa: first.gpa(), len: (header + moved) as u32, device_writes: false };
+        let buffer = Buffer {
+            gpa: first.gpa(),
+            len: (header + moved) as u32,
+            device_writes: false,
+        };
         let Some(chain) = output.queue.push(&[buffer]) else {
             return Err(Errno::EIO);
         };
@@ -204,7 +210,9 @@ impl Console {
         let mut output = self.output.lock();
         let mut any = false;
         while let Some((chain, errno)) = output.queue.pop_used() {
-            let Some(at) = output.busy.iter().position(|busy| busy.0 == chain) else { continue };
+            let Some(at) = output.busy.iter().position(|busy| busy.0 == chain) else {
+                continue;
+            };
             let (_, frame, stream) = output.busy.swap_remove(at);
             output.free.push(frame);
             if errno != 0
@@ -250,7 +258,11 @@ impl Console {
                 input.end = Some(Ok(()));
             } else {
                 let mut bytes = alloc::vec![0; len];
-                phys::read(frame, size_of::<InRequest>() + size_of::<InReply>(), &mut bytes);
+                phys::read(
+                    frame,
+                    size_of::<InRequest>() + size_of::<InReply>(),
+                    &mut bytes,
+                );
                 input.data.extend(bytes);
             }
         }
@@ -273,7 +285,11 @@ impl Console {
         phys::write(frame, 4, &(len.min(IN_BYTES) as u32).to_le_bytes());
         let request = size_of::<InRequest>() as u32;
         let chain = input.queue.push(&[
-            Buffer { gpa: frame.gpa(), len: request, device_writes: false },
+            Buffer {
+                gpa: frame.gpa(),
+                len: request,
+                device_writes: false,
+            },
             Buffer {
                 gpa: frame.gpa() + u64::from(request),
                 len: 4096 - request,
@@ -321,9 +337,8 @@ impl Console {
             None => self
                 .readable
                 .wait(t, Interruptible::Yes, None, || {
-                    self.take_input(&mut bytes, want).or_else(|| {
-                        self.request(IN_READ, want).err().map(Err)
-                    })
+                    self.take_input(&mut bytes, want)
+                        .or_else(|| self.request(IN_READ, want).err().map(Err))
                 })
                 .map_err(|_| Errno::ERESTARTSYS)?,
         };
@@ -345,12 +360,19 @@ impl Console {
         self.poll_input();
         let (ready, asked) = {
             let input = self.input.lock();
-            (!input.data.is_empty() || input.end.is_some() || input.readable, input.pending != 0)
+            (
+                !input.data.is_empty() || input.end.is_some() || input.readable,
+                input.pending != 0,
+            )
         };
         if !ready && !asked {
             let _ = self.request(IN_WAIT, 0);
         }
-        if ready { PollEvents::IN | PollEvents::RDNORM } else { PollEvents::empty() }
+        if ready {
+            PollEvents::IN | PollEvents::RDNORM
+        } else {
+            PollEvents::empty()
+        }
     }
 
     /// Readiness of standard output or error.

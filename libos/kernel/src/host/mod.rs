@@ -3,8 +3,11 @@
 mod console;
 mod virtqueue;
 
+use core::mem::offset_of;
+
 use husk_abi::boundary::boot::BootInfo;
 use husk_abi::boundary::doorbell;
+use husk_abi::boundary::start::{self, StartReport};
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
 
@@ -49,7 +52,7 @@ impl Host {
         let init = (*self.kernel.lock()).and_then(|kernel| kernel.tasks.process(1));
         if let Some(init) = init {
             for signo in (1..=64).filter(|signo| signals >> (signo - 1) & 1 == 1) {
-                let _ = signal::send_process(&init, &Info::host(signo));
+                let _ = signal::send_process(&init, &Info::from_host(signo));
             }
         }
     }
@@ -59,12 +62,24 @@ impl Host {
         bell::ring(doorbell::SHUTDOWN, wait_status);
     }
 
-    /// Tells the VMM why the first program could not be started; it then ends the machine.
+    /// Tells the VMM that the first program is about to run.
+    pub fn started(&self) {
+        self.report(
+            offset_of!(StartReport, started_ns),
+            husk_hal::clock::now_ns(),
+        );
+        husk_hal::cpu::shared_started();
+    }
+
+    /// Tells the VMM why the first program could not be started, which ends the machine.
     pub fn start_failed(&self, errno: Errno) {
-        let frame = Frame::containing(self.events_gpa + 8);
         let code = u64::from(errno.code().unsigned_abs());
-        phys::store_u64(frame, ((self.events_gpa + 8) % 4096) as usize, code);
-        // Status 127 << 8 is what a shell would say; the VMM looks at the errno.
-        self.shutdown(127 << 8);
+        self.report(offset_of!(StartReport, exec_errno), code);
+        self.shutdown(0);
+    }
+
+    fn report(&self, field: usize, value: u64) {
+        let at = self.events_gpa + start::OFFSET + field as u64;
+        phys::store_u64(Frame::containing(at), (at % 4096) as usize, value);
     }
 }

@@ -54,7 +54,11 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
     let gained = new.euid != new.uid || new.egid != new.gid;
     let secure = gained || (old.uid != 0 && new.cap_permitted & !old.cap_ambient != 0);
     new.keep_caps = false;
-    Ok(ExecCredentials { new, secure, changed_ids })
+    Ok(ExecCredentials {
+        new,
+        secure,
+        changed_ids,
+    })
 }
 
 /// P'(...) of capabilities(7) for a file without capabilities of its own.
@@ -68,7 +72,11 @@ fn transform(new: &mut Credentials, privileged: bool) {
     new.cap_permitted = (new.cap_inheritable & file_inheritable)
         | (file_permitted & new.cap_bounding)
         | new.cap_ambient;
-    new.cap_effective = if new.euid == 0 { new.cap_permitted } else { new.cap_ambient };
+    new.cap_effective = if new.euid == 0 {
+        new.cap_permitted
+    } else {
+        new.cap_ambient
+    };
 }
 
 /// What a change of user ids does to capabilities (capabilities(7), "Effect of user ID changes").
@@ -116,7 +124,12 @@ pub fn capget(t: &Thread, hdrp: UserAddr, datap: UserAddr) -> SysResult {
         Err(Errno::EINVAL) if datap.is_null() => return Ok(0),
         other => other?,
     };
-    let credentials = t.kernel.tasks.thread(tid).ok_or(Errno::ESRCH)?.credentials();
+    let credentials = t
+        .kernel
+        .tasks
+        .thread(tid)
+        .ok_or(Errno::ESRCH)?
+        .credentials();
     if datap.is_null() {
         return Ok(0);
     }

@@ -12,7 +12,7 @@ use husk_hal::{fpu, thread as hal_thread};
 use super::thread::{Family, Life, VforkDone};
 use super::{Process, Thread};
 use crate::sched::{self, ThreadSched};
-use crate::signal::{self, ProcessSignals, SigSet, ThreadSignals};
+use crate::signal::{self, ProcessSignals, ThreadSignals};
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
 use crate::user::UserAddr;
@@ -75,7 +75,13 @@ struct Request {
 /// # Errors
 /// `EAGAIN`, `ENOMEM`.
 pub fn fork(t: &Thread) -> SysResult {
-    run(t, &Request { exit_signal: general::SIGCHLD, ..Request::default() })
+    run(
+        t,
+        &Request {
+            exit_signal: general::SIGCHLD,
+            ..Request::default()
+        },
+    )
 }
 
 /// `vfork(2)`.
@@ -84,7 +90,14 @@ pub fn fork(t: &Thread) -> SysResult {
 /// `EAGAIN`, `ENOMEM`.
 pub fn vfork(t: &Thread) -> SysResult {
     let flags = CLONE_VM | CLONE_VFORK;
-    run(t, &Request { flags, exit_signal: general::SIGCHLD, ..Request::default() })
+    run(
+        t,
+        &Request {
+            flags,
+            exit_signal: general::SIGCHLD,
+            ..Request::default()
+        },
+    )
 }
 
 /// `clone(2)` as the raw system call of x86-64 takes it.
@@ -102,7 +115,17 @@ pub fn clone(
     // Only the low half is flags; the lowest byte is the exit signal.
     let exit_signal = (flags & 0xff) as u32;
     let flags = flags & 0xffff_ff00;
-    run(t, &Request { flags, exit_signal, stack, parent_tid: parent_tid.0, child_tid: child_tid.0, tls })
+    run(
+        t,
+        &Request {
+            flags,
+            exit_signal,
+            stack,
+            parent_tid: parent_tid.0,
+            child_tid: child_tid.0,
+            tls,
+        },
+    )
 }
 
 /// `clone3(2)`.
@@ -126,18 +149,43 @@ pub fn clone3(t: &Thread, args: UserAddr, size: usize) -> SysResult {
             return Err(Errno::E2BIG);
         }
     }
-    let [flags, _pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, _] =
-        words;
+    let [
+        flags,
+        _pidfd,
+        child_tid,
+        parent_tid,
+        exit_signal,
+        stack,
+        stack_size,
+        tls,
+        set_tid,
+        set_tid_size,
+        _,
+    ] = words;
     if flags & 0xff != 0 || exit_signal > 64 || (stack == 0) != (stack_size == 0) {
         return Err(Errno::EINVAL);
     }
     // Choosing the id needs CAP_CHECKPOINT_RESTORE and is not offered.
     if set_tid != 0 || set_tid_size != 0 {
-        return Err(if set_tid_size > 32 { Errno::EINVAL } else { Errno::EPERM });
+        return Err(if set_tid_size > 32 {
+            Errno::EINVAL
+        } else {
+            Errno::EPERM
+        });
     }
     let stack = stack.wrapping_add(stack_size);
     let exit_signal = exit_signal as u32;
-    run(t, &Request { flags, exit_signal, stack, parent_tid, child_tid, tls })
+    run(
+        t,
+        &Request {
+            flags,
+            exit_signal,
+            stack,
+            parent_tid,
+            child_tid,
+            tls,
+        },
+    )
 }
 
 fn check(t: &Thread, request: &Request) -> Result<()> {
@@ -173,7 +221,11 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     let flags = request.flags;
     let tid = t.kernel.tasks.allocate()?;
     let mm = t.mm();
-    let child_mm = if flags & CLONE_VM != 0 { mm } else { mm.fork()? };
+    let child_mm = if flags & CLONE_VM != 0 {
+        mm
+    } else {
+        mm.fork(t.frame().get().rsp)?
+    };
     let files = t.files();
     let fs = t.fs();
     let process = if flags & CLONE_THREAD != 0 {
@@ -189,17 +241,27 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     if request.stack != 0 {
         frame.rsp = request.stack;
     }
-    let tls = if flags & CLONE_SETTLS != 0 { request.tls } else { hal_thread::live_fs_base() };
+    let tls = if flags & CLONE_SETTLS != 0 {
+        request.tls
+    } else {
+        hal_thread::live_fs_base()
+    };
     let vfork_done = (flags & CLONE_VFORK != 0).then(Arc::<VforkDone>::default);
-    let context =
-        hal_thread::Context::user(&frame, tls, hal_thread::live_gs_base(), fpu::State::of_running());
+    let context = hal_thread::Context::user(
+        &frame,
+        tls,
+        hal_thread::live_gs_base(),
+        fpu::State::of_running(),
+    );
     let child_tid = UserAddr(request.child_tid);
+    // A thread on the same memory cannot use its maker's alternate stack (sigaltstack(2)).
+    let beside = flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0;
     let child = Arc::new_cyclic(|weak: &Weak<Thread>| Thread {
         kernel: t.kernel,
         process: process.clone(),
         context,
         sched: ThreadSched::new(),
-        signals: ThreadSignals::for_child(&t.signals),
+        signals: ThreadSignals::for_child(&t.signals, beside),
         clear_child_tid: SpinLock::new(if flags & CLONE_CHILD_CLEARTID != 0 {
             child_tid
         } else {
@@ -209,7 +271,11 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         tid: AtomicU32::new(tid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(child_mm)),
-        files: SpinLock::new(Some(if flags & CLONE_FILES != 0 { files } else { files.fork() })),
+        files: SpinLock::new(Some(if flags & CLONE_FILES != 0 {
+            files
+        } else {
+            files.fork()
+        })),
         fs: SpinLock::new(Some(if flags & CLONE_FS != 0 { fs } else { fs.fork() })),
         credentials: SpinLock::new(t.credentials()),
         name: SpinLock::new(*t.name.lock()),
@@ -220,11 +286,6 @@ fn run(t: &Thread, request: &Request) -> SysResult {
             UserAddr(0)
         }),
     });
-
-    // A thread on the same memory cannot use its maker's alternate stack (sigaltstack(2)).
-    if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
-        child.signals.forget_altstack();
-    }
 
     // From here on nothing fails: the child becomes visible and runs.
     if flags & CLONE_PARENT_SETTID != 0 {
@@ -242,7 +303,10 @@ fn run(t: &Thread, request: &Request) -> SysResult {
 
 /// Puts the new thread, and its process if that is new, into the tables.
 fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Request) {
-    process.threads.lock().insert(child.tid(), Arc::downgrade(child));
+    process
+        .threads
+        .lock()
+        .insert(child.tid(), Arc::downgrade(child));
     t.kernel.tasks.add_thread(child);
     if request.flags & CLONE_THREAD != 0 {
         // A process that is being killed or stopped takes the newcomer along.
@@ -260,14 +324,18 @@ fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Requ
 
 fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
     let this = &t.process;
-    let parent = if request.flags & CLONE_PARENT != 0 { this.parent() } else { Some(this.clone()) };
+    let parent = if request.flags & CLONE_PARENT != 0 {
+        this.parent()
+    } else {
+        Some(this.clone())
+    };
     let handlers = this.handlers();
     let handlers = if request.flags & CLONE_SIGHAND != 0 {
         handlers
     } else if request.flags & CLONE_CLEAR_SIGHAND != 0 {
-        Arc::new(handlers.reset_for_exec())
+        handlers.reset_for_exec()
     } else {
-        Arc::new(handlers.fork())
+        handlers.fork()
     };
     Arc::new(Process {
         kernel: t.kernel,
@@ -297,8 +365,6 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
-        uid: AtomicU32::new(0),
-        parent_death_signal: AtomicU32::new(0),
     })
 }
 
@@ -327,7 +393,10 @@ pub fn thread_started(t: &Thread) {
 }
 
 /// The container's first process, with one thread that has no program yet.
-pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitParts) -> Result<Arc<Thread>> {
+pub(crate) fn init_process(
+    kernel: &'static crate::Kernel,
+    parts: super::InitParts,
+) -> Result<Arc<Thread>> {
     let pid = kernel.tasks.allocate()?;
     let process = Arc::new(Process {
         kernel,
@@ -344,7 +413,7 @@ pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitPar
             job_event: None,
         }),
         threads: SpinLock::new(BTreeMap::new()),
-        handlers: SpinLock::new(Arc::new(crate::signal::Handlers::new())),
+        handlers: SpinLock::new(crate::signal::Handlers::new()),
         limits: SpinLock::new(super::limits::initial(&kernel.config)),
         child_events: WaitQueue::new(),
         thread_exits: WaitQueue::new(),
@@ -357,8 +426,6 @@ pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitPar
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
         exit_signal: AtomicU32::new(general::SIGCHLD),
-        uid: AtomicU32::new(0),
-        parent_death_signal: AtomicU32::new(0),
     });
     let frame = TrapFrame::user_entry(0, 0);
     let context = hal_thread::Context::user(&frame, 0, 0, fpu::State::initial());
@@ -367,7 +434,7 @@ pub(crate) fn init_process(kernel: &'static crate::Kernel, parts: super::InitPar
         process: process.clone(),
         context,
         sched: ThreadSched::new(),
-        signals: ThreadSignals::new(SigSet::EMPTY),
+        signals: ThreadSignals::new(0),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
         tid: AtomicU32::new(pid),

@@ -82,26 +82,35 @@ fn read_strings(array: UserAddr, budget: &mut usize) -> Result<Vec<Vec<u8>>> {
         if pointer == 0 {
             return Ok(strings);
         }
-        let string = UserAddr(pointer).read_cstr(MAX_STRING).map_err(|error| match error {
-            Errno::ENAMETOOLONG => Errno::E2BIG,
-            error => error,
-        })?;
-        *budget = budget.checked_sub(string.len() + 1 + 8).ok_or(Errno::E2BIG)?;
+        let string = UserAddr(pointer)
+            .read_cstr(MAX_STRING)
+            .map_err(|error| match error {
+                Errno::ENAMETOOLONG => Errno::E2BIG,
+                error => error,
+            })?;
+        *budget = budget
+            .checked_sub(string.len() + 1 + 8)
+            .ok_or(Errno::E2BIG)?;
         strings.push(string);
     }
 }
 
 /// A `#!` line: interpreter and optional argument; `None` if the file does not start with one.
 fn script_line(head: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
-    let Some(rest) = head.strip_prefix(b"#!") else { return Ok(None) };
+    let Some(rest) = head.strip_prefix(b"#!") else {
+        return Ok(None);
+    };
     let is_blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
     let line = match rest.iter().position(|byte| *byte == b'\n') {
         Some(end) => &rest[..end],
         // A line that is cut off is good if the interpreter's name ends before the cut.
         None => {
-            let text = rest.iter().position(|byte| !is_blank(byte)).map_or(&[][..], |at| &rest[at..]);
-            let cut = head.len() == SCRIPT_LINE
-                && !text.iter().any(|byte| is_blank(byte) || *byte == 0);
+            let text = rest
+                .iter()
+                .position(|byte| !is_blank(byte))
+                .map_or(&[][..], |at| &rest[at..]);
+            let cut =
+                head.len() == SCRIPT_LINE && !text.iter().any(|byte| is_blank(byte) || *byte == 0);
             if cut {
                 return Err(Errno::ENOEXEC);
             }
@@ -114,7 +123,10 @@ fn script_line(head: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
     }
     let end = line.iter().position(is_blank).unwrap_or(line.len());
     let argument = line[end..].trim_ascii();
-    Ok(Some((line[..end].to_vec(), (!argument.is_empty()).then(|| argument.to_vec()))))
+    Ok(Some((
+        line[..end].to_vec(),
+        (!argument.is_empty()).then(|| argument.to_vec()),
+    )))
 }
 
 /// Loads `file` and makes it the process's program; from the point of no return on the thread's registers are
@@ -137,7 +149,9 @@ pub fn replace_program(
     for round in 0.. {
         let mut head = [0; SCRIPT_LINE];
         let len = file.read_kernel(t, 0, &mut head)?;
-        let Some((interpreter, argument)) = script_line(&head[..len])? else { break };
+        let Some((interpreter, argument)) = script_line(&head[..len])? else {
+            break;
+        };
         if round == MAX_INTERPRETERS {
             return Err(Errno::ELOOP);
         }
@@ -159,19 +173,25 @@ pub fn replace_program(
     crate::futex::clear_child_tid(t);
     *t.clear_child_tid.lock() = UserAddr(0);
     t.process.has_execed.store(true, Ordering::Relaxed);
-    t.process.dumpable.store(!credentials.changed_ids, Ordering::Relaxed);
+    t.process
+        .dumpable
+        .store(!credentials.changed_ids, Ordering::Relaxed);
     t.set_credentials(credentials.new);
     exit::release_mm(t);
     *t.mm.lock() = Some(program.mm);
     t.kernel.sched.activate_mm_of(t);
 
     let files = t.files();
-    let files = if Arc::strong_count(&files) > 2 { files.fork() } else { files };
+    let files = if Arc::strong_count(&files) > 2 {
+        files.fork()
+    } else {
+        files
+    };
     files.close_on_exec();
     *t.files.lock() = Some(files);
-    let handlers = Arc::new(t.process.handlers().reset_for_exec());
+    let handlers = t.process.handlers().reset_for_exec();
     *t.process.handlers.lock() = handlers;
-    t.signals.reset_for_exec();
+    crate::signal::exec(t);
     t.process.timers.on_exec(t.kernel);
     *t.process.executable.lock() = file.path.clone();
     // The name is the path's last component as it was given, also for scripts.
@@ -180,7 +200,8 @@ pub fn replace_program(
     hal_thread::set_live_fs_base(0);
     hal_thread::set_live_gs_base(0);
     fpu::State::initial().restore();
-    t.frame().set(&TrapFrame::user_entry(program.entry, program.stack));
+    t.frame()
+        .set(&TrapFrame::user_entry(program.entry, program.stack));
     Ok(())
 }
 
@@ -196,7 +217,9 @@ fn kill_other_threads(t: &Thread) -> Result<()> {
         }
         process
             .thread_exits
-            .wait(t, Interruptible::Killable, None, || (process.thread_count() == 1).then_some(()))
+            .wait(t, Interruptible::Killable, None, || {
+                (process.thread_count() == 1).then_some(())
+            })
             .map_err(|_| Errno::EAGAIN)?;
     }
     if t.tid() != process.pid {
@@ -223,7 +246,10 @@ mod tests {
     fn script_lines() {
         let parse = |text: &[u8]| script_line(text);
         assert_eq!(parse(b"\x7fELF").unwrap(), None);
-        assert_eq!(parse(b"#!/bin/sh\necho").unwrap(), Some((b"/bin/sh".to_vec(), None)));
+        assert_eq!(
+            parse(b"#!/bin/sh\necho").unwrap(),
+            Some((b"/bin/sh".to_vec(), None))
+        );
         assert_eq!(
             parse(b"#! /bin/awk -f  \n").unwrap(),
             Some((b"/bin/awk".to_vec(), Some(b"-f".to_vec())))
@@ -232,7 +258,10 @@ mod tests {
             parse(b"#!/usr/bin/env -S a b\n").unwrap(),
             Some((b"/usr/bin/env".to_vec(), Some(b"-S a b".to_vec())))
         );
-        assert_eq!(parse(b"#!/bin/sh").unwrap(), Some((b"/bin/sh".to_vec(), None)));
+        assert_eq!(
+            parse(b"#!/bin/sh").unwrap(),
+            Some((b"/bin/sh".to_vec(), None))
+        );
         assert_eq!(parse(b"#!\n"), Err(Errno::ENOEXEC));
         assert_eq!(parse(b"#!   \n"), Err(Errno::ENOEXEC));
         let mut long = b"#!/".to_vec();

@@ -73,7 +73,9 @@ pub fn setpgid(t: &Thread, pid: i32, pgid: i32) -> SysResult {
     }
     let target = process(t, pid)?;
     let own = Arc::ptr_eq(&target, &t.process);
-    let child = target.parent().is_some_and(|parent| Arc::ptr_eq(&parent, &t.process));
+    let child = target
+        .parent()
+        .is_some_and(|parent| Arc::ptr_eq(&parent, &t.process));
     if !own && !child {
         return Err(Errno::ESRCH);
     }
@@ -88,11 +90,19 @@ pub fn setpgid(t: &Thread, pid: i32, pgid: i32) -> SysResult {
     if target.sid() == target.pid {
         return Err(Errno::EPERM);
     }
-    let pgid = if pgid == 0 { target.pid } else { pgid.unsigned_abs() };
+    let pgid = if pgid == 0 {
+        target.pid
+    } else {
+        pgid.unsigned_abs()
+    };
     if pgid != target.pid {
         let sid = t.process.sid();
-        let exists =
-            t.kernel.tasks.processes().iter().any(|other| other.pgid() == pgid && other.sid() == sid);
+        let exists = t
+            .kernel
+            .tasks
+            .processes()
+            .iter()
+            .any(|other| other.pgid() == pgid && other.sid() == sid);
         if !exists {
             return Err(Errno::EPERM);
         }
@@ -107,7 +117,12 @@ pub fn setpgid(t: &Thread, pid: i32, pgid: i32) -> SysResult {
 /// `EPERM` if the caller leads a group.
 pub fn setsid(t: &Thread) -> SysResult {
     let process = &t.process;
-    let taken = t.kernel.tasks.processes().iter().any(|other| other.pgid() == process.pid);
+    let taken = t
+        .kernel
+        .tasks
+        .processes()
+        .iter()
+        .any(|other| other.pgid() == process.pid);
     if taken {
         return Err(Errno::EPERM);
     }

@@ -17,10 +17,16 @@ const NR_OPEN: u64 = 1 << 20;
 /// The limits init starts with: Linux's defaults, changed as the configuration says.
 #[must_use]
 pub(super) fn initial(config: &GuestConfig) -> [rlimit64; RLIM_NLIMITS as usize] {
-    let mut limits = [rlimit64 { rlim_cur: INFINITY, rlim_max: INFINITY }; RLIM_NLIMITS as usize];
+    let mut limits = [rlimit64 {
+        rlim_cur: INFINITY,
+        rlim_max: INFINITY,
+    }; RLIM_NLIMITS as usize];
     let mut set = |resource: u32, soft: u64, hard: u64| {
         if let Some(limit) = limits.get_mut(resource as usize) {
-            *limit = rlimit64 { rlim_cur: soft, rlim_max: hard };
+            *limit = rlimit64 {
+                rlim_cur: soft,
+                rlim_max: hard,
+            };
         }
     };
     set(RLIMIT_STACK, 8 << 20, INFINITY);
@@ -55,7 +61,10 @@ fn change(t: &Thread, process: &Process, resource: u32, new: rlimit64) -> Result
 }
 
 fn resource(number: i32) -> Result<u32> {
-    u32::try_from(number).ok().filter(|number| *number < RLIM_NLIMITS).ok_or(Errno::EINVAL)
+    u32::try_from(number)
+        .ok()
+        .filter(|number| *number < RLIM_NLIMITS)
+        .ok_or(Errno::EINVAL)
 }
 
 /// `getrlimit(2)`.
@@ -88,7 +97,12 @@ pub fn prlimit64(t: &Thread, pid: i32, number: i32, new: UserAddr, old: UserAddr
         t.process.clone()
     } else {
         let pid = u32::try_from(pid).map_err(|_| Errno::ESRCH)?;
-        t.kernel.tasks.thread(pid).ok_or(Errno::ESRCH)?.process.clone()
+        t.kernel
+            .tasks
+            .thread(pid)
+            .ok_or(Errno::ESRCH)?
+            .process
+            .clone()
     };
     if process.pid != t.process.pid && !same_ids(t, &process) {
         return Err(Errno::EPERM);
@@ -108,6 +122,10 @@ fn same_ids(t: &Thread, process: &Process) -> bool {
         return false;
     };
     own.has(general::CAP_SYS_RESOURCE)
-        || ([other.uid, other.euid, other.suid].iter().all(|id| *id == own.uid)
-            && [other.gid, other.egid, other.sgid].iter().all(|id| *id == own.gid))
+        || ([other.uid, other.euid, other.suid]
+            .iter()
+            .all(|id| *id == own.uid)
+            && [other.gid, other.egid, other.sgid]
+                .iter()
+                .all(|id| *id == own.gid))
 }

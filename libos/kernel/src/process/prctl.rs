@@ -10,7 +10,7 @@ use husk_hal::thread as hal_thread;
 use super::capabilities::LAST_CAP;
 use super::{Credentials, Thread};
 use crate::user::UserAddr;
-use crate::{Errno, Result, SysResult};
+use crate::{Errno, Result, SysResult, signal};
 
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
@@ -34,7 +34,10 @@ pub fn arch_prctl(_t: &Thread, code: u64, address: u64) -> SysResult {
 }
 
 fn capability(value: u64) -> Result<u32> {
-    u32::try_from(value).ok().filter(|cap| *cap <= LAST_CAP).ok_or(Errno::EINVAL)
+    u32::try_from(value)
+        .ok()
+        .filter(|cap| *cap <= LAST_CAP)
+        .ok_or(Errno::EINVAL)
 }
 
 fn flag(value: u64) -> Result<bool> {
@@ -51,7 +54,12 @@ fn flag(value: u64) -> Result<bool> {
 /// As the man page lists them; `EINVAL` for options the libOS does not have.
 pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) -> SysResult {
     let process = &t.process;
-    let unused = |args: &[u64]| args.iter().all(|arg| *arg == 0).then_some(()).ok_or(Errno::EINVAL);
+    let unused = |args: &[u64]| {
+        args.iter()
+            .all(|arg| *arg == 0)
+            .then_some(())
+            .ok_or(Errno::EINVAL)
+    };
     match option.unsigned_abs() {
         pr::PR_SET_NAME => {
             let mut name = [0u8; 16];
@@ -64,12 +72,9 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
             t.set_name(name.split(|byte| *byte == 0).next().unwrap_or(&name));
         }
         pr::PR_GET_NAME => UserAddr(arg2).write(&*t.name.lock())?,
-        pr::PR_SET_PDEATHSIG => {
-            let signo = u32::try_from(arg2).ok().filter(|signo| *signo <= 64).ok_or(Errno::EINVAL)?;
-            process.parent_death_signal.store(signo, Ordering::Relaxed);
-        }
+        pr::PR_SET_PDEATHSIG => signal::set_parent_death_signal(t, arg2)?,
         pr::PR_GET_PDEATHSIG => {
-            UserAddr(arg2).write(&process.parent_death_signal.load(Ordering::Relaxed))?;
+            UserAddr(arg2).write(&signal::parent_death_signal(process).unwrap_or(0))?;
         }
         pr::PR_SET_DUMPABLE => process.dumpable.store(flag(arg2)?, Ordering::Relaxed),
         pr::PR_GET_DUMPABLE => return Ok(process.dumpable.load(Ordering::Relaxed).into()),
@@ -82,7 +87,10 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
             if arg2 != 1 {
                 return Err(Errno::EINVAL);
             }
-            t.set_credentials(Credentials { no_new_privileges: true, ..(*t.credentials()).clone() });
+            t.set_credentials(Credentials {
+                no_new_privileges: true,
+                ..(*t.credentials()).clone()
+            });
         }
         pr::PR_GET_NO_NEW_PRIVS => {
             unused(&[arg2, arg3, arg4, arg5])?;
@@ -90,7 +98,10 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
         }
         pr::PR_SET_KEEPCAPS => {
             let keep_caps = flag(arg2)?;
-            t.set_credentials(Credentials { keep_caps, ..(*t.credentials()).clone() });
+            t.set_credentials(Credentials {
+                keep_caps,
+                ..(*t.credentials()).clone()
+            });
         }
         pr::PR_GET_KEEPCAPS => return Ok(t.credentials().keep_caps.into()),
         pr::PR_CAPBSET_READ => {
@@ -103,7 +114,10 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
                 return Err(Errno::EPERM);
             }
             let cap_bounding = old.cap_bounding & !(1 << cap);
-            t.set_credentials(Credentials { cap_bounding, ..(*old).clone() });
+            t.set_credentials(Credentials {
+                cap_bounding,
+                ..(*old).clone()
+            });
         }
         pr::PR_CAP_AMBIENT => return ambient(t, arg2, arg3, arg4 | arg5),
         pr::PR_SET_TIMERSLACK => {}

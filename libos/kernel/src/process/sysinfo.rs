@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use husk_abi::linux::{general, system};
-use husk_hal::{clock, cpu};
+use husk_hal::clock;
 
 use super::uts::{self, NAME_MAX};
 use crate::sync::SpinLock;
@@ -79,31 +79,25 @@ pub fn setdomainname(t: &Thread, name: BufIn, len: Len) -> SysResult {
 pub fn sysinfo(t: &Thread, info: Ptr) -> SysResult {
     let usage = t.kernel.frames.usage();
     let threads = t.kernel.tasks.thread_count();
-    info.write(&system::sysinfo {
-        uptime: (clock::now_ns() / 1_000_000_000) as i64,
-        loads: [0; 3],
-        totalram: usage.limit_bytes,
-        freeram: usage.free_bytes(),
-        sharedram: 0,
-        bufferram: 0,
-        totalswap: 0,
-        freeswap: 0,
-        procs: u16::try_from(threads).unwrap_or(u16::MAX),
-        pad: 0,
-        totalhigh: 0,
-        freehigh: 0,
-        mem_unit: 1,
-        _f: system::__IncompleteArrayField::new(),
-    })?;
-    Ok(0)
-}
-
-/// `getcpu(2)`; the third argument has had no use since Linux 2.6.24.
-///
-/// # Errors
-/// `EFAULT`.
-pub fn getcpu(_t: &Thread, cpu: Ptr, node: Ptr, _cache: Ptr) -> SysResult {
-    cpu.write_opt(&(cpu::index() as u32))?;
-    node.write_opt(&0u32)?;
+    const _: () = assert!(size_of::<system::sysinfo>() == size_of::<[u64; 14]>());
+    info.write(&[
+        clock::now_ns() / 1_000_000_000,
+        0,
+        0,
+        0,
+        usage.limit_bytes,
+        usage.free_bytes(),
+        // Shared and buffer memory, swap and free swap.
+        0,
+        0,
+        0,
+        0,
+        threads.min(usize::from(u16::MAX)) as u64,
+        // High memory and free high memory.
+        0,
+        0,
+        // Bytes of a memory unit.
+        1u64,
+    ])?;
     Ok(0)
 }

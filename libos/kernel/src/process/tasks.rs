@@ -42,7 +42,10 @@ impl Tasks {
         let processes = self.processes.lock();
         // An id stays taken while a group or session bears it, though its process is gone.
         let borne = |id: u32| {
-            processes.values().filter_map(Weak::upgrade).any(|p| p.pgid() == id || p.sid() == id)
+            processes
+                .values()
+                .filter_map(Weak::upgrade)
+                .any(|p| p.pgid() == id || p.sid() == id)
         };
         let last = self.last.load(Ordering::Relaxed);
         // Ids below 300 are not given out again after the first round, as on Linux.
@@ -112,8 +115,16 @@ impl Tasks {
     /// Number of threads that run as real user `uid`, for `RLIMIT_NPROC`.
     #[must_use]
     pub fn threads_of(&self, uid: u32) -> usize {
-        let threads: Vec<_> = self.threads.lock().values().filter_map(Weak::upgrade).collect();
-        threads.iter().filter(|thread| thread.credentials().uid == uid).count()
+        let threads: Vec<_> = self
+            .threads
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
+        threads
+            .iter()
+            .filter(|thread| thread.credentials().uid == uid)
+            .count()
     }
 
     /// Processes and threads ever made, and the last id given out.

@@ -112,7 +112,10 @@ impl Thread {
     /// After the thread gave it up in exit.
     #[must_use]
     pub fn files(&self) -> Arc<FdTable> {
-        self.files.lock().clone().expect("a thread that runs user code has descriptors")
+        self.files
+            .lock()
+            .clone()
+            .expect("a thread that runs user code has descriptors")
     }
 
     /// Its descriptor table, or `None` once it is exiting.
@@ -127,7 +130,10 @@ impl Thread {
     /// After the thread gave it up in exit.
     #[must_use]
     pub fn fs(&self) -> Arc<FsContext> {
-        self.fs.lock().clone().expect("a thread that runs user code has a working directory")
+        self.fs
+            .lock()
+            .clone()
+            .expect("a thread that runs user code has a working directory")
     }
 
     /// Its working directory, root and umask, or `None` once it is exiting.
@@ -209,10 +215,6 @@ pub struct Process {
     pub(super) dumpable: AtomicBool,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
-    /// Real user id of the last thread that ended, for `SIGCHLD`.
-    pub(super) uid: AtomicU32,
-    /// Signal for this process when its parent ends (`PR_SET_PDEATHSIG`); 0 for none.
-    pub(super) parent_death_signal: AtomicU32,
 }
 
 /// A process's relatives and fate; locked parent before child.

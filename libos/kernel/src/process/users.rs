@@ -38,7 +38,10 @@ getters! {
 }
 
 /// Applies `change` to a copy of the credentials and adjusts capabilities.
-fn change_users(t: &Thread, change: impl FnOnce(&Credentials, &mut Credentials) -> Result<()>) -> SysResult {
+fn change_users(
+    t: &Thread,
+    change: impl FnOnce(&Credentials, &mut Credentials) -> Result<()>,
+) -> SysResult {
     let old = t.credentials();
     let mut new = (*old).clone();
     change(&old, &mut new)?;
@@ -163,7 +166,11 @@ fn three(old: [u32; 3], wanted: [u32; 3], privileged: bool) -> Result<[u32; 3]> 
 /// `EPERM`.
 pub fn setresuid(t: &Thread, ruid: u32, euid: u32, suid: u32) -> SysResult {
     change_users(t, |old, new| {
-        let ids = three([old.uid, old.euid, old.suid], [ruid, euid, suid], old.has(CAP_SETUID))?;
+        let ids = three(
+            [old.uid, old.euid, old.suid],
+            [ruid, euid, suid],
+            old.has(CAP_SETUID),
+        )?;
         [new.uid, new.euid, new.suid] = ids;
         new.fsuid = new.euid;
         Ok(())
@@ -176,7 +183,11 @@ pub fn setresuid(t: &Thread, ruid: u32, euid: u32, suid: u32) -> SysResult {
 /// `EPERM`.
 pub fn setresgid(t: &Thread, rgid: u32, egid: u32, sgid: u32) -> SysResult {
     change_users(t, |old, new| {
-        let ids = three([old.gid, old.egid, old.sgid], [rgid, egid, sgid], old.has(CAP_SETGID))?;
+        let ids = three(
+            [old.gid, old.egid, old.sgid],
+            [rgid, egid, sgid],
+            old.has(CAP_SETGID),
+        )?;
         [new.gid, new.egid, new.sgid] = ids;
         new.fsgid = new.egid;
         Ok(())
@@ -215,7 +226,10 @@ pub fn setfsuid(t: &Thread, uid: u32) -> SysResult {
     let old = t.credentials();
     let allowed = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid) || old.has(CAP_SETUID);
     if allowed && uid != KEEP {
-        t.set_credentials(Credentials { fsuid: uid, ..(*old).clone() });
+        t.set_credentials(Credentials {
+            fsuid: uid,
+            ..(*old).clone()
+        });
     }
     Ok(old.fsuid as usize)
 }
@@ -228,7 +242,10 @@ pub fn setfsgid(t: &Thread, gid: u32) -> SysResult {
     let old = t.credentials();
     let allowed = [old.gid, old.egid, old.sgid, old.fsgid].contains(&gid) || old.has(CAP_SETGID);
     if allowed && gid != KEEP {
-        t.set_credentials(Credentials { fsgid: gid, ..(*old).clone() });
+        t.set_credentials(Credentials {
+            fsgid: gid,
+            ..(*old).clone()
+        });
     }
     Ok(old.fsgid as usize)
 }
@@ -267,7 +284,10 @@ pub fn setgroups(t: &Thread, size: usize, list: UserAddr) -> SysResult {
     }
     let mut groups = list.read_array::<u32>(size)?;
     groups.sort_unstable();
-    t.set_credentials(Credentials { groups, ..(*old).clone() });
+    t.set_credentials(Credentials {
+        groups,
+        ..(*old).clone()
+    });
     Ok(0)
 }
 

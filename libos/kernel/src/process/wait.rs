@@ -3,12 +3,13 @@
 use alloc::sync::Arc;
 
 use husk_abi::linux::general::{
-    self, __WALL, __WCLONE, __WNOTHREAD, P_ALL, P_PGID, P_PID, P_PIDFD, SIGCHLD, WCONTINUED, WEXITED,
-    WNOHANG, WNOWAIT, WSTOPPED, WUNTRACED,
+    self, __WALL, __WCLONE, __WNOTHREAD, P_ALL, P_PGID, P_PID, P_PIDFD, SIGCHLD, WCONTINUED,
+    WEXITED, WNOHANG, WNOWAIT, WSTOPPED, WUNTRACED,
 };
 
 use super::thread::Life;
 use super::{Process, Thread, exit};
+use crate::signal::Info;
 use crate::sync::Interruptible;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult};
@@ -55,7 +56,11 @@ fn look(t: &Thread, which: Which, options: u32) -> Option<Option<Event>> {
             match (family.life, family.job_event) {
                 (Life::Zombie(status), _) if options & WEXITED != 0 => Some((status, true)),
                 (Life::Alive, Some(status)) => {
-                    let wanted = if status == CONTINUED { WCONTINUED } else { WSTOPPED };
+                    let wanted = if status == CONTINUED {
+                        WCONTINUED
+                    } else {
+                        WSTOPPED
+                    };
                     (options & wanted != 0).then(|| {
                         if options & WNOWAIT == 0 {
                             family.job_event = None;
@@ -78,21 +83,26 @@ fn look(t: &Thread, which: Which, options: u32) -> Option<Option<Event>> {
 
 /// "Clone" children, which end with another signal than `SIGCHLD`, are only for `__WALL` and `__WCLONE`.
 fn kind_matches(child: &Process, options: u32) -> bool {
-    let signo = child.exit_signal.load(core::sync::atomic::Ordering::Relaxed);
+    let signo = child
+        .exit_signal
+        .load(core::sync::atomic::Ordering::Relaxed);
     options & __WALL != 0 || (signo != SIGCHLD) == (options & __WCLONE != 0)
 }
 
 fn wait(t: &Thread, which: Which, options: u32) -> Result<Option<Event>> {
     let mut result = None;
-    let outcome = t.process.child_events.wait(t, Interruptible::Yes, None, || {
-        match look(t, which, options) {
-            None => result = Some(Err(Errno::ECHILD)),
-            Some(Some(event)) => result = Some(Ok(Some(event))),
-            Some(None) if options & WNOHANG != 0 => result = Some(Ok(None)),
-            Some(None) => return None,
-        }
-        Some(())
-    });
+    let outcome = t
+        .process
+        .child_events
+        .wait(t, Interruptible::Yes, None, || {
+            match look(t, which, options) {
+                None => result = Some(Err(Errno::ECHILD)),
+                Some(Some(event)) => result = Some(Ok(Some(event))),
+                Some(None) if options & WNOHANG != 0 => result = Some(Ok(None)),
+                Some(None) => return None,
+            }
+            Some(())
+        });
     match outcome {
         Ok(()) => result.unwrap_or(Ok(None)),
         Err(_) => Err(Errno::ERESTARTSYS),
@@ -115,7 +125,9 @@ pub fn wait4(t: &Thread, pid: i32, status: UserAddr, options: u64, rusage: UserA
         pid if pid < 0 => Which::Group(pid.unsigned_abs()),
         pid => Which::Pid(pid.unsigned_abs()),
     };
-    let Some(event) = wait(t, which, options | WEXITED)? else { return Ok(0) };
+    let Some(event) = wait(t, which, options | WEXITED)? else {
+        return Ok(0);
+    };
     status.write_opt(&event.status)?;
     write_rusage(&event.child, rusage)?;
     Ok(event.child.pid as usize)
@@ -134,7 +146,8 @@ pub fn waitid(
     rusage: UserAddr,
 ) -> SysResult {
     let options = options as u32;
-    let known = WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
+    let known =
+        WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | __WNOTHREAD | __WCLONE | __WALL;
     if options & !known != 0 || options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
@@ -148,7 +161,9 @@ pub fn waitid(
     };
     let event = wait(t, which, options)?;
     let bytes = match &event {
-        Some(event) => exit::child_info(SIGCHLD.cast_signed(), &event.child, event.status).to_bytes(),
+        Some(event) => {
+            Info::child_exit(SIGCHLD.cast_signed(), &event.child, event.status).to_bytes()
+        }
         None => [0; 128],
     };
     if !info.is_null() {
@@ -164,7 +179,10 @@ fn write_rusage(child: &Process, to: UserAddr) -> Result<()> {
     if to.is_null() {
         return Ok(());
     }
-    to.write(&crate::time::rusage_of(child.cpu_ns() + child.children_cpu_ns(), 0))
+    to.write(&crate::time::rusage_of(
+        child.cpu_ns() + child.children_cpu_ns(),
+        0,
+    ))
 }
 
 const _: () = assert!(general::WSTOPPED == general::WUNTRACED);

@@ -1,87 +1,56 @@
-//! Signals.
+//! Signals (`signal(7)`).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `set` | numbers, sets, default actions |
+//! | `info` | `siginfo_t` |
+//! | `action` | the table of handlers, `rt_sigaction` |
+//! | `queue` | pending signals and their limit |
+//! | `state` | what a thread and a process know; the signal lock |
+//! | `mask` | blocking, temporary masks |
+//! | `send`, `kill` | sending, from the kernel and from programs |
+//! | `deliver`, `frame` | handlers and their frames, `rt_sigreturn` |
+//! | `restart` | what becomes of interrupted system calls |
+//! | `stop` | job control |
+//! | `fault` | exceptions of user code |
+//! | `wait` | `pause`, `sigsuspend`, `sigtimedwait` |
+//! | `altstack` | `sigaltstack` |
+//!
+//! Whoever sends marks the receiver and wakes it; the receiver does the rest on its way back to user code
+//! ([`deliver()`]). A handler that waits gives up when [`ThreadSignals::is_pending`], with an `ERESTART*` code.
+//!
+//! # Locks
+//! The signal lock (one per process) is taken before the queues in it and never while another process's is
+//! held. Lists of threads are made before it is taken. Waking comes after it.
 
-use alloc::boxed::Box;
-use alloc::sync::Arc;
+pub mod action;
+pub mod altstack;
+pub mod deliver;
+pub mod fault;
+mod frame;
+pub mod info;
+pub mod kill;
+pub mod mask;
+mod queue;
+pub mod restart;
+pub mod send;
+pub mod set;
+mod state;
+mod stop;
+pub mod wait;
 
-use crate::sync::SpinLock;
-use crate::{Process, Result, SysResult, Thread};
-
-/// A thread's signals.
-#[derive(Debug, Default)]
-pub struct ThreadSignals {
-    /// How `restart_syscall(2)` goes on.
-    pub restart_block: SpinLock<Option<RestartBlock>>,
-}
-
-/// How an interrupted call goes on.
-pub struct RestartBlock(#[expect(dead_code)] Box<dyn FnOnce(&Thread) -> SysResult + Send>);
-
-impl RestartBlock {
-    /// `resume` serves the call from where it was interrupted.
-    #[must_use]
-    pub fn new(resume: impl FnOnce(&Thread) -> SysResult + Send + 'static) -> Self {
-        Self(Box::new(resume))
-    }
-}
-
-impl core::fmt::Debug for RestartBlock {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.write_str("RestartBlock")
-    }
-}
-
-/// A signal and what is known about it.
-#[derive(Debug)]
-pub struct Info;
-
-impl Info {
-    /// From the kernel, without details.
-    #[must_use]
-    pub fn kernel(_signo: i32) -> Self {
-        Self
-    }
-
-    /// A POSIX timer expired.
-    #[must_use]
-    pub fn timer(_signo: i32, _timer: i32, _overrun: i32, _value: u64) -> Self {
-        Self
-    }
-}
-
-/// Sends a signal to a process.
-///
-/// # Errors
-/// `EAGAIN` if a program queued a real-time signal and its user's queue is full.
-pub fn send_process(_process: &Arc<Process>, _info: &Info) -> Result<()> {
-    Ok(())
-}
-
-/// Sends a signal to a thread.
-///
-/// # Errors
-/// As [`send_process`].
-pub fn send_thread(_thread: &Arc<Thread>, _info: &Info) -> Result<()> {
-    Ok(())
-}
-
-impl ThreadSignals {
-    /// Whether a signal that is not blocked waits to be delivered.
-    #[must_use]
-    pub fn is_pending(&self) -> bool {
-        false
-    }
-
-    /// Whether the thread is to die.
-    #[must_use]
-    pub fn is_killed(&self) -> bool {
-        false
-    }
-}
-
-/// Signals pending for a process as a whole.
-#[derive(Debug, Default)]
-pub struct ProcessSignals;
-
-/// The table of signal actions, shared by the threads of a process.
-#[derive(Debug, Default)]
-pub struct Handlers;
+pub use action::{Action, ActionFlags, ChildPolicy, Handlers};
+pub use altstack::AltStack;
+pub use deliver::deliver;
+pub use info::{Info, Origin};
+pub use mask::{restore_mask_unless, set_temporary_mask, set_user_mask};
+pub use queue::QueuedByUser;
+pub use restart::RestartBlock;
+pub use send::{
+    force, kill_thread, raise_sigpipe, raise_sigxfsz, send_group, send_process, send_thread,
+    thread_exits, thread_joined,
+};
+pub use set::SigSet;
+pub use state::{
+    ProcessSignals, ThreadSignals, exec, parent_death_signal, set_parent_death_signal,
+};

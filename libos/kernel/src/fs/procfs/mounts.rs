@@ -4,7 +4,7 @@ use husk_abi::linux::general;
 
 use super::subject::Subject;
 use super::text::Text;
-use crate::fs::{Mount, devfs};
+use crate::fs::devfs;
 use crate::{Result, Thread};
 
 /// What separates fields, and so is escaped in them.
@@ -29,7 +29,7 @@ pub(super) fn options(text: &mut Text, flags: u32) {
     }
     if flags & general::MS_NOATIME != 0 {
         write!(text, ",noatime");
-    } else if flags & general::MS_STRICTATIME == 0 {
+    } else if flags & general::MS_RELATIME != 0 {
         write!(text, ",relatime");
     }
     if flags & general::MS_NOSYMFOLLOW != 0 {

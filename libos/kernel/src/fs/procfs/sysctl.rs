@@ -102,7 +102,7 @@ const NET_CORE: &[Row] = &[setting!("somaxconn", 4096)];
 
 const VM: &[Row] = &[
     setting!("admin_reserve_kbytes", 8192),
-    setting!("max_map_count", crate::mm::MAX_AREAS),
+    setting!("max_map_count", 65530),
     setting!("mmap_min_addr", 65536),
     setting!("nr_hugepages", 0),
     setting!("overcommit_memory", 0),

@@ -84,7 +84,8 @@ impl FileOps for TmpFile {
             }
         }
         let moved = data.write(&self.node.shared, buf, offset, limit)?;
-        let keep_privileges = self.node.meta.lock().mode & (general::S_ISUID | general::S_ISGID) == 0
+        let keep_privileges = self.node.meta.lock().mode & (general::S_ISUID | general::S_ISGID)
+            == 0
             || t.credentials().has(general::CAP_FSETID);
         self.node.written(keep_privileges);
         Ok(moved)

@@ -114,14 +114,7 @@ impl Node {
     pub(super) fn unnamed(shared: &Arc<Shared>, what: &Create<'_>) -> Result<Arc<Self>> {
         let ino = shared.charge_file()?;
         let content = Content::Regular(Data::new(None, general::F_SEAL_SEAL));
-        Ok(Self::with_content(
-            shared,
-            ino,
-            what,
-            content,
-            0,
-            now_ns(),
-        ))
+        Ok(Self::with_content(shared, ino, what, content, 0, now_ns()))
     }
 
     /// Makes `name` in this directory; a regular file's contents are what `archive` has.
@@ -449,7 +442,11 @@ impl Inode for Node {
             Content::Symlink(_) => Err(Errno::ELOOP),
             Content::Fifo(pipe) => pipe::open_fifo(thread, pipe, flags),
             Content::Nothing if self.kind == FileKind::Socket => Err(Errno::ENXIO),
-            Content::Nothing => devfs::open_device(thread, self.kind, self.rdev, flags),
+            Content::Nothing if self.kind == FileKind::CharDevice => {
+                devfs::open_char(thread, self.rdev, flags)
+            }
+            // There are no block devices.
+            Content::Nothing => Err(Errno::ENXIO),
         }
     }
 

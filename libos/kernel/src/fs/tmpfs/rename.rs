@@ -50,7 +50,10 @@ pub(super) fn rename(
         if is_ancestor(&moved, target) {
             return Err(Errno::EINVAL);
         }
-        if replaced.as_ref().is_some_and(|node| is_ancestor(node, source)) {
+        if replaced
+            .as_ref()
+            .is_some_and(|node| is_ancestor(node, source))
+        {
             return Err(if exchange {
                 Errno::EINVAL
             } else {
@@ -62,13 +65,12 @@ pub(super) fn rename(
             to: (!same).then(|| target_names.lock()),
         };
         // Names may have come and gone before the locks were taken.
-        let is_current = |found: Option<&Arc<Node>>, expected: Option<&Arc<Node>>| match (
-            found, expected,
-        ) {
-            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-            (None, None) => true,
-            _ => false,
-        };
+        let is_current =
+            |found: Option<&Arc<Node>>, expected: Option<&Arc<Node>>| match (found, expected) {
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+                (None, None) => true,
+                _ => false,
+            };
         if !is_current(names.from.get(from), Some(&moved))
             || !is_current(names.to().get(to), replaced.as_ref())
         {
@@ -147,7 +149,9 @@ fn check_replaceable(moved: &Node, other: &Node) -> Result<()> {
 fn place(node: &Arc<Node>, parent: &Node, name: &[u8]) -> Result<()> {
     if node.file_kind() == FileKind::Directory {
         let mut own = node.directory()?.lock();
-        own.parent = parent.arc().map_or_else(Default::default, |arc| Arc::downgrade(&arc));
+        own.parent = parent
+            .arc()
+            .map_or_else(Default::default, |arc| Arc::downgrade(&arc));
         own.name = name.into();
     }
     node.meta.lock().ctime_ns = now_ns();

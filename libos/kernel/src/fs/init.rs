@@ -1,0 +1,108 @@
+//! The file systems a container starts with.
+
+use alloc::sync::Arc;
+
+use husk_abi::linux::general;
+
+use super::procfs::ProcFs;
+use super::tmpfs::{Options, Tmpfs};
+use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs, dir};
+use crate::{Errno, Kernel, Result, Thread, log};
+
+/// `/dev` and `/dev/shm` of runc's default specification hold 64 MiB.
+const DEV_BYTES: u64 = 64 << 20;
+
+/// Makes directory `path` of the root if it is missing, with its parents.
+fn ensure_directory(vfs: &Vfs, path: &[u8]) -> Result<()> {
+    let mut at = vfs.root()?;
+    for name in path
+        .split(|byte| *byte == b'/')
+        .filter(|name| !name.is_empty())
+    {
+        let what = Create {
+            kind: FileKind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            rdev: 0,
+            target: &[],
+        };
+        match at.inode.create(name, &what) {
+            Ok(_) | Err(Errno::EEXIST) => at = at.child(name)?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Mounts the root from its archive, and `/proc`, `/dev`, `/dev/shm`. To be called once, on the first thread.
+///
+/// # Errors
+/// `EINVAL` if the archive is malformed (the log says where); what making the mount points gives.
+pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
+    let vfs = &kernel.fs;
+    let looks = Options {
+        like_disk: true,
+        ..Options::default()
+    };
+    let root = Tmpfs::new(kernel, looks, 0o755, 0, 0);
+    if vfs.root_archive.len != 0 {
+        match cpio::fill(&root, vfs.root_archive) {
+            Ok(count) => log!(Info, "fs", "root archive: {count} entries"),
+            Err(error) => {
+                log!(Error, "fs", "{error}");
+                return Err(Errno::EINVAL);
+            }
+        }
+    }
+    vfs.mount_root(root, b"rootfs", general::MS_RELATIME);
+    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
+        ensure_directory(vfs, path)?;
+    }
+    mount_dev(kernel)?;
+    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", general::MS_RELATIME)?;
+    Ok(())
+}
+
+fn mount_dev(kernel: &'static Kernel) -> Result<()> {
+    let options = Options {
+        size_bytes: DEV_BYTES,
+        ..Options::default()
+    };
+    let dev = Tmpfs::new(kernel, options, 0o755, 0, 0);
+    let root: Arc<dyn Inode> = dev.root();
+    devfs::populate(&root, false)?;
+    let flags = general::MS_NOSUID | general::MS_STRICTATIME;
+    kernel.fs.mount(b"/dev", dev, b"tmpfs", flags)?;
+    let shm = Tmpfs::new(kernel, options, 0o1777, 0, 0);
+    let flags = general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME;
+    kernel.fs.mount(b"/dev/shm", shm, b"shm", flags)?;
+    Ok(())
+}
+
+/// Gives the first thread its standard streams; a stream that is closed on the host leaves its descriptor free.
+///
+/// # Errors
+/// `EBADF` if `RLIMIT_NOFILE` leaves no room.
+pub fn open_streams(t: &Thread) -> Result<()> {
+    for (fd, file) in (0..).zip(super::stdio::open_streams(t.kernel)) {
+        if let Some(file) = file {
+            t.files().replace(t, fd, file, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes `path` the first thread's working directory; what the image lacks of it is made, as runc does.
+///
+/// # Errors
+/// `ENOTDIR`, `EACCES`, `ENOSPC`.
+pub fn enter_directory(t: &Thread, path: &[u8]) -> Result<()> {
+    match dir::set_cwd(t, path) {
+        Err(Errno::ENOENT) => {
+            ensure_directory(&t.kernel.fs, path)?;
+            dir::set_cwd(t, path)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,239 @@
+//! Job control: stopping and continuing whole processes.
+//!
+//! A stop signal is taken by one thread, which asks all threads to stand still; each does so in its own way
+//! out to user code. The last one reports to the parent. `SIGCONT` ends the stop when it is sent, blocked or
+//! not; the first thread to wake reports that.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::{Process, Thread};
+
+use super::info::{Info, STATUS_CONTINUED};
+use super::set::{SIGCHLD, SIGCONT, SIGSTOP, SigSet};
+use super::state::{EXITING, REPORT, STOP, STOPPED};
+
+/// What the parent is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Report {
+    Stopped(i32),
+    Continued,
+}
+
+/// The state of a process's stop; its lock is the process's signal lock.
+#[derive(Debug, Default)]
+pub(super) struct Stop {
+    /// The signal that stops or stopped the process.
+    signo: Option<i32>,
+    /// All threads stand still and the parent knows.
+    complete: bool,
+    /// A stop signal was taken off the queue, and no `SIGCONT` has come since.
+    armed: bool,
+    /// How the last stop ended, until it is reported.
+    report: Option<Report>,
+}
+
+impl Stop {
+    /// Whether threads stand still or are to.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.signo.is_some()
+    }
+
+    /// Whether all threads stand still.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// A stop signal was taken off the queue.
+    pub(super) fn arm(&mut self) {
+        self.armed = true;
+    }
+
+    /// Starts the stop the taken signal asks for, unless `SIGCONT` came first.
+    fn begin(&mut self, signo: i32) -> bool {
+        if !self.armed {
+            return false;
+        }
+        if self.signo.is_none() {
+            self.signo = Some(signo);
+        }
+        true
+    }
+
+    /// All threads stand still: what to report, the first time.
+    fn finish(&mut self) -> Option<Report> {
+        if self.complete {
+            return None;
+        }
+        let signo = self.signo?;
+        self.complete = true;
+        Some(Report::Stopped(signo))
+    }
+
+    /// `SIGCONT` came: whether there was a stop to end.
+    fn resume(&mut self) -> bool {
+        self.armed = false;
+        let Some(signo) = self.signo.take() else {
+            return false;
+        };
+        self.report = Some(if self.complete {
+            Report::Continued
+        } else {
+            Report::Stopped(signo)
+        });
+        self.complete = false;
+        true
+    }
+}
+
+/// A stop signal or `SIGCONT` is being sent: each discards the other where it is pending, and `SIGCONT` ends a
+/// stop.
+pub(super) fn prepare(process: &Arc<Process>, signo: i32) {
+    let opposite = if signo == SIGCONT {
+        SigSet::STOP
+    } else {
+        SigSet::of(SIGCONT)
+    };
+    let threads = process.threads();
+    let mut group = process.signals.group.lock();
+    process.signals.pending.discard(opposite);
+    for thread in &threads {
+        thread.signals.pending.discard(opposite);
+    }
+    if signo != SIGCONT || !group.resume() {
+        return;
+    }
+    let standing: Vec<&Arc<Thread>> = threads
+        .iter()
+        .filter(|thread| thread.signals.take(STOP))
+        .collect();
+    for thread in &standing {
+        thread.signals.raise(REPORT);
+    }
+    drop(group);
+    for thread in standing {
+        super::send::notify(thread);
+    }
+}
+
+/// The running thread took stop signal `signo` and has no handler for it.
+pub(super) fn begin(t: &Thread, signo: i32) {
+    // Terminal stops do nothing where nobody could continue the process.
+    if signo != SIGSTOP && is_orphaned(&t.process) {
+        return;
+    }
+    if !t.process.signals.group.lock().begin(signo) {
+        return;
+    }
+    // Threads that join from here on see the state themselves.
+    for thread in t.process.threads() {
+        let group = t.process.signals.group.lock();
+        if group.is_stopping() && thread.signals.flags() & EXITING == 0 {
+            thread.signals.raise(STOP);
+        }
+        drop(group);
+        super::send::notify(&thread);
+    }
+}
+
+/// The running thread stands still until `SIGCONT`, or until it is to die.
+pub(super) fn stand_still(t: &Thread) {
+    t.signals.raise(STOPPED);
+    complete(t);
+    let released = || t.signals.flags() & STOP == 0 || t.signals.is_killed();
+    while !released() {
+        crate::sched::park(t, None, released);
+    }
+    t.signals.lower(STOPPED);
+}
+
+/// Reports the stop if `t` was the last thread it waited for.
+pub(super) fn complete(t: &Thread) {
+    let still = |thread: &Arc<Thread>| thread.signals.flags() & (STOPPED | EXITING) != 0;
+    if !t.process.signals.group.lock().is_stopping() {
+        return;
+    }
+    let threads = t.process.threads();
+    let some_stopped = threads.iter().any(|thread| thread.signals.is_stopped());
+    if !some_stopped || !threads.iter().all(still) {
+        return;
+    }
+    drop(threads);
+    let report = t.process.signals.group.lock().finish();
+    if let Some(report) = report {
+        tell_parent(t, report);
+    }
+}
+
+/// Reports the end of a stop, if no other thread has.
+pub(super) fn report_end(t: &Thread) {
+    let report = t.process.signals.group.lock().report.take();
+    if let Some(report) = report {
+        tell_parent(t, report);
+    }
+}
+
+fn tell_parent(t: &Thread, report: Report) {
+    let process = &t.process;
+    let wait_status = match report {
+        Report::Stopped(signo) => signo << 8 | 0x7f,
+        Report::Continued => STATUS_CONTINUED,
+    };
+    crate::process::job_event(process, wait_status);
+    let Some(parent) = process.parent() else {
+        return;
+    };
+    if parent.handlers().wants_child_stops() {
+        process.signals.set_uid(t.credentials().uid);
+        let info = Info::child_exit(SIGCHLD, process, wait_status);
+        // A standard signal is always accepted.
+        let _ = super::send::send_process(&parent, &info);
+    }
+}
+
+/// Whether no process of `process`'s group has a parent in the same session but another group: a shell that
+/// could continue it (`setpgid(2)`).
+fn is_orphaned(process: &Process) -> bool {
+    let (pgid, sid) = (process.pgid(), process.sid());
+    !process.kernel.tasks.processes().iter().any(|member| {
+        member.pgid() == pgid
+            && member.thread_count() > 0
+            && member
+                .parent()
+                .is_some_and(|parent| parent.pgid() != pgid && parent.sid() == sid)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::set::*;
+    use super::*;
+
+    #[test]
+    fn stop_and_continue() {
+        let mut stop = Stop::default();
+        assert!(!stop.begin(SIGTSTP), "no signal was taken");
+        stop.arm();
+        assert!(stop.begin(SIGTSTP) && stop.is_stopping() && !stop.is_complete());
+        assert!(stop.begin(SIGTTIN), "a second one joins the first");
+        assert_eq!(stop.finish(), Some(Report::Stopped(SIGTSTP)));
+        assert_eq!(stop.finish(), None);
+        assert!(stop.is_complete() && stop.resume());
+        assert_eq!(stop.report.take(), Some(Report::Continued));
+        assert!(!stop.is_stopping() && !stop.is_complete() && !stop.resume());
+    }
+
+    #[test]
+    fn continue_wins_over_a_stop_on_its_way() {
+        let mut stop = Stop::default();
+        stop.arm();
+        assert!(!stop.resume(), "nothing had stopped");
+        assert!(!stop.begin(SIGSTOP));
+        stop.arm();
+        assert!(stop.begin(SIGSTOP));
+        // Continued before all threads stood still: the parent hears of the stop.
+        assert!(stop.resume());
+        assert_eq!(stop.report, Some(Report::Stopped(SIGSTOP)));
+        assert_eq!(stop.finish(), None);
+    }
+}

@@ -1,0 +1,195 @@
+//! Where log lines go, and how they look.
+//!
+//! With `--log FILE`: to that file, warnings and errors, with `--debug` everything. `--debug` alone: to
+//! standard error. The JSON form is runc's, which engines read errors from:
+//! `{"level":"error","msg":"...","time":"2026-01-02T03:04:05.678901Z"}`.
+
+use std::fmt::{self, Write};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Map, Value};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::Error;
+use super::args::{Cli, LogFormat};
+
+/// Whether there is a log file: then errors belong into it.
+static TO_FILE: AtomicBool = AtomicBool::new(false);
+
+/// Sets logging up as the command line says.
+pub fn start(cli: &Cli) -> Result<(), Error> {
+    let level = if cli.debug {
+        LevelFilter::DEBUG
+    } else {
+        LevelFilter::WARN
+    };
+    // Only our own events: libraries' are not for users.
+    let filter = Targets::new()
+        .with_target("husk", level)
+        .with_target("libos", level);
+    let registry = tracing_subscriber::registry().with(filter);
+    let format = Lines(cli.log_format);
+    if let Some(path) = &cli.log {
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .open(path)
+            .map_err(|source| Error::LogFile {
+                path: path.clone(),
+                source,
+            })?;
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(format)
+            .with_writer(Mutex::new(file));
+        let _ = registry.with(layer).try_init();
+        TO_FILE.store(true, Ordering::Relaxed);
+    } else if cli.debug {
+        let layer = tracing_subscriber::fmt::layer()
+            .event_format(format)
+            .with_writer(std::io::stderr);
+        let _ = registry.with(layer).try_init();
+    }
+    Ok(())
+}
+
+/// Writes an error into the log file, if there is one.
+pub fn error(message: &str) {
+    if TO_FILE.load(Ordering::Relaxed) {
+        tracing::error!("{message}");
+    }
+}
+
+/// The two forms of a line.
+struct Lines(LogFormat);
+
+/// Collects an event's fields.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Vec<(&'static str, Value)>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        if field.name() == "message" {
+            self.message = text;
+        } else {
+            self.others.push((field.name(), text.into()));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            value.clone_into(&mut self.message);
+        } else {
+            self.others.push((field.name(), value.into()));
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.others.push((field.name(), value.into()));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.others.push((field.name(), value.into()));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.others.push((field.name(), value.into()));
+    }
+}
+
+/// runc's (logrus's) name of a level.
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warning",
+        Level::INFO => "info",
+        Level::DEBUG => "debug",
+        Level::TRACE => "trace",
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let line = render(self.0, *event.metadata().level(), &time, fields);
+        writeln!(writer, "{line}")
+    }
+}
+
+fn render(format: LogFormat, level: Level, time: &str, fields: Fields) -> String {
+    match format {
+        LogFormat::Json => {
+            let mut object: Map<String, Value> = fields
+                .others
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
+            object.insert("level".to_owned(), level_name(level).into());
+            object.insert("msg".to_owned(), fields.message.into());
+            object.insert("time".to_owned(), time.into());
+            Value::Object(object).to_string()
+        }
+        LogFormat::Text => {
+            let mut line = format!("{time} {:7} {}", level_name(level), fields.message);
+            for (name, value) in fields.others {
+                let _ = write!(line, " {name}={value}");
+            }
+            line.replace('\n', " ")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields() -> Fields {
+        Fields {
+            message: "two\nlines \"quoted\"".to_owned(),
+            others: vec![("count", 3.into())],
+        }
+    }
+
+    #[test]
+    fn json_as_runc_writes_it() {
+        assert_eq!(
+            render(LogFormat::Json, Level::ERROR, "T", fields()),
+            r#"{"count":3,"level":"error","msg":"two\nlines \"quoted\"","time":"T"}"#
+        );
+    }
+
+    #[test]
+    fn text_is_one_line() {
+        assert_eq!(
+            render(LogFormat::Text, Level::WARN, "T", fields()),
+            "T warning two lines \"quoted\" count=3"
+        );
+    }
+}

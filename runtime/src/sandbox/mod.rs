@@ -1,0 +1,288 @@
+//! One container's life: machine, services, signals, recording, end.
+
+mod guest_log;
+mod signals;
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::{Duration, Instant};
+
+use husk_abi::boundary::config::GuestConfig;
+use husk_abi::boundary::{doorbell, start};
+use husk_abi::linux::Errno;
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::gate;
+use crate::record;
+use crate::vmm::{self, DoorbellHandler, End, GuestMemory, Machine, MachineConfig, Served};
+use guest_log::GuestLog;
+
+/// Everything about one container, complete.
+#[derive(Debug)]
+pub struct Plan {
+    /// The container's id: 64 hexadecimal digits.
+    pub id: String,
+    /// Bytes of memory the container may use.
+    pub memory_bytes: u64,
+    /// The root file system as a cpio archive.
+    pub root_archive: File,
+    /// What the libOS is to run.
+    pub guest: GuestConfig,
+    /// Where records go, if anywhere.
+    pub trace: Option<Trace>,
+    /// When to give up.
+    pub timeout: Option<Duration>,
+}
+
+/// A recording asked for.
+#[derive(Debug)]
+pub struct Trace {
+    /// The file.
+    pub path: PathBuf,
+    /// Digest of the image, for the records.
+    pub image: String,
+}
+
+/// What can go wrong on the host's side.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("{0}")]
+    Vmm(#[from] vmm::Error),
+    #[error("{0}")]
+    Gate(#[from] gate::Error),
+    #[error("{0}")]
+    Record(#[from] record::Error),
+    #[error("cannot {what}: {source}")]
+    Host {
+        what: &'static str,
+        source: io::Error,
+    },
+}
+
+/// How a container ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Its init ended with this wait status (`wait(2)`).
+    Init(u32),
+    /// Its first program could not be executed.
+    NotExecuted(Errno),
+    /// [`Plan::timeout`] passed.
+    TimedOut,
+    /// The libOS failed.
+    Crashed {
+        /// How.
+        reason: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
+}
+
+/// A container's end and what is known about its life.
+#[derive(Debug)]
+pub struct Outcome {
+    /// How it ended.
+    pub ended: Ended,
+    /// Where time went.
+    pub times: Times,
+    /// Doorbells that reached the VMM's handler, by port from [`doorbell::FIRST`] on.
+    pub doorbells: [u64; DOORBELLS],
+    /// What was recorded.
+    pub recorded: Option<record::Summary>,
+}
+
+/// Where a run's time went.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// Making the VM and loading the libOS.
+    pub machine: Duration,
+    /// From the VM's first instruction until the first process was about to run, as the guest's clock
+    /// says; `None` if it never was.
+    pub boot: Option<Duration>,
+    /// From the VM's first instruction until the machine ended.
+    pub run: Duration,
+    /// Writing out what was left.
+    pub teardown: Duration,
+}
+
+/// Number of doorbells.
+pub const DOORBELLS: usize = (doorbell::END - doorbell::FIRST) as usize;
+/// Lines of the libOS's log shown after a crash.
+const LAST_LINES: usize = 20;
+
+/// Serves the doorbells that no other service takes.
+#[derive(Debug)]
+struct Handler {
+    log: Mutex<GuestLog>,
+    records: Option<Mutex<record::Session>>,
+    doorbells: [AtomicU64; DOORBELLS],
+}
+
+impl Handler {
+    /// Passes what the libOS has logged on to husk's own log.
+    fn forward_log(&self) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        for line in log.new_lines() {
+            tracing::debug!(target: "libos", "{line}");
+        }
+    }
+
+    fn drain(&self) {
+        if let Some(records) = &self.records {
+            records
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain();
+        }
+    }
+}
+
+impl DoorbellHandler for Handler {
+    fn ring(&self, _vcpu: u32, port: u16, value: u32) -> Served {
+        let counter = port
+            .checked_sub(doorbell::FIRST)
+            .and_then(|index| self.doorbells.get(usize::from(index)));
+        if let Some(counter) = counter {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        match port {
+            doorbell::SHUTDOWN => return Served::End(End::Shutdown(value)),
+            doorbell::PANIC => return Served::End(End::Panic),
+            doorbell::RECORDS => self.drain(),
+            doorbell::LOG => self.forward_log(),
+            _ => {}
+        }
+        Served::Resume
+    }
+}
+
+fn start_report(memory: &GuestMemory, page: u64) -> (u64, u64) {
+    let read = |offset: usize| {
+        memory
+            .read_obj::<u64>(GuestAddress(page + start::OFFSET + offset as u64))
+            .unwrap_or(0)
+    };
+    (
+        read(std::mem::offset_of!(start::StartReport, exec_errno)),
+        read(std::mem::offset_of!(start::StartReport, started_ns)),
+    )
+}
+
+/// Runs the container `plan` describes to its end.
+///
+/// Takes over the calling thread's signal mask: what ends or informs a container goes to its init from
+/// here on. No thread may have been started before, and the process should end afterwards.
+///
+/// # Errors
+/// [`Error`], if the container could not be started; nothing is left behind then.
+pub fn run(plan: Plan) -> Result<Outcome, Error> {
+    let host = |what| move |source| Error::Host { what, source };
+    let begun = Instant::now();
+    let waiter = signals::block().map_err(host("block signals"))?;
+    let machine = Machine::new(&MachineConfig {
+        memory_bytes: plan.memory_bytes,
+        // One vCPU until the libOS starts the others.
+        vcpus: 1,
+        image: crate::LIBOS,
+        root_archive: plan.root_archive,
+        guest: plan.guest,
+    })?;
+    let memory = machine.memory().clone();
+    let layout = machine.layout();
+    let report_page = layout.host_events;
+    let records = plan
+        .trace
+        .map(|trace| {
+            let labels = record::Labels {
+                container: plan.id.clone(),
+                image: trace.image,
+            };
+            record::Session::start(&memory, layout, &trace.path, labels)
+        })
+        .transpose()?;
+    let handler = Arc::new(Handler {
+        log: Mutex::new(GuestLog::new(memory.clone(), layout.log)),
+        records: records.map(Mutex::new),
+        doorbells: Default::default(),
+    });
+    waiter
+        .forward(memory.clone(), layout.host_events, machine.kicker())
+        .map_err(host("start a thread"))?;
+    let services = gate::Services::start(&machine)?;
+    let made = Instant::now();
+
+    let (sender, receiver) = mpsc::channel();
+    let doorbells: Arc<dyn DoorbellHandler> = handler.clone();
+    std::thread::Builder::new()
+        .name("machine".to_owned())
+        .spawn(move || {
+            let _ = sender.send(machine.run(&doorbells));
+        })
+        .map_err(host("start a thread"))?;
+    let end = match plan.timeout {
+        None => receiver.recv().ok(),
+        Some(timeout) => match receiver.recv_timeout(timeout) {
+            Ok(end) => Some(end),
+            Err(mpsc::RecvTimeoutError::Timeout) => None,
+            Err(mpsc::RecvTimeoutError::Disconnected) => {
+                Some(Ok(End::Crash("its machine's thread ended")))
+            }
+        },
+    }
+    .transpose()?;
+    let over = Instant::now();
+    // A guest that is still running could go on for ever.
+    if end.is_some() {
+        services.finish();
+    }
+
+    handler.drain();
+    handler.forward_log();
+    let recorded = handler
+        .records
+        .as_ref()
+        .map(|records| {
+            records
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .finish()
+        })
+        .transpose()?;
+    let (exec_errno, started_ns) = start_report(&memory, report_page);
+    let crashed = |reason: String| Ended::Crashed {
+        reason,
+        log: handler
+            .log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .last_lines(LAST_LINES),
+    };
+    let ended = match end {
+        None => Ended::TimedOut,
+        Some(End::Shutdown(_)) if exec_errno != 0 => {
+            Ended::NotExecuted(Errno::from_code(i32::try_from(exec_errno).unwrap_or(0)))
+        }
+        Some(End::Shutdown(status)) => Ended::Init(status),
+        Some(End::Panic) => crashed("it panicked".to_owned()),
+        Some(End::NotStarted) => crashed("it did not start the first process in time".to_owned()),
+        Some(End::Crash(how)) => crashed(how.to_owned()),
+        Some(End::RunFailed(errno)) => crashed(format!(
+            "KVM failed: {}",
+            io::Error::from_raw_os_error(errno)
+        )),
+    };
+    Ok(Outcome {
+        ended,
+        times: Times {
+            machine: made - begun,
+            boot: (started_ns != 0).then(|| Duration::from_nanos(started_ns)),
+            run: over - made,
+            teardown: over.elapsed(),
+        },
+        doorbells: std::array::from_fn(|index| handler.doorbells[index].load(Ordering::Relaxed)),
+        recorded,
+    })
+}

@@ -47,6 +47,10 @@ pub mod cpu {
         0
     }
 
+    pub fn hwcap() -> u32 {
+        0x0f8b_fbff
+    }
+
     pub fn raise(work: u32) {
         WORK.fetch_or(work, Ordering::Relaxed);
     }

@@ -64,6 +64,13 @@ pub fn index() -> usize {
     block().index as usize
 }
 
+/// CPUID leaf 1, edx: what `AT_HWCAP` says. Asked once, because it traps.
+#[must_use]
+pub fn hwcap() -> u32 {
+    static EDX: spin::Once<u32> = spin::Once::new();
+    *EDX.call_once(|| core::arch::x86_64::__cpuid(1).edx)
+}
+
 /// Raises work flags of this vCPU.
 pub fn raise(work: u32) {
     block().work.fetch_or(work, Ordering::Relaxed);

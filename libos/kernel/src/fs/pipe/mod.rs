@@ -7,6 +7,7 @@
 
 mod fifo;
 mod ring;
+mod splice;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -24,6 +25,7 @@ use crate::{Errno, Result, SysResult, Thread};
 
 pub use fifo::open_fifo;
 pub use ring::{PIPE_BUF, Ring};
+pub use splice::{splice, tee, vmsplice};
 
 /// Bytes a new pipe holds.
 pub const DEFAULT_CAPACITY: usize = 65536;
@@ -460,15 +462,15 @@ pub fn pipe2(t: &Thread, pipefd: Ptr, flags: OpenFlags) -> SysResult {
     let (reader, writer) = create(t, flags & !general::O_CLOEXEC);
     let files = t.files();
     let read_fd = files.alloc(t, reader, cloexec)?;
-    let installed = files
-        .alloc(t, writer, cloexec)
-        .and_then(|write_fd| match pipefd.write(&[read_fd, write_fd]) {
+    let installed = files.alloc(t, writer, cloexec).and_then(|write_fd| {
+        match pipefd.write(&[read_fd, write_fd]) {
             Ok(()) => Ok(0),
             Err(error) => {
                 let _ = files.close(write_fd);
                 Err(error)
             }
-        });
+        }
+    });
     if installed.is_err() {
         let _ = files.close(read_fd);
     }

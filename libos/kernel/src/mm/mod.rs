@@ -12,6 +12,7 @@
 //! | `fork` | copying an address space |
 //! | `access` | reading and writing another address space |
 //! | `code` | code mappings and thunks, for `crate::translate` |
+//! | `sharing` | what a shared address shows, for futexes |
 //! | `shmem` | anonymous shared memory |
 //! | `maps` | `/proc/*/maps` |
 //! | `mappable` | the file side's contract |
@@ -33,6 +34,7 @@ mod pagetable;
 mod protect;
 mod pte;
 mod remap;
+mod sharing;
 mod shmem;
 mod space;
 mod stack;
@@ -48,6 +50,7 @@ pub use map::{Mapping, Placement, shared_anonymous};
 pub use mappable::Mappable;
 pub use maps::{MapLine, MapName};
 pub use remap::Remap;
+pub use sharing::SharedPlace;
 pub use shmem::SharedMemory;
 pub use space::{AddressSpace, Limits, Places, Totals};
 pub use vma::{Backing, Flags, Object, Prot};

@@ -260,7 +260,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         kernel: t.kernel,
         process: process.clone(),
         context,
-        sched: ThreadSched::new(),
+        sched: ThreadSched::of_child(&t.sched.params()),
         signals: ThreadSignals::for_child(&t.signals, beside),
         clear_child_tid: SpinLock::new(if flags & CLONE_CHILD_CLEARTID != 0 {
             child_tid

@@ -11,7 +11,8 @@ pub mod prctl;
 mod tasks;
 mod thread;
 pub mod users;
-mod uts;
+pub mod sysinfo;
+pub mod uts;
 pub mod wait;
 
 use alloc::sync::Arc;

@@ -174,6 +174,14 @@ impl File {
                 .is_none_or(|mount| mount.flags() & (general::MS_NOATIME | general::MS_RDONLY) == 0)
     }
 
+    /// Whether executing it may change ids and capabilities (not on a `nosuid` mount).
+    #[must_use]
+    pub fn allows_setuid(&self) -> bool {
+        self.mount
+            .as_ref()
+            .is_none_or(|mount| mount.flags() & general::MS_NOSUID == 0)
+    }
+
     /// Reads into kernel memory at `offset`, up to the end of the file; for the kernel's own use. Returns the
     /// bytes read.
     ///

@@ -1,4 +1,4 @@
-//! Where things lie in guest virtual and guest physical memory.
+//! Where things lie in guest virtual and guest physical memory. Also compiled into the vDSO (`libos/vdso`).
 //!
 //! | virtual | what |
 //! | --- | --- |
@@ -34,6 +34,8 @@ pub const IMAGE_LOAD: u64 = LARGE_PAGE_SIZE;
 pub const PERCPU: u64 = 0xffff_ffff_c000_0000;
 /// The libOS's per-CPU block.
 pub const PERCPU_BLOCK: u64 = PERCPU;
+/// Index of the vCPU in its block, 8 bytes; the vDSO's `getcpu` reads it.
+pub const PERCPU_INDEX: u64 = PERCPU_BLOCK + 56;
 /// The page shared with the VMM ([`super::vcpu::VcpuShared`]).
 pub const PERCPU_SHARED: u64 = PERCPU + 0x1000;
 /// kvmclock's page (`pvclock_vcpu_time_info` at its start).

@@ -59,6 +59,7 @@ impl Kernel {
     /// Tells the rooms that hold no reference from outside whose they are.
     pub(crate) fn attach(&'static self) {
         self.sched.attach(self);
+        self.time.attach(self);
         self.host.attach(self);
         self.host.console.attach(self);
     }

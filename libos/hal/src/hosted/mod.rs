@@ -34,6 +34,10 @@ pub mod clock {
     pub fn wall_offset_ns() -> i64 {
         WALL.load(Ordering::Relaxed)
     }
+
+    pub fn wall_clock_address() -> u64 {
+        0xffff_8080_0000_1000
+    }
 }
 
 pub mod cpu {
@@ -45,6 +49,10 @@ pub mod cpu {
 
     pub fn index() -> usize {
         0
+    }
+
+    pub fn hwcap() -> u32 {
+        0x0f8b_fbff
     }
 
     pub fn raise(work: u32) {

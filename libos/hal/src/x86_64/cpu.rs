@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use core::any::TypeId;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use husk_abi::boundary::layout::{PERCPU_BLOCK, PERCPU_SHARED};
+use husk_abi::boundary::layout::{PERCPU_BLOCK, PERCPU_INDEX, PERCPU_SHARED};
 use husk_abi::boundary::vcpu::VcpuShared;
 
 /// Work flag: an interrupt arrived while the libOS ran.
@@ -50,6 +50,7 @@ const _: () = {
     assert!(core::mem::offset_of!(CpuBlock, work) == 8);
     assert!(core::mem::offset_of!(CpuBlock, scratch) == 16);
     assert!(core::mem::offset_of!(CpuBlock, cr2) == 48);
+    assert!(PERCPU_BLOCK + core::mem::offset_of!(CpuBlock, index) as u64 == PERCPU_INDEX);
 };
 
 pub(super) fn block() -> &'static CpuBlock {
@@ -62,6 +63,13 @@ pub(super) fn block() -> &'static CpuBlock {
 #[must_use]
 pub fn index() -> usize {
     block().index as usize
+}
+
+/// CPUID leaf 1, edx: what `AT_HWCAP` says. Asked once, because it traps.
+#[must_use]
+pub fn hwcap() -> u32 {
+    static EDX: spin::Once<u32> = spin::Once::new();
+    *EDX.call_once(|| core::arch::x86_64::__cpuid(1).edx)
 }
 
 /// Raises work flags of this vCPU.

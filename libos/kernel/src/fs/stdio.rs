@@ -58,7 +58,7 @@ impl FileOps for StreamFile {
         if buf.remaining() == 0 {
             return Ok(0);
         }
-        t.kernel.host.read_in(t, buf, file.is_nonblocking())
+        t.kernel.host.console.read(t, buf, file.is_nonblocking())
     }
 
     fn write(&self, t: &Thread, file: &File, buf: &mut IoBuf<'_>, _offset: u64) -> Result<usize> {
@@ -71,7 +71,8 @@ impl FileOps for StreamFile {
         let result = t
             .kernel
             .host
-            .write_out(t, self.stream.output(), buf, file.is_nonblocking());
+            .console
+            .write(t, self.stream.output(), buf, file.is_nonblocking());
         if result == Err(Errno::EPIPE) {
             crate::signal::raise_sigpipe(t);
         }
@@ -81,10 +82,11 @@ impl FileOps for StreamFile {
     fn poll(&self, t: &Thread, _file: &File, mut table: Option<&mut PollTable<'_>>) -> PollEvents {
         let mut events = PollEvents::empty();
         if self.stream.reads() {
-            events |= t.kernel.host.poll_in(table.as_deref_mut());
+            events |= t.kernel.host.console.poll_in(table.as_deref_mut());
         }
         if self.stream.writes() {
-            events |= t.kernel.host.poll_out(table);
+            let stream = self.stream.output();
+            events |= t.kernel.host.console.poll_out(stream, table);
         }
         events
     }

@@ -35,8 +35,7 @@ use crate::time::{Deadline, timespec_ns};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};
 
-pub use key::Key;
-use key::Scope;
+use key::{Key, Scope};
 pub use robust::{
     clear_child_tid, exit_robust_list, get_robust_list, set_robust_list, set_tid_address,
 };

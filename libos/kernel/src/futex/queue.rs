@@ -124,14 +124,8 @@ impl<W> Queue<W> {
 mod tests {
     use super::{Key, Node, Place, Queue};
 
-    const A: Key = Key {
-        object: 1,
-        offset: 0x1000,
-    };
-    const B: Key = Key {
-        object: 1,
-        offset: 0x1004,
-    };
+    const A: Key = Key::private(1, 0x1000);
+    const B: Key = Key::private(1, 0x1004);
 
     fn queue(waiters: &[(u32, Key, u32)]) -> Queue<u32> {
         let mut queue = Queue::default();
@@ -197,10 +191,7 @@ mod tests {
     fn buckets_spread_neighbouring_words() {
         let mut used = std::collections::BTreeSet::new();
         for word in 0..256u64 {
-            let key = Key {
-                object: 0xffff_8080_0123_4000,
-                offset: 0x7f00_0000_0000 + word * 4,
-            };
+            let key = Key::private(0xffff_8080_0123_4000, 0x7f00_0000_0000 + word * 4);
             used.insert(key.bucket(256));
         }
         assert!(used.len() > 100, "{} of 256 buckets", used.len());

@@ -52,7 +52,7 @@ impl Host {
         let init = (*self.kernel.lock()).and_then(|kernel| kernel.tasks.process(1));
         if let Some(init) = init {
             for signo in (1..=64).filter(|signo| signals >> (signo - 1) & 1 == 1) {
-                let _ = signal::send_process(&init, &Info::host(signo));
+                let _ = signal::send_process(&init, &Info::from_host(signo));
             }
         }
     }

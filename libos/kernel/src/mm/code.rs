@@ -17,7 +17,6 @@ use super::pte::{Entry, Owner};
 use super::space::{AddressSpace, STACK_GAP_BYTES, State, page_down};
 use super::vma::{Backing, Flags, Object, Prot, Vma};
 use crate::Result;
-use crate::translate::TextImage;
 
 /// How far thunks may be from the file's first byte: well within a 32-bit displacement.
 const REACH_BYTES: u64 = 1 << 30;
@@ -85,11 +84,13 @@ impl AddressSpace {
     }
 
     /// Maps the code page at `address` anew, patched if it is by now. Nothing if it is no code, or the process's own
-    /// copy. The caller holds no lock that `TextImage` or `Mappable` take.
-    ///
-    /// # Errors
-    /// `ENOMEM`, and what the object's page gives.
-    pub fn refresh_code_page(&self, address: u64) -> Result<()> {
+    /// copy, or there is no memory for it: its sites then go on trapping. The caller holds no lock that `TextImage` or
+    /// `Mappable` take.
+    pub fn refresh_code_page(&self, address: u64) {
+        let _ = self.try_refresh_code_page(address);
+    }
+
+    fn try_refresh_code_page(&self, address: u64) -> Result<()> {
         let page = page_down(address);
         let Some(region) = self.code_region(page) else {
             return Ok(());
@@ -126,12 +127,10 @@ impl AddressSpace {
         done.map(drop)
     }
 
-    /// Maps the thunk page at `address`, which lies in a thunk area; nothing if it holds no thunks yet.
-    ///
-    /// # Errors
-    /// `ENOMEM`.
-    pub fn map_thunk_page(&self, address: u64) -> Result<()> {
-        self.map_thunk(page_down(address)).map(drop)
+    /// Maps the thunk page at `address`, which lies in a thunk area; nothing if it holds no thunks yet, or there is
+    /// no memory: the first use then faults for it.
+    pub fn map_thunk_page(&self, address: u64) {
+        let _ = self.map_thunk(page_down(address));
     }
 
     /// [`AddressSpace::map_thunk_page`]; whether there is something now.
@@ -182,7 +181,7 @@ impl State {
         let Some(base) = code.start.checked_sub(object.offset) else {
             return;
         };
-        let len = TextImage::thunk_area_bytes(mappable.size_bytes());
+        let len = text.area_bytes(mappable.size_bytes());
         let delta = match text.delta.get() {
             Some(delta) => *delta,
             None => {

@@ -12,6 +12,7 @@
 //! | `fork` | copying an address space |
 //! | `access` | reading and writing another address space |
 //! | `code` | code mappings and thunks, for `crate::translate` |
+//! | `sharing` | what a shared address shows, for futexes |
 //! | `shmem` | anonymous shared memory |
 //! | `maps` | `/proc/*/maps` |
 //! | `mappable` | the file side's contract |
@@ -21,9 +22,11 @@ mod access;
 mod advise;
 mod code;
 mod fault;
+mod elf;
 mod fork;
 mod frames;
 mod gather;
+pub mod load;
 mod map;
 mod mappable;
 mod maps;
@@ -31,8 +34,10 @@ mod pagetable;
 mod protect;
 mod pte;
 mod remap;
+mod sharing;
 mod shmem;
 mod space;
+mod stack;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tlb;
@@ -45,6 +50,7 @@ pub use map::{Mapping, Placement, shared_anonymous};
 pub use mappable::Mappable;
 pub use maps::{MapLine, MapName};
 pub use remap::Remap;
+pub use sharing::SharedPlace;
 pub use shmem::SharedMemory;
 pub use space::{AddressSpace, Limits, Places, Totals};
 pub use vma::{Backing, Flags, Object, Prot};

@@ -12,7 +12,7 @@ use husk_hal::{fpu, thread as hal_thread};
 use super::thread::{Family, Life, VforkDone};
 use super::{Process, Thread};
 use crate::sched::{self, ThreadSched};
-use crate::signal::{self, ProcessSignals, SigSet, ThreadSignals};
+use crate::signal::{self, ProcessSignals, ThreadSignals};
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
 use crate::user::UserAddr;
@@ -254,12 +254,14 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         fpu::State::of_running(),
     );
     let child_tid = UserAddr(request.child_tid);
+    // A thread on the same memory cannot use its maker's alternate stack (sigaltstack(2)).
+    let beside = flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0;
     let child = Arc::new_cyclic(|weak: &Weak<Thread>| Thread {
         kernel: t.kernel,
         process: process.clone(),
         context,
-        sched: ThreadSched::new(),
-        signals: ThreadSignals::for_child(&t.signals),
+        sched: ThreadSched::of_child(&t.sched.params()),
+        signals: ThreadSignals::for_child(&t.signals, beside),
         clear_child_tid: SpinLock::new(if flags & CLONE_CHILD_CLEARTID != 0 {
             child_tid
         } else {
@@ -284,11 +286,6 @@ fn run(t: &Thread, request: &Request) -> SysResult {
             UserAddr(0)
         }),
     });
-
-    // A thread on the same memory cannot use its maker's alternate stack (sigaltstack(2)).
-    if flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0 {
-        child.signals.forget_altstack();
-    }
 
     // From here on nothing fails: the child becomes visible and runs.
     if flags & CLONE_PARENT_SETTID != 0 {
@@ -336,9 +333,9 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
     let handlers = if request.flags & CLONE_SIGHAND != 0 {
         handlers
     } else if request.flags & CLONE_CLEAR_SIGHAND != 0 {
-        Arc::new(handlers.reset_for_exec())
+        handlers.reset_for_exec()
     } else {
-        Arc::new(handlers.fork())
+        handlers.fork()
     };
     Arc::new(Process {
         kernel: t.kernel,
@@ -368,8 +365,6 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
-        uid: AtomicU32::new(0),
-        parent_death_signal: AtomicU32::new(0),
     })
 }
 
@@ -418,7 +413,7 @@ pub(crate) fn init_process(
             job_event: None,
         }),
         threads: SpinLock::new(BTreeMap::new()),
-        handlers: SpinLock::new(Arc::new(crate::signal::Handlers::new())),
+        handlers: SpinLock::new(crate::signal::Handlers::new()),
         limits: SpinLock::new(super::limits::initial(&kernel.config)),
         child_events: WaitQueue::new(),
         thread_exits: WaitQueue::new(),
@@ -431,8 +426,6 @@ pub(crate) fn init_process(
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
         exit_signal: AtomicU32::new(general::SIGCHLD),
-        uid: AtomicU32::new(0),
-        parent_death_signal: AtomicU32::new(0),
     });
     let frame = TrapFrame::user_entry(0, 0);
     let context = hal_thread::Context::user(&frame, 0, 0, fpu::State::initial());
@@ -441,7 +434,7 @@ pub(crate) fn init_process(
         process: process.clone(),
         context,
         sched: ThreadSched::new(),
-        signals: ThreadSignals::new(SigSet::EMPTY),
+        signals: ThreadSignals::new(0),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
         tid: AtomicU32::new(pid),

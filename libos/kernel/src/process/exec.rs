@@ -10,7 +10,7 @@ use husk_hal::{fpu, thread as hal_thread};
 
 use super::{Thread, capabilities, clone, exit};
 use crate::fs::{self, File};
-use crate::mm::load;
+use crate::mm::load::{self, Program};
 use crate::sync::Interruptible;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, signal};
@@ -165,7 +165,19 @@ pub fn replace_program(
         script = interpreter;
     }
     let credentials = capabilities::after_exec(t, &file)?;
-    let program = load::load(t, &file, &argv, &envp, &name, &credentials)?;
+    let program = load::load(
+        t,
+        Program {
+            exe: &file,
+            argv: &argv,
+            envp: &envp,
+            execfn: &name,
+            open_interpreter: &mut |path| fs::open_for_exec(t, AT_FDCWD, path, 0),
+            vdso: None,
+            credentials: &credentials.new,
+            secure: credentials.secure,
+        },
+    )?;
 
     kill_other_threads(t)?;
     // The point of no return.
@@ -189,9 +201,9 @@ pub fn replace_program(
     };
     files.close_on_exec();
     *t.files.lock() = Some(files);
-    let handlers = Arc::new(t.process.handlers().reset_for_exec());
+    let handlers = t.process.handlers().reset_for_exec();
     *t.process.handlers.lock() = handlers;
-    t.signals.reset_for_exec();
+    crate::signal::exec(t);
     t.process.timers.on_exec(t.kernel);
     *t.process.executable.lock() = file.path.clone();
     // The name is the path's last component as it was given, also for scripts.

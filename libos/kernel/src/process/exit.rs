@@ -7,18 +7,13 @@ use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
 
 use husk_abi::boundary::doorbell;
-use husk_abi::linux::general::{
-    CLD_CONTINUED, CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED, SIGCHLD, SIGCONT,
-};
+use husk_abi::linux::general::SIGCHLD;
 
 use super::clone::finish_vfork;
 use super::thread::Life;
 use super::{Process, Thread};
 use crate::signal::{self, ChildPolicy, Info};
 use crate::{SysResult, futex, sched};
-
-/// Nanoseconds of a clock tick as `siginfo_t` and `times(2)` count them.
-const NS_PER_TICK: u64 = 10_000_000;
 
 /// `exit(2)`: ends the calling thread.
 ///
@@ -75,11 +70,10 @@ pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
     drop(fs);
 
     let process = &t.process;
-    process.uid.store(t.credentials().uid, Ordering::Relaxed);
     process
         .dead_cpu_ns
         .fetch_add(t.sched.live_cpu_ns(), Ordering::Relaxed);
-    signal::thread_leaves(t);
+    signal::thread_exits(t);
     let last = {
         let mut threads = process.threads.lock();
         threads.remove(&t.tid());
@@ -128,32 +122,22 @@ fn exit_last(process: &Arc<Process>, status: i32) {
 /// Tells the parent that `process` is a zombie; reaps it at once if the parent does not care.
 fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
     let signo = process.exit_signal.load(Ordering::Relaxed);
-    let policy = if signo == SIGCHLD {
+    let ChildPolicy { auto_reap, notify } = if signo == SIGCHLD {
         parent.handlers().child_policy()
     } else {
-        ChildPolicy::Zombie
+        ChildPolicy {
+            auto_reap: false,
+            notify: signo != 0,
+        }
     };
-    if signo != 0 && policy != ChildPolicy::Discard {
-        let _ = signal::send_process(parent, &child_info(signo.cast_signed(), process, status));
+    if notify {
+        let info = Info::child_exit(signo.cast_signed(), process, status);
+        let _ = signal::send_process(parent, &info);
     }
-    if policy != ChildPolicy::Zombie {
+    if auto_reap {
         reap(process, parent);
     }
     parent.child_events.wake_all();
-}
-
-/// `siginfo_t` about a child with wait status `status`.
-pub(super) fn child_info(signo: i32, child: &Process, status: i32) -> Info {
-    let (code, value) = match status {
-        0xffff => (CLD_CONTINUED, SIGCONT.cast_signed()),
-        status if status & 0xff == 0x7f => (CLD_STOPPED, status >> 8 & 0xff),
-        status if status & 0x7f == 0 => (CLD_EXITED, status >> 8 & 0xff),
-        status if status & 0x80 != 0 => (CLD_DUMPED, status & 0x7f),
-        status => (CLD_KILLED, status & 0x7f),
-    };
-    let ticks = child.cpu_ns() / NS_PER_TICK;
-    let uid = child.uid.load(Ordering::Relaxed);
-    Info::child_as(signo, code.cast_signed(), child.pid, uid, value, ticks, 0)
 }
 
 /// Removes a zombie: its status has been taken, or nobody wants it.
@@ -197,11 +181,7 @@ fn hand_on_children(process: &Arc<Process>) {
         };
         child.ppid.store(heir.pid, Ordering::Relaxed);
         heir.family.lock().children.push(child.clone());
-        let signo = child
-            .parent_death_signal
-            .load(Ordering::Relaxed)
-            .cast_signed();
-        if signo != 0 {
+        if let Some(signo) = signal::parent_death_signal(&child) {
             let _ = signal::send_process(&child, &Info::kernel(signo));
         }
         // An orphan's end is always announced with SIGCHLD.

@@ -10,7 +10,7 @@ use husk_hal::thread as hal_thread;
 use super::capabilities::LAST_CAP;
 use super::{Credentials, Thread};
 use crate::user::UserAddr;
-use crate::{Errno, Result, SysResult};
+use crate::{Errno, Result, SysResult, signal};
 
 const ARCH_SET_GS: u64 = 0x1001;
 const ARCH_SET_FS: u64 = 0x1002;
@@ -72,15 +72,9 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
             t.set_name(name.split(|byte| *byte == 0).next().unwrap_or(&name));
         }
         pr::PR_GET_NAME => UserAddr(arg2).write(&*t.name.lock())?,
-        pr::PR_SET_PDEATHSIG => {
-            let signo = u32::try_from(arg2)
-                .ok()
-                .filter(|signo| *signo <= 64)
-                .ok_or(Errno::EINVAL)?;
-            process.parent_death_signal.store(signo, Ordering::Relaxed);
-        }
+        pr::PR_SET_PDEATHSIG => signal::set_parent_death_signal(t, arg2)?,
         pr::PR_GET_PDEATHSIG => {
-            UserAddr(arg2).write(&process.parent_death_signal.load(Ordering::Relaxed))?;
+            UserAddr(arg2).write(&signal::parent_death_signal(process).unwrap_or(0))?;
         }
         pr::PR_SET_DUMPABLE => process.dumpable.store(flag(arg2)?, Ordering::Relaxed),
         pr::PR_GET_DUMPABLE => return Ok(process.dumpable.load(Ordering::Relaxed).into()),

@@ -222,10 +222,6 @@ pub struct Process {
     pub(super) dumpable: AtomicBool,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
-    /// Real user id of the last thread that ended, for `SIGCHLD`.
-    pub(super) uid: AtomicU32,
-    /// Signal for this process when its parent ends (`PR_SET_PDEATHSIG`); 0 for none.
-    pub(super) parent_death_signal: AtomicU32,
 }
 
 /// A process's relatives and fate; locked parent before child.

@@ -9,6 +9,7 @@ use husk_abi::linux::general::{
 
 use super::thread::Life;
 use super::{Process, Thread, exit};
+use crate::signal::Info;
 use crate::sync::Interruptible;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult};
@@ -161,7 +162,7 @@ pub fn waitid(
     let event = wait(t, which, options)?;
     let bytes = match &event {
         Some(event) => {
-            exit::child_info(SIGCHLD.cast_signed(), &event.child, event.status).to_bytes()
+            Info::child_exit(SIGCHLD.cast_signed(), &event.child, event.status).to_bytes()
         }
         None => [0; 128],
     };

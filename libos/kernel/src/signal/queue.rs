@@ -298,20 +298,14 @@ mod tests {
         pending.push(&Info::kill(41, 9, 9), &account).unwrap();
         pending.push(&queued(SIGUSR1, 1), &account).unwrap();
         // A standard signal of the kernel keeps them.
-        pending
-            .push(&Info::kernel(SIGCHLD), &account)
-            .unwrap();
+        pending.push(&Info::kernel(SIGCHLD), &account).unwrap();
         assert_eq!(account.counts.count(7), 3);
         pending.discard(SigSet::of(40));
         assert_eq!(account.counts.count(7), 1);
         let taken: Vec<Info> = core::iter::from_fn(|| pending.take_first(SigSet::EMPTY)).collect();
         assert_eq!(
             taken,
-            [
-                Info::lost(SIGUSR1),
-                Info::kernel(SIGCHLD),
-                Info::lost(41)
-            ]
+            [Info::lost(SIGUSR1), Info::kernel(SIGCHLD), Info::lost(41)]
         );
         drop(pending);
         assert_eq!(account.counts.count(7), 0);

@@ -37,6 +37,7 @@ use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use husk_hal::clock as hal_clock;
 
+use crate::mm::Mappable;
 use crate::sync::{SpinLock, WaitQueue};
 
 pub use adjust::{adjtimex, clock_adjtime};
@@ -97,6 +98,17 @@ impl Clocks {
             stepped: WaitQueue::new(),
             timers: SpinLock::new(Vec::new()),
         }
+    }
+
+    /// Gives the vDSO its frames.
+    pub(crate) fn attach(&self, kernel: &'static crate::Kernel) {
+        self.vdso.load(&kernel.frames);
+    }
+
+    /// The vDSO, or `None` if there was no memory for it: programs then make system calls.
+    #[must_use]
+    pub fn vdso(&self) -> Option<Arc<dyn Mappable>> {
+        self.vdso.mappable()
     }
 
     /// Looks whether the wall clock has stepped, and tells everybody who waits for a wall-clock time. Cheap; to

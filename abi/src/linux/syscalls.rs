@@ -75,7 +75,7 @@ macro_rules! syscall_table {
             60 exit(status: Int) => [process::exit::exit];
             61 wait4(pid: Pid, wstatus: Ptr, options: Hex, rusage: Ptr) => [process::wait::wait4];
             62 kill(pid: Pid, sig: Signal) => [signal::kill::kill];
-            63 uname(buf: Ptr) => [];
+            63 uname(buf: Ptr) => [process::sysinfo::uname];
             64 semget() => [];
             65 semop() => [];
             66 semctl() => [];
@@ -111,7 +111,7 @@ macro_rules! syscall_table {
             96 gettimeofday(tv: Ptr, tz: Ptr) => [time::gettimeofday];
             97 getrlimit(resource: Int, rlim: Ptr) => [process::limits::getrlimit];
             98 getrusage(who: Int, usage: Ptr) => [time::getrusage];
-            99 sysinfo(info: Ptr) => [];
+            99 sysinfo(info: Ptr) => [process::sysinfo::sysinfo];
             100 times(buf: Ptr) => [time::times];
             101 ptrace() => [];
             102 getuid() => [process::users::getuid];
@@ -182,8 +182,8 @@ macro_rules! syscall_table {
             167 swapon() => [];
             168 swapoff() => [];
             169 reboot() => [];
-            170 sethostname(name: BufIn, len: Len) => [];
-            171 setdomainname(name: BufIn, len: Len) => [];
+            170 sethostname(name: BufIn, len: Len) => [process::sysinfo::sethostname];
+            171 setdomainname(name: BufIn, len: Len) => [process::sysinfo::setdomainname];
             172 iopl() => [];
             173 ioperm() => [];
             174 create_module() => [];

@@ -36,6 +36,7 @@ pub mod permission;
 pub mod pipe;
 pub mod poll;
 pub mod poll_calls;
+pub mod procfs;
 pub mod random;
 pub mod rw;
 pub mod seals;

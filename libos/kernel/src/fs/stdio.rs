@@ -85,8 +85,7 @@ impl FileOps for StreamFile {
             events |= t.kernel.host.console.poll_in(table.as_deref_mut());
         }
         if self.stream.writes() {
-            let stream = self.stream.output();
-            events |= t.kernel.host.console.poll_out(stream, table);
+            events |= t.kernel.host.console.poll_out(self.stream.output(), table);
         }
         events
     }

@@ -9,9 +9,12 @@ pub mod ids;
 pub mod limits;
 pub mod prctl;
 mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
 mod thread;
 pub mod users;
-mod uts;
+pub mod sysinfo;
+pub mod uts;
 pub mod wait;
 
 use alloc::sync::Arc;

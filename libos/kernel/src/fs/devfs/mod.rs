@@ -11,8 +11,8 @@ use alloc::sync::Arc;
 use super::FileOps;
 use crate::{Errno, Result, Thread};
 
-pub use memory::MemoryDevice;
-pub use tree::{NODES, Node, NodeKind, populate};
+pub use memory::{ENTROPY_BITS, MemoryDevice};
+pub use tree::{NODES, NodeKind, Node, populate};
 
 /// The device number of `major` and `minor`, as `makedev(3)` packs it.
 #[must_use]

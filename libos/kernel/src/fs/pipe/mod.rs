@@ -16,6 +16,7 @@ use husk_abi::linux::{general, ioctl};
 use super::anon::AnonInode;
 use super::poll::PollTable;
 use super::{Attributes, File, FileKind, FileOps, Inode, PollEvents, SetAttributes};
+use crate::signal;
 use crate::sync::{Interruptible, Mutex, MutexGuard, WaitQueue};
 use crate::syscall::{OpenFlags, Ptr};
 use crate::user::{IoBuf, UserAddr};
@@ -181,7 +182,7 @@ impl Pipe {
         let mut written = 0;
         loop {
             if !self.has_readers() {
-                crate::signal::raise_sigpipe(t);
+                signal::raise_sigpipe(t);
                 return if written > 0 {
                     Ok(written)
                 } else {

@@ -6,7 +6,7 @@ use husk_abi::linux::general;
 
 use super::procfs::ProcFs;
 use super::tmpfs::{Options, Tmpfs};
-use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs, dir, procfs};
+use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs, dir};
 use crate::{Errno, Kernel, Result, Thread, log};
 
 /// `/dev` and `/dev/shm` of runc's default specification hold 64 MiB.
@@ -59,9 +59,9 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
         ensure_directory(vfs, path)?;
     }
-    mount_dev(kernel)?;
-    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", general::MS_RELATIME)?;
-    Ok(())
+    let flags = general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME;
+    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", flags)?;
+    mount_dev(kernel)
 }
 
 fn mount_dev(kernel: &'static Kernel) -> Result<()> {

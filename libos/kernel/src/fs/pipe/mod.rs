@@ -460,15 +460,15 @@ pub fn pipe2(t: &Thread, pipefd: Ptr, flags: OpenFlags) -> SysResult {
     let (reader, writer) = create(t, flags & !general::O_CLOEXEC);
     let files = t.files();
     let read_fd = files.alloc(t, reader, cloexec)?;
-    let installed = files
-        .alloc(t, writer, cloexec)
-        .and_then(|write_fd| match pipefd.write(&[read_fd, write_fd]) {
+    let installed = files.alloc(t, writer, cloexec).and_then(|write_fd| {
+        match pipefd.write(&[read_fd, write_fd]) {
             Ok(()) => Ok(0),
             Err(error) => {
                 let _ = files.close(write_fd);
                 Err(error)
             }
-        });
+        }
+    });
     if installed.is_err() {
         let _ = files.close(read_fd);
     }

@@ -194,10 +194,8 @@ fn on_the_alternate_stack() {
         ss_size: BYTES,
     };
     // SAFETY: the memory lives for ever.
-    assert_eq!(
-        unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) },
-        0
-    );
+    let result = unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) };
+    assert_eq!(result, 0);
     compare(libc::SIGUSR1, libc::SA_ONSTACK);
     compare(libc::SIGUSR1, 0);
 }

@@ -27,7 +27,7 @@ pub mod action;
 pub mod altstack;
 pub mod deliver;
 pub mod fault;
-mod frame;
+pub mod frame;
 pub mod info;
 pub mod kill;
 pub mod mask;
@@ -52,5 +52,5 @@ pub use send::{
 };
 pub use set::SigSet;
 pub use state::{
-    ProcessSignals, ThreadSignals, exec, parent_death_signal, set_parent_death_signal,
+    LastFault, ProcessSignals, ThreadSignals, exec, parent_death_signal, set_parent_death_signal,
 };

@@ -38,9 +38,12 @@ const WORK: u32 = INTERRUPTING | RESTORE_MASK;
 
 /// The last exception a thread caused; signal frames show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LastFault {
+pub struct LastFault {
+    /// Its vector.
     pub vector: u64,
+    /// The CPU's error code.
     pub error: u64,
+    /// CR2 of the last page fault.
     pub address: u64,
 }
 

@@ -60,8 +60,8 @@ impl Real {
 fn expire(process: &Arc<Process>) {
     let signo = SIGALRM.cast_signed();
     // While the signal would change nothing, a short interval must not keep the vCPU busy.
-    let is_moot = process.signals.pending().contains(signo)
-        || process.handlers().ignored().contains(signo);
+    let is_moot =
+        process.signals.pending().contains(signo) || process.handlers().ignored().contains(signo);
     let expired = {
         let now = now_ns();
         let mut real = process.timers.intervals.0.lock();

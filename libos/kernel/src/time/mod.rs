@@ -42,8 +42,8 @@ use crate::sync::{SpinLock, WaitQueue};
 
 pub use adjust::{adjtimex, clock_adjtime};
 pub use clock::{
-    ClockId, clock_getres, clock_gettime, clock_settime, gettimeofday, realtime_ns, settimeofday,
-    time,
+    ClockId, Timeline, clock_getres, clock_gettime, clock_settime, gettimeofday, realtime_ns,
+    settimeofday, time,
 };
 pub use cputime::account_tick;
 pub use itimer::{alarm, getitimer, setitimer};

@@ -8,19 +8,16 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use husk_abi::linux::general::{
-    __kernel_itimerspec, RLIMIT_SIGPENDING, SIGALRM, SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD,
-    SIGEV_THREAD_ID, TIMER_ABSTIME,
-};
-use husk_hal::clock::now_ns;
-
-use super::units::TIME_MAX;
-use super::{ClockId, OnWallStep, Schedule, clock, cputime, itimerspec_ns, itimerspec_of};
+use super::{ClockId, OnWallStep, Schedule, Timeline, cputime, itimerspec_ns, itimerspec_of};
 use crate::sched::TimerId;
 use crate::signal::{self, Info};
 use crate::sync::SpinLock;
 use crate::user::UserAddr;
 use crate::{Errno, Kernel, Process, Result, SysResult, Thread};
+use husk_abi::linux::general::{
+    __kernel_itimerspec, RLIMIT_SIGPENDING, SIGALRM, SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD,
+    SIGEV_THREAD_ID, TIMER_ABSTIME,
+};
 
 /// Highest signal number.
 const SIGNAL_MAX: i32 = 64;
@@ -66,8 +63,8 @@ struct PosixTimer {
 #[derive(Debug, Default)]
 struct State {
     schedule: Schedule,
-    /// Whether the schedule is in wall-clock time: only an absolute one on `CLOCK_REALTIME`.
-    on_wall: bool,
+    /// What the schedule is in, unless it is CPU time.
+    timeline: Timeline,
     timer: Option<TimerId>,
     /// Its signal is queued.
     is_pending: bool,
@@ -143,8 +140,7 @@ impl PosixTimer {
     /// The time its schedule is in; `None` if what it counts is gone.
     fn now(&self, state: &State) -> Option<u64> {
         match &self.source {
-            Source::Realtime if state.on_wall => Some(clock::realtime_ns()),
-            Source::Monotonic | Source::Realtime => Some(now_ns()),
+            Source::Monotonic | Source::Realtime => Some(state.timeline.now()),
             Source::Process(process) => Some(process.upgrade()?.cpu_ns()),
             Source::Thread(thread) => Some(thread.upgrade()?.sched.cpu_ns()),
         }
@@ -164,11 +160,7 @@ impl PosixTimer {
             return;
         }
         state.timer = state.schedule.next().map(|at| {
-            let at = if state.on_wall {
-                clock::monotonic_of_realtime(at)
-            } else {
-                at
-            };
+            let at = state.timeline.monotonic(at);
             let timer = Arc::downgrade(self);
             timers.call_at(at, move || {
                 if let Some(timer) = timer.upgrade() {
@@ -381,15 +373,13 @@ pub fn timer_settime(
         let old = timer.setting(&state);
         state.is_pending = false;
         state.overrun = 0;
-        state.on_wall = is_absolute && matches!(timer.source, Source::Realtime);
-        let now = timer.now(&state).unwrap_or(0);
-        state.schedule = if value == 0 {
-            Schedule::default()
-        } else if is_absolute {
-            Schedule::at(value, interval)
+        state.timeline = if is_absolute && matches!(timer.source, Source::Realtime) {
+            Timeline::Wall
         } else {
-            Schedule::at(now.saturating_add(value).min(TIME_MAX), interval)
+            Timeline::Monotonic
         };
+        let now = timer.now(&state).unwrap_or(0);
+        state.schedule = Schedule::set(value, interval, is_absolute, now);
         timer.arm(&mut state);
         old
     };

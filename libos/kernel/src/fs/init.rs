@@ -59,9 +59,9 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
         ensure_directory(vfs, path)?;
     }
-    mount_dev(kernel)?;
-    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", general::MS_RELATIME)?;
-    Ok(())
+    let flags = general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME;
+    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", flags)?;
+    mount_dev(kernel)
 }
 
 fn mount_dev(kernel: &'static Kernel) -> Result<()> {

@@ -10,6 +10,7 @@
 //! locks except in rename and link, which order them (see `Inode::rename`).
 
 pub mod anon;
+pub mod attr;
 pub mod context;
 pub mod cpio;
 pub mod create;
@@ -19,6 +20,7 @@ pub mod dir;
 pub mod dirfile;
 pub mod epoll;
 pub mod eventfd;
+pub mod fdops;
 pub mod fdtable;
 pub mod file;
 pub mod filesystem;
@@ -38,11 +40,13 @@ pub mod poll_calls;
 pub mod procfs;
 pub mod random;
 pub mod rw;
+pub mod seals;
 pub mod select;
 mod sigmask;
 pub mod stat;
 pub mod stdio;
 pub mod terminal;
+pub mod timerfd;
 pub mod tmpfs;
 pub mod vfs;
 

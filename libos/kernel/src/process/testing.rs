@@ -1,0 +1,128 @@
+//! A kernel and its first thread for host-side tests: memory of its own, an empty root, all capabilities.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use husk_abi::boundary::boot::{
+    BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue,
+};
+use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
+use husk_hal::phys::{self, Frame};
+
+use super::{Credentials, InitParts, clone};
+use crate::fs::{self, FdTable, FsContext};
+use crate::mm::{self, AddressSpace};
+use crate::{Kernel, Thread};
+
+/// Memory of a test's kernel, in MiB.
+const MIB: u64 = 16;
+
+/// The first thread of a kernel whose root is empty.
+pub(crate) fn test_thread() -> Arc<Thread> {
+    test_thread_with_root(&[]).expect("an empty root can be mounted")
+}
+
+/// The first thread of a kernel whose root comes from `archive` (cpio); empty for none.
+///
+/// # Errors
+/// What mounting gives.
+pub(crate) fn test_thread_with_root(archive: &[u8]) -> crate::Result<Arc<Thread>> {
+    let kernel = kernel(archive);
+    fs::mount_initial(kernel)?;
+    let parts = InitParts {
+        mm: AddressSpace::new(kernel)?,
+        files: FdTable::new(),
+        fs: FsContext::new_init(kernel, 0o022)?,
+        credentials: root_credentials(),
+    };
+    clone::init_process(kernel, parts)
+}
+
+/// Root's credentials with every capability.
+pub(crate) fn root_credentials() -> Credentials {
+    user_credentials(0, u64::MAX)
+}
+
+/// Credentials of user and group `id` with capabilities `caps`.
+pub(crate) fn user_credentials(id: u32, caps: u64) -> Credentials {
+    Credentials {
+        uid: id,
+        euid: id,
+        suid: id,
+        fsuid: id,
+        gid: id,
+        egid: id,
+        sgid: id,
+        fsgid: id,
+        groups: Vec::new(),
+        cap_bounding: caps,
+        cap_effective: caps,
+        cap_inheritable: 0,
+        cap_permitted: caps,
+        cap_ambient: 0,
+        no_new_privileges: false,
+        keep_caps: false,
+    }
+}
+
+fn kernel(archive: &[u8]) -> &'static Kernel {
+    let range = mm::testing::arena(MIB + archive.len().div_ceil(1 << 20) as u64);
+    let mut free_gpa = range.start;
+    for chunk in archive.chunks(4096) {
+        phys::write(Frame::containing(free_gpa), 0, chunk);
+        free_gpa += 4096;
+    }
+    // What the boundary shares with the VMM.
+    let shared_gpa = free_gpa;
+    let boot = BootInfo {
+        magic: BOOT_MAGIC,
+        boundary_version: 0,
+        vcpu_count: 1,
+        ram_bytes: range.end,
+        free_gpa: shared_gpa + 16 * 4096,
+        memory_limit_bytes: range.end - range.start,
+        root_archive: GuestRange {
+            gpa: range.start,
+            len: archive.len() as u64,
+        },
+        config: GuestRange::default(),
+        log: GuestRange::default(),
+        wall_clock_gpa: shared_gpa,
+        record_filter_gpa: shared_gpa + 4096,
+        host_events_gpa: shared_gpa + 2 * 4096,
+        stdio_out: queue(shared_gpa + 3 * 4096),
+        stdio_in: queue(shared_gpa + 6 * 4096),
+        xcr0: 7,
+        reserved: 0,
+        vcpus: [VcpuBoot::default(); MAX_VCPUS],
+    };
+    let config = GuestConfig {
+        args: Vec::new(),
+        env: Vec::new(),
+        cwd: b"/".to_vec(),
+        uid: 0,
+        gid: 0,
+        additional_gids: Vec::new(),
+        umask: 0o022,
+        capabilities: [u64::MAX; 5],
+        no_new_privileges: false,
+        rlimits: Vec::new(),
+        hostname: String::from("test"),
+        streams: [StreamKind::Null; 3],
+        log_level: LogLevel::Error,
+        count_sites: false,
+    };
+    Box::leak(Box::new(Kernel::new(&boot, config, &[])))
+}
+
+fn queue(gpa: u64) -> Virtqueue {
+    Virtqueue {
+        desc_gpa: gpa,
+        avail_gpa: gpa + 4096,
+        used_gpa: gpa + 2 * 4096,
+        size: 8,
+        reserved: 0,
+    }
+}

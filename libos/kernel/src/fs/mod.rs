@@ -62,3 +62,6 @@ pub use open::{open_for_exec, open_path};
 pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
 pub use vfs::Vfs;
+
+#[cfg(test)]
+mod special_tests;

@@ -328,6 +328,12 @@ impl PipeEnd {
     }
 }
 
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        self.pipe.remove_end(self.reads, self.writes);
+    }
+}
+
 /// The pipe behind `file`, or `None` if it is none.
 #[must_use]
 pub fn of_file(file: &File) -> Option<&Arc<Pipe>> {
@@ -385,10 +391,6 @@ impl FileOps for PipeEnd {
             }
             _ => Err(Errno::ENOTTY),
         }
-    }
-
-    fn released(&self) {
-        self.pipe.remove_end(self.reads, self.writes);
     }
 
     fn as_any(&self) -> &dyn core::any::Any {

@@ -1,6 +1,5 @@
 use super::{PIPE_BUF, Pipe, PipeEnd, write_room};
 use crate::Errno;
-use crate::fs::FileOps;
 use crate::user::IoBuf;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
@@ -39,7 +38,7 @@ fn end_of_file_only_without_writers() {
     let (pipe, _reader, writer) = ends();
     assert_eq!(read(&pipe, 10), None);
     assert_eq!(write(&pipe, b"abc"), Ok(3));
-    writer.released();
+    drop(writer);
     assert_eq!(read(&pipe, 10), Some(Ok(3)));
     assert_eq!(read(&pipe, 10), Some(Ok(0)));
 }
@@ -48,10 +47,10 @@ fn end_of_file_only_without_writers() {
 fn the_last_to_leave_empties_it() {
     let (pipe, reader, writer) = ends();
     write(&pipe, b"left behind").unwrap();
-    reader.released();
+    drop(reader);
     assert!(!pipe.has_readers());
     assert_eq!(pipe.level(), 11);
-    writer.released();
+    drop(writer);
     assert_eq!((pipe.level(), pipe.free.load(SeqCst)), (0, 65536));
 }
 

@@ -256,11 +256,6 @@ pub fn vmsplice(t: &Thread, fd: Fd, iov: Iov, nr_segs: Len, flags: Hex) -> SysRe
 }
 
 impl Pipe {
-    /// Bytes a write can add now.
-    fn room(&self) -> usize {
-        self.free.load(core::sync::atomic::Ordering::SeqCst)
-    }
-
     /// Puts bytes that were read back to the front, whatever the capacity.
     fn put_back(&self, bytes: &[u8]) {
         if bytes.is_empty() {

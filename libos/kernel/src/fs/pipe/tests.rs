@@ -2,7 +2,6 @@ use super::{PIPE_BUF, Pipe, PipeEnd, write_room};
 use crate::Errno;
 use crate::user::IoBuf;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::SeqCst;
 
 fn ends() -> (Arc<Pipe>, Arc<PipeEnd>, Arc<PipeEnd>) {
     let pipe = Arc::new(Pipe::new());
@@ -51,7 +50,7 @@ fn the_last_to_leave_empties_it() {
     assert!(!pipe.has_readers());
     assert_eq!(pipe.level(), 11);
     drop(writer);
-    assert_eq!((pipe.level(), pipe.free.load(SeqCst)), (0, 65536));
+    assert_eq!((pipe.level(), pipe.room()), (0, 65536));
 }
 
 #[test]

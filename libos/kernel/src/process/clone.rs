@@ -306,7 +306,7 @@ fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Requ
     process
         .threads
         .lock()
-        .insert(child.tid(), Arc::downgrade(child));
+        .insert(child.tid(), child.clone());
     t.kernel.tasks.add_thread(child);
     if request.flags & CLONE_THREAD != 0 {
         // A process that is being killed or stopped takes the newcomer along.
@@ -447,7 +447,7 @@ pub(crate) fn init_process(
         vfork_done: SpinLock::new(None),
         set_child_tid: SpinLock::new(UserAddr(0)),
     });
-    process.threads.lock().insert(pid, Arc::downgrade(&thread));
+    process.threads.lock().insert(pid, thread.clone());
     kernel.tasks.add_thread(&thread);
     kernel.tasks.add_process(&process);
     Ok(thread)

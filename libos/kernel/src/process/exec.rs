@@ -240,7 +240,7 @@ fn kill_other_threads(t: &Thread) -> Result<()> {
         threads.remove(&old);
         t.kernel.tasks.remove_thread(old);
         t.tid.store(process.pid, Ordering::Relaxed);
-        threads.insert(process.pid, t.weak());
+        threads.insert(process.pid, t.arc());
         drop(threads);
         t.kernel.tasks.add_thread(&t.arc());
     }

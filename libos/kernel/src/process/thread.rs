@@ -203,7 +203,8 @@ pub struct Process {
     pub(super) pgid: AtomicU32,
     pub(super) sid: AtomicU32,
     pub(super) family: SpinLock<Family>,
-    pub(super) threads: SpinLock<BTreeMap<u32, Weak<Thread>>>,
+    /// What keeps a thread alive while it is parked; it takes itself out when it ends.
+    pub(super) threads: SpinLock<BTreeMap<u32, Arc<Thread>>>,
     pub(super) handlers: SpinLock<Arc<Handlers>>,
     pub(super) limits: SpinLock<[rlimit64; RLIM_NLIMITS as usize]>,
     /// Children that changed state are announced here.
@@ -268,11 +269,7 @@ impl Process {
     /// Its threads.
     #[must_use]
     pub fn threads(&self) -> Vec<Arc<Thread>> {
-        self.threads
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect()
+        self.threads.lock().values().cloned().collect()
     }
 
     /// Number of threads.

@@ -199,6 +199,9 @@ impl Scheduler {
         let kernel = self.kernel.get().expect("attached at boot");
         let deadline = kernel.timers.next_deadline();
         let now = clock::now_ns();
+        if crate::log::enabled(husk_abi::boundary::config::LogLevel::Debug) {
+            kernel.tasks.log_waiting();
+        }
         self.cpu().armed_ns.store(NO_DEADLINE, Ordering::Relaxed);
         let wait = if deadline == NO_DEADLINE {
             deadline

@@ -60,3 +60,10 @@ pub use open::{open_for_exec, open_path};
 pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
 pub use vfs::Vfs;
+
+#[cfg(test)]
+mod cpio_tests;
+#[cfg(test)]
+mod path_tests;
+#[cfg(test)]
+mod testing;

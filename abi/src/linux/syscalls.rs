@@ -295,11 +295,11 @@ macro_rules! syscall_table {
             280 utimensat(dirfd: DirFd, path: Path, times: Ptr, flags: AtFlags) => [fs::attr::utimensat];
             281 epoll_pwait(epfd: Fd, events: Ptr, maxevents: Int, timeout: Int, sigmask: Ptr, sigsetsize: Len) => [fs::epoll::epoll_pwait];
             282 signalfd() => [];
-            283 timerfd_create() => [];
+            283 timerfd_create(clockid: Clock, flags: Uint) => [fs::timerfd::timerfd_create];
             284 eventfd(count: Uint) => [fs::eventfd::eventfd];
             285 fallocate(fd: Fd, mode: Hex, offset: Off, len: Off) => [fs::attr::fallocate];
-            286 timerfd_settime() => [];
-            287 timerfd_gettime() => [];
+            286 timerfd_settime(fd: Fd, flags: Uint, new_value: Ptr, old_value: Ptr) => [fs::timerfd::timerfd_settime];
+            287 timerfd_gettime(fd: Fd, value: Ptr) => [fs::timerfd::timerfd_gettime];
             288 accept4() => [];
             289 signalfd4() => [];
             290 eventfd2(count: Uint, flags: Hex) => [fs::eventfd::eventfd2];

@@ -45,6 +45,7 @@ mod sigmask;
 pub mod stat;
 pub mod stdio;
 pub mod terminal;
+pub mod timerfd;
 pub mod tmpfs;
 pub mod vfs;
 

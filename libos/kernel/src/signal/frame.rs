@@ -66,7 +66,7 @@ struct RtSigFrame {
 }
 
 /// Bytes of the frame without vector state.
-pub(super) const FRAME_BYTES: usize = size_of::<RtSigFrame>();
+pub const FRAME_BYTES: usize = size_of::<RtSigFrame>();
 const _: () = assert!(FRAME_BYTES == 440, "struct rt_sigframe");
 
 /// Offset of `ucontext_t` in the frame.
@@ -88,7 +88,7 @@ const ENTRY_CLEARED_FLAGS: u64 = 0x1_0500;
 const CODE_END: u64 = 1 << 47;
 
 /// Bytes of an FXSAVE image, the start of an XSAVE area.
-pub(super) const FXSAVE_BYTES: usize = 512;
+pub const FXSAVE_BYTES: usize = 512;
 /// Offset of `struct _fpx_sw_bytes` in it.
 const SOFTWARE: usize = 464;
 const HEADER_BYTES: usize = 64;
@@ -97,20 +97,24 @@ const MXCSR_MASK: usize = 28;
 /// `FP_XSTATE_MAGIC1`.
 const MAGIC1: u32 = 0x4650_5853;
 /// `FP_XSTATE_MAGIC2`, behind the area.
-pub(super) const MAGIC2: u32 = 0x4650_5845;
+pub const MAGIC2: u32 = 0x4650_5845;
 /// x87 and SSE in XCR0.
 const FEATURES_LEGACY: u64 = 3;
 
 /// All that a frame shows.
 #[derive(Debug)]
-pub(super) struct Contents<'a> {
+pub struct Contents<'a> {
     /// The interrupted program's registers, with its own addresses.
     pub registers: &'a TrapFrame,
+    /// The signal.
     pub info: &'a Info,
+    /// Its handler.
     pub action: &'a Action,
     /// What `rt_sigreturn` makes the mask.
     pub mask: SigSet,
+    /// The alternate stack as set.
     pub altstack: AltStack,
+    /// The thread's last exception.
     pub last_fault: LastFault,
     /// The vector state, an XSAVE area in the standard format.
     pub vector_state: &'a [u8],
@@ -120,7 +124,7 @@ pub(super) struct Contents<'a> {
 
 /// Where the parts of a frame lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
     /// Start of the frame, the handler's stack pointer.
     pub frame: u64,
     /// The vector state.
@@ -129,7 +133,7 @@ pub(super) struct Place {
 
 /// Finds room for a frame of a program with stack pointer `rsp`; `None` if it would not fit on the alternate
 /// stack.
-pub(super) fn place(
+pub fn place(
     rsp: u64,
     flags: ActionFlags,
     altstack: &AltStack,
@@ -184,7 +188,7 @@ macro_rules! for_each_register {
     clippy::cast_possible_truncation,
     reason = "selectors are 16 bits wide, sizes of vector state a few KiB"
 )]
-pub(super) fn build(contents: &Contents<'_>, at: &Place) -> Vec<u8> {
+pub fn build(contents: &Contents<'_>, at: &Place) -> Vec<u8> {
     let state = (at.vector_state - at.frame) as usize;
     let state_bytes = contents.vector_state.len();
     let mut bytes = alloc::vec![0; state + state_bytes + size_of_val(&MAGIC2)];
@@ -250,7 +254,7 @@ pub(super) fn build(contents: &Contents<'_>, at: &Place) -> Vec<u8> {
 }
 
 /// The registers with which the handler of `signo` starts on the frame at `at`.
-pub(super) fn enter_handler(registers: &mut TrapFrame, signo: i32, handler: u64, at: &Place) {
+pub fn enter_handler(registers: &mut TrapFrame, signo: i32, handler: u64, at: &Place) {
     registers.rdi = i64::from(signo).cast_unsigned();
     registers.rsi = at.frame + INFO as u64;
     registers.rdx = at.frame + CONTEXT as u64;
@@ -271,22 +275,25 @@ fn to_user(registers: &mut TrapFrame) {
 }
 
 /// Whether user code can run at `rip`.
-pub(super) fn is_code_address(rip: u64) -> bool {
+pub fn is_code_address(rip: u64) -> bool {
     rip < CODE_END
 }
 
 /// What `rt_sigreturn` finds in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Saved {
+pub struct Saved {
+    /// The interrupted program's registers.
     pub registers: TrapFrame,
+    /// The mask to come back.
     pub mask: SigSet,
+    /// The alternate stack to come back.
     pub altstack: AltStack,
     /// Address of the vector state; 0 for the initial one.
     pub vector_state: u64,
 }
 
 /// Reads a frame. What a program must not change is not taken from it.
-pub(super) fn parse(bytes: &[u8; FRAME_BYTES]) -> Saved {
+pub fn parse(bytes: &[u8; FRAME_BYTES]) -> Saved {
     let mut registers = TrapFrame::default();
     for_each_register!(registers, |offset, value: &mut u64| *value =
         get_u64(bytes, offset));
@@ -305,15 +312,20 @@ pub(super) fn parse(bytes: &[u8; FRAME_BYTES]) -> Saved {
 
 /// What a frame says its vector state is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VectorState {
+pub enum VectorState {
     /// An FXSAVE image, nothing else.
     Legacy,
     /// An XSAVE area of `bytes` with [`MAGIC2`] behind it, of which `features` count.
-    Extended { bytes: usize, features: u64 },
+    Extended {
+        /// Size of the area.
+        bytes: usize,
+        /// The parts of it that count, as in XCR0.
+        features: u64,
+    },
 }
 
 /// Reads the software bytes of an FXSAVE image; `max_bytes` is the size of the vCPU's own areas.
-pub(super) fn vector_state(image: &[u8; FXSAVE_BYTES], max_bytes: usize) -> VectorState {
+pub fn vector_state(image: &[u8; FXSAVE_BYTES], max_bytes: usize) -> VectorState {
     let bytes = get_u32(image, SOFTWARE + 16) as usize;
     let extended = get_u32(image, SOFTWARE + 4) as usize;
     if get_u32(image, SOFTWARE) != MAGIC1
@@ -331,7 +343,7 @@ pub(super) fn vector_state(image: &[u8; FXSAVE_BYTES], max_bytes: usize) -> Vect
 
 /// Checks what the CPU would refuse to load: reserved bits of MXCSR and, in an XSAVE area, unknown features or a
 /// bad header. `template` is an area the CPU wrote. Then drops the parts that `features` leaves out.
-pub(super) fn is_loadable(area: &mut [u8], features: u64, enabled: u64, template: &[u8]) -> bool {
+pub fn is_loadable(area: &mut [u8], features: u64, enabled: u64, template: &[u8]) -> bool {
     let mxcsr_mask = match get_u32(template, MXCSR_MASK) {
         0 => 0xffbf,
         mask => mask,

@@ -206,6 +206,13 @@ impl Pending {
         self.with(|queue| queue.take_fault(blocked))
     }
 
+    /// Whether the signal of POSIX timer `timer` is among them.
+    pub(super) fn has_timer(&self, timer: i32) -> bool {
+        let queue = self.queue.lock();
+        let mut infos = queue.entries.iter().map(|entry| &entry.info);
+        infos.any(|info| info.timer_id() == Some(timer))
+    }
+
     /// Forgets `signals`.
     pub(super) fn discard(&self, signals: SigSet) {
         if !(self.set() & signals).is_empty() {

@@ -38,9 +38,12 @@ const WORK: u32 = INTERRUPTING | RESTORE_MASK;
 
 /// The last exception a thread caused; signal frames show it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LastFault {
+pub struct LastFault {
+    /// Its vector.
     pub vector: u64,
+    /// The CPU's error code.
     pub error: u64,
+    /// CR2 of the last page fault.
     pub address: u64,
 }
 
@@ -338,6 +341,18 @@ pub(super) fn discard(process: &Process, signals: SigSet) {
         thread.signals.pending.discard(signals);
     }
     drop(group);
+    crate::time::signals_discarded(process);
+}
+
+/// Whether the signal of `process`'s POSIX timer `timer` waits to be taken.
+#[must_use]
+pub fn is_timer_queued(process: &Process, timer: i32) -> bool {
+    let threads = process.threads();
+    let _group = process.signals.group.lock();
+    process.signals.pending.has_timer(timer)
+        || threads
+            .iter()
+            .any(|thread| thread.signals.pending.has_timer(timer))
 }
 
 #[cfg(test)]

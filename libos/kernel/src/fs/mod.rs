@@ -30,6 +30,7 @@ mod internal;
 pub mod link;
 pub mod locks;
 pub mod mount;
+pub mod mount_calls;
 pub mod open;
 pub mod path;
 pub mod permission;
@@ -47,7 +48,9 @@ pub mod stdio;
 pub mod terminal;
 pub mod timerfd;
 pub mod tmpfs;
+pub mod transfer;
 pub mod vfs;
+pub mod xattr;
 
 pub use context::FsContext;
 pub use dirfile::DirFile;
@@ -62,6 +65,8 @@ pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
 pub use vfs::Vfs;
 
+#[cfg(test)]
+mod calls_tests;
 #[cfg(test)]
 mod cpio_tests;
 #[cfg(test)]

@@ -42,6 +42,7 @@ pub mod inode;
 mod internal;
 pub mod link;
 pub mod locks;
+pub mod memfd;
 pub mod mount;
 pub mod mount_calls;
 pub mod open;
@@ -84,5 +85,7 @@ mod calls_tests;
 mod cpio_tests;
 #[cfg(test)]
 mod path_tests;
+#[cfg(test)]
+mod special_tests;
 #[cfg(test)]
 mod testing;

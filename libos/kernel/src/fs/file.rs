@@ -188,6 +188,14 @@ impl File {
             .is_none_or(|mount| mount.flags() & general::MS_NOSUID == 0)
     }
 
+    /// Whether it may be mapped to be executed (not on a `noexec` mount; `mmap(2)`: `EPERM`).
+    #[must_use]
+    pub fn allows_exec(&self) -> bool {
+        self.mount
+            .as_ref()
+            .is_none_or(|mount| mount.flags() & general::MS_NOEXEC == 0)
+    }
+
     /// Reads into kernel memory at `offset`, up to the end of the file; for the kernel's own use. Returns the
     /// bytes read.
     ///

@@ -2,12 +2,25 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `inode` | what a file system offers: the [`Inode`] trait and attributes |
-//! | `file` | what `open` makes: [`File`] over [`FileOps`] |
-//! | `poll` | readiness: [`PollEvents`], registering a waiter |
+//! | `inode`, `filesystem` | what a file system offers: [`Inode`], [`FileSystem`], attributes |
+//! | `file`, `dirfile`, `poll` | what `open` makes: [`File`] over [`FileOps`]; readiness |
+//! | `fdtable` | descriptors |
+//! | `mount`, `vfs`, `context` | the tree of mounts; a process's root, working directory and umask |
+//! | `path`, `permission` | walking a path; who may do what |
+//! | `create`, `open` | making and opening files, `open_for_exec` |
+//! | `rw`, `stat`, `attr`, `dir`, `link`, `xattr`, `fdops`, `transfer`, `mount_calls` | system calls by theme |
+//! | `locks`, `seals` | advisory locks; seals of memory files |
+//! | `init`, `cpio` | what a container starts with: the root from its archive, `/proc`, `/dev` |
+//! | `tmpfs`, `procfs`, `devfs`, `internal` | file systems |
+//! | `pipe`, `eventfd`, `epoll`, `stdio`, `terminal`, `random`, `anon` | files that are not in a file system |
+//! | `poll_calls`, `select`, `sigmask`, `deadline` | waiting for readiness |
 //!
-//! Paths are byte strings. Names are looked up under an inode's own lock; a handler never holds two inode
-//! locks except in rename and link, which order them (see `Inode::rename`).
+//! Paths are byte strings. Names are looked up under an inode's own lock; only rename and rmdir hold two
+//! directories' locks, under [`Vfs::tree`]. Permissions are checked by the VFS, never by an inode.
+//!
+//! Lock order here: [`Vfs::tree`], then a file's position, then a file's write lock, then the short locks of
+//! names, attributes and pages; none of these is held while a FIFO or a terminal blocks, except the position
+//! of a seekable file.
 
 pub mod anon;
 pub mod attr;
@@ -31,6 +44,7 @@ pub mod link;
 pub mod locks;
 pub mod memfd;
 pub mod mount;
+pub mod mount_calls;
 pub mod open;
 pub mod path;
 pub mod permission;
@@ -48,7 +62,9 @@ pub mod stdio;
 pub mod terminal;
 pub mod timerfd;
 pub mod tmpfs;
+pub mod transfer;
 pub mod vfs;
+pub mod xattr;
 
 pub use context::FsContext;
 pub use dirfile::DirFile;
@@ -64,4 +80,12 @@ pub use poll::PollEvents;
 pub use vfs::Vfs;
 
 #[cfg(test)]
+mod calls_tests;
+#[cfg(test)]
+mod cpio_tests;
+#[cfg(test)]
+mod path_tests;
+#[cfg(test)]
 mod special_tests;
+#[cfg(test)]
+mod testing;

@@ -139,15 +139,6 @@ impl Mount {
         Some(found)
     }
 
-    /// The topmost of the mounts over this one's root, or itself.
-    pub(super) fn topmost(self: Arc<Self>) -> Arc<Mount> {
-        let mut mount = self;
-        while let Some(over) = mount.child(b"", &mount.root) {
-            mount = over;
-        }
-        mount
-    }
-
     fn child(&self, name: &[u8], inode: &Arc<dyn Inode>) -> Option<Arc<Mount>> {
         let candidate = self
             .children

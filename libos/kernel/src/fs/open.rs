@@ -228,10 +228,8 @@ fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<Arc<Fil
         FileKind::CharDevice | FileKind::BlockDevice if mount_flags & general::MS_NODEV != 0 => {
             return Err(Errno::EACCES);
         }
-        FileKind::Regular => {
-            if access.intersects(Access::WRITE) && location.mount.is_read_only() {
-                return Err(Errno::EROFS);
-            }
+        FileKind::Regular if access.intersects(Access::WRITE) && location.mount.is_read_only() => {
+            return Err(Errno::EROFS);
         }
         _ => {}
     }
@@ -249,7 +247,7 @@ fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<Arc<Fil
     let truncate = how.flags & general::O_TRUNC != 0 && attributes.kind == FileKind::Regular;
     let file = open_created(t, location, how)?;
     if truncate {
-        truncate_inode(t, &file, &attributes, &credentials, 0)?;
+        truncate_inode(&file, &attributes, &credentials, 0)?;
     }
     Ok(file)
 }
@@ -270,7 +268,6 @@ fn open_created(t: &Thread, location: Location, how: OpenHow) -> Result<Arc<File
 
 /// Resizes the file behind `file` and drops its set-id bits as writing would.
 fn truncate_inode(
-    _t: &Thread,
     file: &File,
     attributes: &Attributes,
     credentials: &Credentials,

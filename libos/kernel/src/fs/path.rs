@@ -11,7 +11,7 @@ use husk_abi::linux::general;
 
 use super::permission::{self, Access};
 use super::vfs::join;
-use super::{Attributes, FileKind, Inode, Location};
+use super::{FileKind, Inode, Location};
 use crate::process::Credentials;
 use crate::{Errno, Result, Thread};
 
@@ -84,6 +84,8 @@ pub struct Walker<'t> {
     links: u32,
     /// `RESOLVE_*`.
     resolve: u32,
+    /// It stands at the root because the path starts with a slash.
+    at_root: bool,
 }
 
 impl<'t> Walker<'t> {
@@ -111,6 +113,7 @@ impl<'t> Walker<'t> {
             at,
             links: 0,
             resolve,
+            at_root: absolute,
         })
     }
 
@@ -126,13 +129,19 @@ impl<'t> Walker<'t> {
     }
 
     /// Checks that the walk stands at a directory that may be searched.
-    fn search(&self) -> Result<Attributes> {
-        let attributes = self.at.inode.attributes();
-        if attributes.kind != FileKind::Directory {
+    fn search(&self) -> Result<()> {
+        if self.at.inode.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        permission::check(&self.credentials, &attributes, Access::EXECUTE)?;
-        Ok(attributes)
+        // Attributes cost more than a lookup: most containers' processes may search everything.
+        if self.credentials.has(general::CAP_DAC_OVERRIDE) {
+            return Ok(());
+        }
+        permission::check(
+            &self.credentials,
+            &self.at.inode.attributes(),
+            Access::EXECUTE,
+        )
     }
 
     /// Goes to the parent directory.
@@ -233,9 +242,11 @@ impl<'t> Walker<'t> {
                 if self.resolve & general::RESOLVE_BENEATH != 0 {
                     return Err(Errno::EXDEV);
                 }
-                let root = self.root();
-                self.check_same_mount(&root)?;
-                self.at = root;
+                if !core::mem::take(&mut self.at_root) {
+                    let root = self.root();
+                    self.check_same_mount(&root)?;
+                    self.at = root;
+                }
             }
             at_start = false;
             rest = trim_slashes(rest);

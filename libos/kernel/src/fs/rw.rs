@@ -16,14 +16,20 @@ enum Direction {
     Write,
 }
 
-/// The open file, if it may be read from or written to.
-fn open_file(t: &Thread, fd: Fd, direction: Direction) -> Result<Arc<File>> {
-    let file = t.files().get(fd)?;
+/// Checks that the file may be read from or written to.
+fn check_direction(file: &File, direction: Direction) -> Result<()> {
     let allowed = match direction {
         Direction::Read => file.is_readable(),
         Direction::Write => file.is_writable(),
     };
-    if allowed { Ok(file) } else { Err(Errno::EBADF) }
+    if allowed { Ok(()) } else { Err(Errno::EBADF) }
+}
+
+/// The open file, if it may be read from or written to.
+fn open_file(t: &Thread, fd: Fd, direction: Direction) -> Result<Arc<File>> {
+    let file = t.files().get(fd)?;
+    check_direction(&file, direction)?;
+    Ok(file)
 }
 
 fn transfer_at(
@@ -107,7 +113,7 @@ fn positioned(
     if !file.ops.is_seekable() {
         return Err(Errno::ESPIPE);
     }
-    let file = open_file(t, fd, direction).map(|_| file)?;
+    check_direction(&file, direction)?;
     transfer_at(t, &file, direction, &mut buf()?, offset)
 }
 

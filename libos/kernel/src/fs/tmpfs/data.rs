@@ -3,10 +3,14 @@
 //! The archive lies in read-only memory outside RAM. A page that was never written is read, and mapped if it
 //! is whole and aligned, right there; the first write copies it. Writers and resizers hold `writing`, so
 //! that they are atomic against each other; readers and page faults only take the short lock of the page map.
+//!
+//! A reader copies from frames without counting each: while there are readers, frames that leave the map wait
+//! in `doomed` until the last reader is gone. Who starts reading later cannot find them any more.
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_hal::phys::{self, Frame};
 use spin::Once;
@@ -32,6 +36,11 @@ pub(super) struct Data {
     /// `F_SEAL_*`.
     pub seals: AtomicU32,
     text: Once<Box<TextImage>>,
+    /// Reads that are copying now.
+    readers: AtomicU32,
+    /// Frames to free when there are no readers.
+    doomed: SpinLock<Vec<Frame>>,
+    has_doomed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +71,7 @@ impl Archive {
 
 /// What is at a page.
 enum Page {
-    /// A frame, its count raised.
+    /// A frame.
     Ram(Frame),
     /// The archive's bytes from this address on, so many of them; zeros after.
     Archive(u64, u64),
@@ -86,6 +95,38 @@ impl Data {
             writers: AtomicI32::new(0),
             seals: AtomicU32::new(seals),
             text: Once::new(),
+            readers: AtomicU32::new(0),
+            doomed: SpinLock::new(Vec::new()),
+            has_doomed: AtomicBool::new(false),
+        }
+    }
+
+    /// Frees frames that are out of the page map, now or when nobody reads.
+    fn doom(&self, shared: &Shared, frames: impl Iterator<Item = Frame>) {
+        let mut doomed = self.doomed.lock();
+        let before = doomed.len();
+        doomed.extend(frames);
+        shared.uncharge_pages((doomed.len() - before) as u64);
+        self.has_doomed.store(!doomed.is_empty(), Ordering::SeqCst);
+        drop(doomed);
+        self.free_doomed(shared);
+    }
+
+    fn free_doomed(&self, shared: &Shared) {
+        if !self.has_doomed.load(Ordering::SeqCst) {
+            return;
+        }
+        let frames = {
+            // Under the lock: nothing is doomed between the test and the taking.
+            let mut doomed = self.doomed.lock();
+            if self.readers.load(Ordering::SeqCst) != 0 {
+                return;
+            }
+            self.has_doomed.store(false, Ordering::SeqCst);
+            core::mem::take(&mut *doomed)
+        };
+        for frame in frames {
+            shared.kernel.frames.put(frame);
         }
     }
 
@@ -141,10 +182,12 @@ impl Data {
         self.writers.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn page_at(&self, shared: &Shared, index: u64) -> Page {
+    /// What is at page `index`. A frame stays while the caller is counted in `readers`, holds `writing`, or
+    /// has `count` raise the frame's own count.
+    fn page_at(&self, index: u64, count: impl FnOnce(Frame)) -> Page {
         let pages = self.pages.lock();
         if let Some(frame) = pages.ram.get(&index) {
-            shared.kernel.frames.get(*frame);
+            count(*frame);
             return Page::Ram(*frame);
         }
         match pages.archive.bytes_of(index) {
@@ -155,6 +198,15 @@ impl Data {
 
     /// Reads from `offset` on, up to the end of the file.
     pub(super) fn read(&self, shared: &Shared, buf: &mut IoBuf<'_>, offset: u64) -> Result<usize> {
+        self.readers.fetch_add(1, Ordering::SeqCst);
+        let result = self.copy_out(buf, offset);
+        if self.readers.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.free_doomed(shared);
+        }
+        result
+    }
+
+    fn copy_out(&self, buf: &mut IoBuf<'_>, offset: u64) -> Result<usize> {
         let size = self.size();
         let mut at = offset;
         while at < size && buf.remaining() > 0 {
@@ -162,12 +214,8 @@ impl Data {
             let want = (PAGE as usize - in_page)
                 .min(buf.remaining())
                 .min(usize::try_from(size - at).unwrap_or(usize::MAX));
-            let moved = match self.page_at(shared, at / PAGE) {
-                Page::Ram(frame) => {
-                    let moved = buf.put_frame(frame, in_page, want);
-                    shared.kernel.frames.put(frame);
-                    moved
-                }
+            let moved = match self.page_at(at / PAGE, |_| {}) {
+                Page::Ram(frame) => buf.put_frame(frame, in_page, want),
                 Page::Archive(gpa, len) => {
                     let have = (len as usize).saturating_sub(in_page).min(want);
                     put_archive(buf, gpa + in_page as u64, have).and_then(|moved| {
@@ -267,7 +315,7 @@ impl Data {
             if index >= self.size().div_ceil(PAGE) {
                 return Err(Errno::ENXIO);
             }
-            match self.page_at(shared, index) {
+            match self.page_at(index, |frame| shared.kernel.frames.get(frame)) {
                 Page::Ram(frame) => return Ok(frame),
                 Page::Archive(gpa, PAGE) if gpa.is_multiple_of(PAGE) && !write => {
                     return Ok(Frame::containing(gpa));
@@ -301,10 +349,7 @@ impl Data {
             }
             removed
         };
-        shared.uncharge_pages(removed.len() as u64);
-        for frame in removed.into_values() {
-            shared.kernel.frames.put(frame);
-        }
+        self.doom(shared, removed.into_values());
         Ok(())
     }
 
@@ -339,10 +384,7 @@ impl Data {
             let archived = self.pages.lock().archive.bytes_of(index) > 0;
             if len == PAGE && !archived {
                 let frame = self.pages.lock().ram.remove(&index);
-                if let Some(frame) = frame {
-                    shared.uncharge_pages(1);
-                    shared.kernel.frames.put(frame);
-                }
+                self.doom(shared, frame.into_iter());
             } else if archived || self.pages.lock().ram.contains_key(&index) {
                 // An archive's page cannot be freed, so a frame of zeros hides it.
                 let frame = self.frame_for_write(shared, index)?;
@@ -381,10 +423,7 @@ impl Data {
     /// Frees all pages; the file is gone.
     pub(super) fn free(&mut self, shared: &Shared) {
         let ram = core::mem::take(&mut self.pages.get_mut().ram);
-        shared.uncharge_pages(ram.len() as u64);
-        for frame in ram.into_values() {
-            shared.kernel.frames.put(frame);
-        }
+        self.doom(shared, ram.into_values());
     }
 }
 

@@ -330,6 +330,15 @@ impl Inode for Node {
             data.resize(&self.shared, size)?;
         }
         let mut meta = self.meta.lock();
+        if change
+            .mode
+            .is_some_and(|mode| (mode ^ meta.mode) & 0o111 != 0)
+            && self
+                .data()
+                .is_ok_and(|data| data.seals.load(Ordering::Acquire) & general::F_SEAL_EXEC != 0)
+        {
+            return Err(Errno::EPERM);
+        }
         let now = now_ns();
         if change.size.is_some() {
             meta.mtime_ns = now;

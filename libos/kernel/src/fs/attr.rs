@@ -58,13 +58,7 @@ pub fn fchmodat(t: &Thread, dirfd: DirFd, path: Path, mode: Mode) -> SysResult {
 }
 
 /// `fchmodat2(2)`.
-pub fn fchmodat2(
-    t: &Thread,
-    dirfd: DirFd,
-    path: Path,
-    mode: Mode,
-    flags: AtFlags,
-) -> SysResult {
+pub fn fchmodat2(t: &Thread, dirfd: DirFd, path: Path, mode: Mode, flags: AtFlags) -> SysResult {
     let lookup = at_lookup(flags)?;
     let location = lookup_at(t, dirfd, &path.read_path()?, lookup)?;
     change_mode(t, &location, mode)
@@ -318,7 +312,9 @@ pub fn fallocate(t: &Thread, fd: Fd, mode: Hex, offset: Off, len: Off) -> SysRes
         FileKind::Directory => return Err(Errno::EISDIR),
         _ => return Err(Errno::ENODEV),
     }
-    let end = offset.checked_add(len).filter(|end| i64::try_from(*end).is_ok());
+    let end = offset
+        .checked_add(len)
+        .filter(|end| i64::try_from(*end).is_ok());
     let end = end.ok_or(Errno::EFBIG)?;
     if mode & general::FALLOC_FL_KEEP_SIZE == 0 && end > file.ops.size() {
         open::file_size_limit(t, end - 1)?;

@@ -59,11 +59,8 @@ pub fn close_range(t: &Thread, first: Uint, last: Uint, flags: Hex) -> SysResult
 }
 
 /// Flags `F_SETFL` changes.
-const SETTABLE: u32 = general::O_APPEND
-    | general::O_NONBLOCK
-    | O_ASYNC
-    | general::O_DIRECT
-    | general::O_NOATIME;
+const SETTABLE: u32 =
+    general::O_APPEND | general::O_NONBLOCK | O_ASYNC | general::O_DIRECT | general::O_NOATIME;
 
 fn set_flags(t: &Thread, file: &File, flags: u32) -> Result<()> {
     let old = file.flags();

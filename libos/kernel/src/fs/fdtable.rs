@@ -9,8 +9,8 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use husk_abi::linux::general;
 
-use super::locks::{self, TableLocks};
 use super::File;
+use super::locks::{self, TableLocks};
 use crate::sync::SpinLock;
 use crate::{Errno, Result, Thread};
 

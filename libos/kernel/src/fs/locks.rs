@@ -404,7 +404,11 @@ pub fn flock(t: &Thread, fd: Fd, operation: Int) -> SysResult {
     let table = &t.kernel.fs.locks;
     let Some(exclusive) = exclusive else {
         if let Some(locks) = table.find(&file) {
-            locks.held.lock().whole.retain(|(holder, _)| *holder != owner);
+            locks
+                .held
+                .lock()
+                .whole
+                .retain(|(holder, _)| *holder != owner);
             locks.queue.wake_all();
         }
         return Ok(0);
@@ -469,7 +473,9 @@ mod tests {
     fn splitting_and_merging() {
         let mut seed = 12345u64;
         let mut random = move |bound: u64| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
             (seed >> 33) % bound
         };
         let mut held = Held::default();

@@ -8,12 +8,12 @@ pub mod exit;
 pub mod ids;
 pub mod limits;
 pub mod prctl;
+pub mod sysinfo;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thread;
 pub mod users;
-pub mod sysinfo;
 pub mod uts;
 pub mod wait;
 

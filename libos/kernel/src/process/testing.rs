@@ -5,9 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use husk_abi::boundary::boot::{
-    BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue,
-};
+use husk_abi::boundary::boot::{BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue};
 use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
 use husk_hal::phys::{self, Frame};
 

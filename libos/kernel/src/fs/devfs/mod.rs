@@ -12,7 +12,7 @@ use super::FileOps;
 use crate::{Errno, Result, Thread};
 
 pub use memory::{ENTROPY_BITS, MemoryDevice};
-pub use tree::{NODES, NodeKind, Node, populate};
+pub use tree::{NODES, Node, NodeKind, populate};
 
 /// The device number of `major` and `minor`, as `makedev(3)` packs it.
 #[must_use]

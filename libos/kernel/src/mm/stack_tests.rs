@@ -92,7 +92,10 @@ fn no_arguments_at_all() {
 fn size_limits() {
     let big = vec![b'x'; 128 << 10];
     let fits = |count: usize, stack| check_size(&vec![big[1..].to_vec(); count], &[], stack);
-    assert_eq!(check_size(core::slice::from_ref(&big), &[], 8 << 20), Err(Errno::E2BIG));
+    assert_eq!(
+        check_size(core::slice::from_ref(&big), &[], 8 << 20),
+        Err(Errno::E2BIG)
+    );
     assert_eq!(fits(15, 8 << 20), Ok(()));
     assert_eq!(fits(16, 8 << 20), Err(Errno::E2BIG));
     assert_eq!(fits(47, u64::MAX), Ok(()));

@@ -133,6 +133,16 @@ impl AddressSpace {
         let _ = self.map_thunk(page_down(address));
     }
 
+    /// Maps all thunks there are by now for the code mapping at `address`: a program that is executed again uses
+    /// them from the start.
+    pub(super) fn map_all_thunks(&self, address: u64) {
+        let base = self.code_region(address).and_then(|code| code.thunk_base);
+        let Some(mut page) = base else { return };
+        while let Ok(true) = self.map_thunk(page) {
+            page += PAGE_SIZE;
+        }
+    }
+
     /// [`AddressSpace::map_thunk_page`]; whether there is something now.
     pub(super) fn map_thunk(&self, page: u64) -> Result<bool> {
         let thunks = self.with(|state| {

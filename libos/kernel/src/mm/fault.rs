@@ -130,21 +130,37 @@ impl AddressSpace {
         loop {
             match self.with(|state| state.fault(page, access)) {
                 Step::Done => return Ok(()),
-                Step::Signal(signal) => return Err(signal),
+                Step::Signal(signal) => return Err(self.report(signal)),
                 Step::Thunk => {
                     return match self.map_thunk(page) {
                         Ok(true) => Ok(()),
                         Ok(false) => Err(FaultSignal::MAPERR),
-                        Err(errno) => Err(FaultSignal::from_errno(errno)),
+                        Err(errno) => Err(self.report(FaultSignal::from_errno(errno))),
                     };
                 }
                 Step::Fetch(fetch) => {
-                    if self.fetch(&fetch)? {
+                    if self.fetch(&fetch).map_err(|signal| self.report(signal))? {
                         return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Running out of memory is worth a line in the log, whoever it hits.
+    fn report(&self, signal: FaultSignal) -> FaultSignal {
+        if signal == FaultSignal::NO_MEMORY {
+            let usage = self.frames.usage();
+            crate::log!(
+                Warn,
+                "mm",
+                "out of memory: {} of {} KiB in use, {} KiB by the process that faulted",
+                usage.used_bytes >> 10,
+                usage.limit_bytes >> 10,
+                self.totals().resident >> 10
+            );
+        }
+        signal
     }
 
     /// Gets the pages and maps them; false if the area changed meanwhile and the fault must be looked at again.
@@ -188,9 +204,9 @@ impl AddressSpace {
         }
         let mut left = have;
         let result = self.with(|state| state.install(fetch, &got, &mut left));
-        for at in 0..64 {
-            if left >> at & 1 == 1 && got[at].1 == Owner::Object {
-                self.frames.put(got[at].0);
+        for (at, (frame, owner)) in got.iter().enumerate() {
+            if left >> at & 1 == 1 && *owner == Owner::Object {
+                self.frames.put(*frame);
             }
         }
         result.map_err(FaultSignal::from_errno)

@@ -37,6 +37,7 @@ impl AddressSpace {
 impl State {
     fn fork_into(&mut self, child: &mut State, stack_pointer: u64) -> Result<()> {
         child.places = self.places;
+        child.executable.clone_from(&self.executable);
         let copy_all = self.table.resident().anonymous <= COPY_ALL_PAGES;
         let hot = stack_pointer.saturating_sub(HOT_BELOW)..stack_pointer.saturating_add(HOT_ABOVE);
         for vma in self.vmas.iter() {
@@ -94,7 +95,7 @@ fn fork_pages(
             }
         };
         result = done;
-        let shared = !(copy && !entry.is_large());
+        let shared = !copy || entry.is_large();
         if entry.is_anonymous() && entry.is_writable() && shared {
             entry.write_protected()
         } else {

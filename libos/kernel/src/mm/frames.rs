@@ -42,8 +42,8 @@ mod word {
     pub const LARGE_COUNT: u64 = 20;
 }
 
+/// What a block is; 0 is fresh.
 mod state {
-    pub const FRESH: u64 = 0;
     pub const FREE: u64 = 1;
     pub const LARGE: u64 = 2;
     pub const SPLIT: u64 = 3;

@@ -41,15 +41,6 @@ impl Gather {
         }
     }
 
-    /// For tables that are never changed.
-    #[must_use]
-    pub fn detached() -> Self {
-        Self {
-            waiting: Vec::new(),
-            stale: Stale::Nothing,
-        }
-    }
-
     /// The translation of `page` was removed, replaced or narrowed.
     pub fn stale(&mut self, page: u64) {
         self.stale = match self.stale {

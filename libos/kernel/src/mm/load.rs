@@ -86,6 +86,7 @@ pub fn load(t: &Thread, program: Program<'_>) -> Result<Loaded> {
         open_interpreter,
         ..
     } = program;
+    space.set_executable(exe.clone());
     let exe = mappable(exe)?;
     load_images(
         space,
@@ -485,5 +486,8 @@ fn map_ahead(space: &AddressSpace, program: &elf::Program, bias: u64) {
         let end = end.min(start + limit).next_multiple_of(PAGE_SIZE);
         // What cannot be mapped ahead is faulted in, or a fault then.
         let _ = space.populate(start..end, access);
+        if access == Access::Execute {
+            space.map_all_thunks(start);
+        }
     }
 }

@@ -42,6 +42,8 @@ mod stack;
 pub mod syscalls;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 mod tlb;
 mod vma;
 

@@ -94,18 +94,6 @@ impl PageTable {
         })
     }
 
-    /// What stands in for tables that were moved away.
-    #[must_use]
-    pub(super) fn detached(frames: &'static Frames) -> Self {
-        Self {
-            frames,
-            roots: Arc::new(Roots::new(Vec::new())),
-            resident: Resident::default(),
-            tables: 0,
-            gather: Gather::detached(),
-        }
-    }
-
     /// The roots.
     #[must_use]
     pub fn roots(&self) -> &Arc<Roots> {
@@ -553,11 +541,8 @@ fn narrows(old: Entry, new: Entry) -> bool {
 impl Drop for PageTable {
     fn drop(&mut self) {
         self.finish();
-        let Some(&root) = self.roots.frames().first() else {
-            return;
-        };
         for at in 0..USER_ENTRIES {
-            let third = load(root, at);
+            let third = load(self.root(), at);
             if third.is_empty() {
                 continue;
             }

@@ -12,8 +12,9 @@ use husk_abi::linux::general;
 
 use super::frames::Frames;
 use super::pagetable::PageTable;
-use super::tlb::{self, Roots};
+use super::tlb::Roots;
 use super::vma::{Vma, VmaSet};
+use crate::fs::File;
 use crate::sync::Mutex;
 use crate::{Errno, Kernel, Process, Result};
 
@@ -40,6 +41,8 @@ pub(super) struct State {
     /// Largest `VmSize` and `VmRSS` so far, bytes and pages.
     pub peak_total_bytes: u64,
     pub peak_resident: u64,
+    /// The running program, kept open as long as it runs.
+    pub executable: Option<Arc<File>>,
     /// Areas that were taken out, to be dropped without the lock.
     pub trash: Vec<Vma>,
 }
@@ -144,6 +147,7 @@ impl AddressSpace {
                 },
                 peak_total_bytes: 0,
                 peak_resident: 0,
+                executable: None,
                 trash: Vec::new(),
             }),
         }))
@@ -176,6 +180,17 @@ impl AddressSpace {
     /// Changes where the program's parts lie (program loading, `PR_SET_MM`).
     pub fn update_places(&self, change: impl FnOnce(&mut Places)) {
         self.with(|state| change(&mut state.places));
+    }
+
+    /// The file of the running program (`/proc/pid/exe`); `None` before the first exec.
+    #[must_use]
+    pub fn executable(&self) -> Option<Arc<File>> {
+        self.with(|state| state.executable.clone())
+    }
+
+    pub(super) fn set_executable(&self, file: Arc<File>) {
+        let old = self.with(|state| state.executable.replace(file));
+        drop(old);
     }
 
     /// Totals for `/proc`.
@@ -276,9 +291,7 @@ impl State {
 
 impl Drop for AddressSpace {
     fn drop(&mut self) {
-        let state = self.state.get_mut();
-        let table = core::mem::replace(&mut state.table, PageTable::detached(self.frames));
-        tlb::end(table);
+        self.roots.leave();
     }
 }
 

@@ -10,13 +10,8 @@ use alloc::vec::Vec;
 use husk_abi::boundary::boot::MAX_VCPUS;
 use husk_hal::{cpu, mmu, phys::Frame};
 
-use super::pagetable::PageTable;
-use crate::sync::SpinLock;
-
 /// Id of the address space each vCPU has loaded; 0 is none of ours.
 static LOADED: [AtomicU64; MAX_VCPUS] = [const { AtomicU64::new(0) }; MAX_VCPUS];
-/// Page tables that ended while a vCPU had them loaded; freed at its next activation.
-static ENDED: [SpinLock<Option<PageTable>>; MAX_VCPUS] = [const { SpinLock::new(None) }; MAX_VCPUS];
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// The roots of one address space, one a vCPU, and who has seen which state of it.
@@ -63,8 +58,16 @@ impl Roots {
             return;
         }
         self.load(cpu, generation);
-        let ended = ENDED[cpu].lock().take();
-        drop(ended);
+    }
+
+    /// Makes sure that this vCPU does not have the address space loaded: it is about to be freed. The scheduler
+    /// keeps what is loaded alive, so this is for those who loaded it themselves.
+    pub fn leave(&self) {
+        if self.is_loaded() {
+            let cpu = cpu::index();
+            mmu::activate(mmu::boot_root(cpu));
+            LOADED[cpu].store(0, Ordering::Relaxed);
+        }
     }
 
     fn load(&self, cpu: usize, generation: u64) {
@@ -88,23 +91,4 @@ impl Roots {
             _ => self.load(cpu, before + 1),
         }
     }
-}
-
-/// Page tables whose address space is gone: freed now, or at this vCPU's next activation if it still has them
-/// loaded and they hold little (so that an exiting process costs no CR3 load of its own).
-pub fn end(table: PageTable) {
-    /// Pages a vCPU may keep from being free until it runs something else.
-    const FEW_PAGES: u64 = 1024;
-    if !table.roots().is_loaded() {
-        return drop(table);
-    }
-    let cpu = cpu::index();
-    if table.resident_pages() <= FEW_PAGES {
-        let before = ENDED[cpu].lock().replace(table);
-        debug_assert!(before.is_none(), "activation frees what ended before");
-        return drop(before);
-    }
-    mmu::activate(mmu::boot_root(cpu));
-    LOADED[cpu].store(0, Ordering::Relaxed);
-    drop(table);
 }

@@ -205,12 +205,6 @@ impl VmaSet {
         self.areas.len()
     }
 
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.areas.is_empty()
-    }
-
     /// Bytes of all areas that are the process's (`VmSize`).
     #[must_use]
     pub fn total_bytes(&self) -> u64 {

@@ -26,6 +26,8 @@ use husk_hal::phys::Frame;
 use husk_hal::trap::EXIT_FULL;
 use husk_hal::{boot, user};
 
+#[cfg(test)]
+pub(crate) use image::Site;
 pub use image::{FrameSource, TextImage};
 
 use crate::mm::{AddressSpace, CodeRegion, Frames};

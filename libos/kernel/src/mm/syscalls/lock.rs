@@ -1,6 +1,5 @@
 //! `mlock(2)` and its family. Nothing is ever paged out, so locking is populating, and keeping account.
 
-use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_abi::linux::general as g;
 
 use crate::mm::map::user_range;
@@ -120,5 +119,3 @@ pub fn munlockall(t: &Thread) -> SysResult {
     }
     Ok(0)
 }
-
-const _: () = assert!(PAGE_SIZE.is_power_of_two());

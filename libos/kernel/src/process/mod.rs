@@ -9,6 +9,8 @@ pub mod ids;
 pub mod limits;
 pub mod prctl;
 mod tasks;
+#[cfg(test)]
+pub(crate) mod testing;
 mod thread;
 pub mod users;
 mod uts;

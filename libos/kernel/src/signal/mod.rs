@@ -54,3 +54,6 @@ pub use set::SigSet;
 pub use state::{
     LastFault, ProcessSignals, ThreadSignals, exec, parent_death_signal, set_parent_death_signal,
 };
+
+#[cfg(test)]
+mod tests;

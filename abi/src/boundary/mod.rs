@@ -11,6 +11,7 @@ pub mod doorbell;
 pub mod events;
 pub mod layout;
 pub mod log;
+pub mod record;
 pub mod start;
 pub mod stats;
 pub mod stdio;

@@ -26,6 +26,6 @@ mod arch;
 #[path = "hosted/mod.rs"]
 mod arch;
 
-pub use arch::{boot, clock, cpu, doorbell, entropy, fpu, mmu, thread, user};
+pub use arch::{boot, clock, cpu, cpuid, doorbell, entropy, fpu, mmu, thread, user};
 
 pub use user::Fault;

@@ -39,7 +39,7 @@ extern "C" fn image_start(boot_info: u64, cpu: u64) -> ! {
     };
     log::set_level(config.log_level);
 
-    let kernel: &'static Kernel = Box::leak(Box::new(Kernel::new(info, config, &[])));
+    let kernel: &'static Kernel = Box::leak(Box::new(Kernel::new(info, config, husk_vdso::IMAGE)));
     heap::grow_from(kernel);
     husk_kernel::start(kernel)
 }

@@ -10,7 +10,7 @@ use talc::TalcLock;
 use talc::base::{Talc, binning::Binning};
 use talc::source::Source;
 
-const FIRST_BYTES: usize = 512 << 10;
+const FIRST_BYTES: usize = 2 << 20;
 
 #[global_allocator]
 static HEAP: TalcLock<spin::Mutex<()>, Frames> = TalcLock::new(Frames { first: true });
@@ -40,12 +40,16 @@ unsafe impl Source for Frames {
             // SAFETY: stored once from a `&'static Kernel`.
             let kernel = unsafe { kernel.as_ref() }.ok_or(())?;
             let bytes = (layout.size() + layout.align() + 4096) as u64;
-            let count = bytes.div_ceil(LARGE_PAGE_SIZE);
-            let frame = kernel.frames.alloc_kernel_large(count).ok_or(())?;
-            (
-                phys::direct_address(frame) as *mut u8,
-                (count * LARGE_PAGE_SIZE) as usize,
-            )
+            let large = bytes.next_multiple_of(LARGE_PAGE_SIZE);
+            // Large pages by preference; when memory is short or in pieces, just what is needed.
+            let (frame, bytes) = match kernel.frames.alloc_contiguous(large / PAGE_SIZE) {
+                Ok(frame) => (frame, large),
+                Err(_) => {
+                    let small = bytes.next_multiple_of(16 * PAGE_SIZE);
+                    (kernel.frames.alloc_contiguous(small / PAGE_SIZE).map_err(drop)?, small)
+                }
+            };
+            (phys::direct_address(frame) as *mut u8, bytes as usize)
         };
         // SAFETY: the region was just reserved for the heap, for ever.
         unsafe { talc.claim(base, bytes) }.map(drop).ok_or(())

@@ -8,6 +8,10 @@
 
 pub mod user;
 
+// The host is the same kind of CPU.
+#[path = "../x86_64/cpuid.rs"]
+pub mod cpuid;
+
 pub mod boot {
     pub fn fast_entry() -> u64 {
         0xffff_ffff_8020_0000

@@ -3,6 +3,7 @@
 pub mod boot;
 pub mod clock;
 pub mod cpu;
+pub mod cpuid;
 pub mod doorbell;
 pub mod entropy;
 mod entry;

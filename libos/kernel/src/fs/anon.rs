@@ -1,11 +1,12 @@
 //! Inodes without a name: pipes, event descriptors and the like.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_hal::clock;
 
-use super::{Attributes, FileKind, SetAttributes};
+use super::{Attributes, FileKind, FileOps, Inode, SetAttributes};
 use crate::sync::SpinLock;
 use crate::{Errno, Result, Thread};
 
@@ -111,48 +112,36 @@ pub fn apply_change(attributes: &mut Attributes, change: &SetAttributes) {
     attributes.ctime_ns = change.ctime_ns.unwrap_or_else(wall_ns);
 }
 
-/// Implements [`super::Inode`] for a struct with a field `anon: AnonInode` whose inode cannot be opened anew
-/// (`/proc/self/fd/N` of an event descriptor): Linux gives `ENXIO`.
-macro_rules! anonymous_inode {
-    ($ty:ty) => {
-        impl $crate::fs::Inode for $ty {
-            fn attributes(&self) -> $crate::fs::Attributes {
-                self.anon.attributes()
-            }
-
-            fn set_attributes(&self, change: &$crate::fs::SetAttributes) -> $crate::Result<()> {
-                self.anon.set_attributes(change)
-            }
-
-            fn open(
-                self: alloc::sync::Arc<Self>,
-                _thread: &$crate::Thread,
-                _flags: u32,
-            ) -> $crate::Result<alloc::sync::Arc<dyn $crate::fs::FileOps>> {
-                Err($crate::Errno::ENXIO)
-            }
-
-            fn as_any(&self) -> &dyn core::any::Any {
-                self
-            }
-        }
-    };
-}
-pub(crate) use anonymous_inode;
-
 /// The inode behind `anon_inode:[...]` descriptors: no type bits' worth of meaning, mode 0600.
 #[derive(Debug)]
 pub struct PlainAnonInode {
     anon: AnonInode,
 }
 
-anonymous_inode!(PlainAnonInode);
+impl Inode for PlainAnonInode {
+    fn attributes(&self) -> Attributes {
+        self.anon.attributes()
+    }
+
+    fn set_attributes(&self, change: &SetAttributes) -> Result<()> {
+        self.anon.set_attributes(change)
+    }
+
+    /// `/proc/self/fd/N` of an event descriptor leads to nothing that can be opened anew.
+    fn open(self: Arc<Self>, _thread: &Thread, _flags: u32) -> Result<Arc<dyn FileOps>> {
+        Err(Errno::ENXIO)
+    }
+
+    fn as_any(&self) -> &dyn core::any::Any {
+        self
+    }
+}
 
 impl PlainAnonInode {
     /// A new one, owned by the calling thread's user.
     #[must_use]
-    pub fn new(t: &Thread) -> alloc::sync::Arc<Self> {
-        alloc::sync::Arc::new(Self {
+    pub fn new(t: &Thread) -> Arc<Self> {
+        Arc::new(Self {
             anon: AnonInode::new(t, FileKind::CharDevice, 0o600),
         })
     }

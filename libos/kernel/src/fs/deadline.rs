@@ -67,7 +67,9 @@ impl Deadline {
             return Err(Errno::EINVAL);
         }
         Ok(Self::after_ns(
-            seconds.saturating_mul(NS_PER_SEC).saturating_add(nanoseconds),
+            seconds
+                .saturating_mul(NS_PER_SEC)
+                .saturating_add(nanoseconds),
         ))
     }
 

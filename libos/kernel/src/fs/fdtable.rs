@@ -5,9 +5,11 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use husk_abi::linux::general;
 
+use super::locks::{self, TableLocks};
 use super::File;
 use crate::sync::SpinLock;
 use crate::{Errno, Result, Thread};
@@ -74,6 +76,9 @@ impl Slots {
 #[derive(Debug, Default)]
 pub struct FdTable {
     slots: SpinLock<Slots>,
+    /// Files whose record locks its process holds; closing any descriptor of such a file drops them.
+    locks: SpinLock<TableLocks>,
+    has_locks: AtomicBool,
 }
 
 /// How many descriptors `t` may have (`RLIMIT_NOFILE`).
@@ -97,6 +102,8 @@ impl FdTable {
     pub fn fork(&self) -> Arc<Self> {
         Arc::new(Self {
             slots: SpinLock::new(self.slots.lock().clone()),
+            locks: SpinLock::default(),
+            has_locks: AtomicBool::new(false),
         })
     }
 
@@ -256,7 +263,21 @@ impl FdTable {
 
     /// A descriptor of `file` is gone from this table.
     fn closed(&self, file: Arc<File>) {
+        if self.has_locks.load(Ordering::Acquire) {
+            let locks = self.with_locks(|held| held.take(&file));
+            if let Some(locks) = locks {
+                locks::release_table(&locks, self);
+            }
+        }
         drop(file);
+    }
+
+    /// Looks at or changes the list of files whose record locks the table's process holds.
+    pub(super) fn with_locks<T>(&self, change: impl FnOnce(&mut TableLocks) -> T) -> T {
+        let mut locks = self.locks.lock();
+        let value = change(&mut locks);
+        self.has_locks.store(!locks.is_empty(), Ordering::Release);
+        value
     }
 
     /// Whether `fd` has `FD_CLOEXEC`.

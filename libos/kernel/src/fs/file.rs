@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::linux::general;
+use spin::Once;
 
 use super::internal::InternalFs;
+use super::locks::InodeLocks;
 use super::poll::{PollEvents, PollTable};
 use super::{DirEntry, Inode, Location, Mount};
 use crate::mm::Mappable;
@@ -114,6 +116,8 @@ pub struct File {
     flags: AtomicU32,
     /// The position; held over a whole read or write, so that these are atomic against each other.
     pub position: Mutex<u64>,
+    /// Set once it holds an advisory lock.
+    pub(super) locks: Once<Arc<InodeLocks>>,
 }
 
 impl File {
@@ -132,6 +136,7 @@ impl File {
             mount: None,
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
+            locks: Once::new(),
         })
     }
 
@@ -145,6 +150,7 @@ impl File {
             mount: Some(location.mount),
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
+            locks: Once::new(),
         })
     }
 
@@ -172,6 +178,14 @@ impl File {
                 .mount
                 .as_ref()
                 .is_none_or(|mount| mount.flags() & (general::MS_NOATIME | general::MS_RDONLY) == 0)
+    }
+
+    /// Whether executing it may change ids and capabilities (not on a `nosuid` mount).
+    #[must_use]
+    pub fn allows_setuid(&self) -> bool {
+        self.mount
+            .as_ref()
+            .is_none_or(|mount| mount.flags() & general::MS_NOSUID == 0)
     }
 
     /// Reads into kernel memory at `offset`, up to the end of the file; for the kernel's own use. Returns the
@@ -234,6 +248,9 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        if let Some(locks) = self.locks.get() {
+            locks.release_file(self);
+        }
         self.ops.released();
     }
 }

@@ -1,10 +1,10 @@
 //! The file systems a container starts with.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 use husk_abi::linux::general;
 
+use super::procfs::ProcFs;
 use super::tmpfs::{Options, Tmpfs};
 use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs, dir};
 use crate::{Errno, Kernel, Result, Thread, log};
@@ -59,8 +59,9 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
         ensure_directory(vfs, path)?;
     }
-    mount_dev(kernel)?;
-    Ok(())
+    let flags = general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME;
+    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", flags)?;
+    mount_dev(kernel)
 }
 
 fn mount_dev(kernel: &'static Kernel) -> Result<()> {
@@ -104,30 +105,4 @@ pub fn enter_directory(t: &Thread, path: &[u8]) -> Result<()> {
         }
         other => other,
     }
-}
-
-/// Mount options as `/proc/mounts` shows them, the file system's own ones included.
-#[must_use]
-pub fn mount_options(mount: &super::Mount) -> Vec<u8> {
-    let flags = mount.flags();
-    let mut text = if flags & general::MS_RDONLY != 0 {
-        b"ro".to_vec()
-    } else {
-        b"rw".to_vec()
-    };
-    for (bit, name) in [
-        (general::MS_NOSUID, b",nosuid".as_slice()),
-        (general::MS_NODEV, b",nodev"),
-        (general::MS_NOEXEC, b",noexec"),
-        (general::MS_NOATIME, b",noatime"),
-        (general::MS_NODIRATIME, b",nodiratime"),
-        (general::MS_RELATIME, b",relatime"),
-        (general::MS_NOSYMFOLLOW, b",nosymfollow"),
-    ] {
-        if flags & bit != 0 {
-            text.extend_from_slice(name);
-        }
-    }
-    text.extend_from_slice(&mount.fs.options());
-    text
 }

@@ -10,6 +10,7 @@
 //! locks except in rename and link, which order them (see `Inode::rename`).
 
 pub mod anon;
+pub mod attr;
 pub mod context;
 pub mod cpio;
 pub mod create;
@@ -19,11 +20,12 @@ pub mod dir;
 pub mod dirfile;
 pub mod epoll;
 pub mod eventfd;
+pub mod fdops;
 pub mod fdtable;
 pub mod file;
 pub mod filesystem;
-pub mod inode;
 pub mod init;
+pub mod inode;
 mod internal;
 pub mod link;
 pub mod locks;
@@ -34,13 +36,16 @@ pub mod permission;
 pub mod pipe;
 pub mod poll;
 pub mod poll_calls;
+pub mod procfs;
 pub mod random;
 pub mod rw;
+pub mod seals;
 pub mod select;
 mod sigmask;
 pub mod stat;
 pub mod stdio;
 pub mod terminal;
+pub mod timerfd;
 pub mod tmpfs;
 pub mod vfs;
 
@@ -49,8 +54,8 @@ pub use dirfile::DirFile;
 pub use fdtable::FdTable;
 pub use file::{File, FileOps};
 pub use filesystem::{FileSystem, FsStatistics};
-pub use inode::{Attributes, Create, DirEntry, FileKind, Inode, SetAttributes};
 pub use init::{enter_directory, mount_initial, open_streams};
+pub use inode::{Attributes, Create, DirEntry, FileKind, Inode, SetAttributes};
 pub use mount::{Location, Mount};
 pub use open::{open_for_exec, open_path};
 pub use path::{Lookup, lookup_at};

@@ -68,11 +68,11 @@ impl FileOps for StreamFile {
         if buf.remaining() == 0 {
             return Ok(0);
         }
-        let result = t
-            .kernel
-            .host
-            .console
-            .write(t, self.stream.output(), buf, file.is_nonblocking());
+        let result =
+            t.kernel
+                .host
+                .console
+                .write(t, self.stream.output(), buf, file.is_nonblocking());
         if result == Err(Errno::EPIPE) {
             crate::signal::raise_sigpipe(t);
         }
@@ -85,8 +85,7 @@ impl FileOps for StreamFile {
             events |= t.kernel.host.console.poll_in(table.as_deref_mut());
         }
         if self.stream.writes() {
-            let stream = self.stream.output();
-            events |= t.kernel.host.console.poll_out(stream, table);
+            events |= t.kernel.host.console.poll_out(self.stream.output(), table);
         }
         events
     }
@@ -278,10 +277,7 @@ mod tests {
             (5, 6, 0o600)
         );
         assert!(pipe.is_readable() && !pipe.is_writable());
-        assert_eq!(
-            pipe.path,
-            format!("pipe:[{}]", attributes.ino).into_bytes()
-        );
+        assert_eq!(pipe.path, format!("pipe:[{}]", attributes.ino).into_bytes());
         let null = open_stream(1, StreamKind::Null, (0, 0), None);
         assert_eq!(null.inode.attributes().rdev, 0x103);
         assert_eq!(null.path, b"/dev/null");

@@ -11,8 +11,9 @@ use husk_abi::linux::general::{
 use super::key::Scope;
 use super::queue::{Node, Place};
 use super::{Entry, Futexes, Key, Queue, Sleeper};
+use crate::signal::restart_with;
 use crate::sync::{Interruptible, WaitError};
-use crate::time::{Deadline, restart_with, wait_deadline};
+use crate::time::{Deadline, wait_deadline};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};
 

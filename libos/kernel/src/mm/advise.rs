@@ -125,6 +125,45 @@ impl AddressSpace {
         self.with(|state| state.vmas.covers(range))
     }
 
+    /// Marks the range locked (`mlock(2)`) or not.
+    ///
+    /// # Errors
+    /// `ENOMEM` if a part is not mapped; what is before it has changed.
+    pub fn set_locked(&self, range: Range<u64>, locked: bool) -> Result<()> {
+        self.with(|state| {
+            let complete = state.vmas.covers(range.clone());
+            if state.vmas.len() + 2 > super::space::MAX_AREAS {
+                return Err(Errno::ENOMEM);
+            }
+            state
+                .vmas
+                .change(range, |vma| vma.flags.set(Flags::LOCKED, locked));
+            if complete { Ok(()) } else { Err(Errno::ENOMEM) }
+        })
+    }
+
+    /// Faults in a range that was locked, for writing where it may be written and is private.
+    ///
+    /// # Errors
+    /// `ENOMEM` if a page cannot be had.
+    pub fn populate_locked(&self, range: Range<u64>) -> Result<()> {
+        let pieces: Vec<_> = self.with(|state| {
+            let pieces = state.vmas.overlapping(range.clone());
+            pieces
+                .filter(|vma| !vma.is_hidden())
+                .map(|vma| {
+                    let writes = vma.prot.contains(Prot::WRITE) && !vma.is_shared();
+                    let access = if writes { Access::Write } else { Access::Read };
+                    (vma.start.max(range.start)..vma.end.min(range.end), access)
+                })
+                .collect()
+        });
+        for (piece, access) in pieces {
+            self.populate(piece, access).map_err(|_| Errno::ENOMEM)?;
+        }
+        Ok(())
+    }
+
     /// Whether any part of the range is locked.
     #[must_use]
     pub fn is_locked(&self, range: Range<u64>) -> bool {

@@ -192,7 +192,11 @@ pub(super) fn load_images(
         Some(path) => {
             let image = open_interpreter(&path)?;
             let parsed = image.parse(frames).map_err(|errno| {
-                if errno == Errno::ENOMEM { errno } else { Errno::ELIBBAD }
+                if errno == Errno::ENOMEM {
+                    errno
+                } else {
+                    Errno::ELIBBAD
+                }
             })?;
             Some((image, parsed))
         }
@@ -245,7 +249,13 @@ pub(super) fn load_images(
             auxv: &auxv,
         },
     );
-    map_stack(&space, stack_top, &image, main.program.executable_stack, setup)?;
+    map_stack(
+        &space,
+        stack_top,
+        &image,
+        main.program.executable_stack,
+        setup,
+    )?;
     places.start_stack = image.pointer;
     places.arg_start = image.arg_start;
     places.arg_end = image.arg_end;

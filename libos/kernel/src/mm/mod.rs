@@ -15,14 +15,15 @@
 //! | `sharing` | what a shared address shows, for futexes |
 //! | `shmem` | anonymous shared memory |
 //! | `maps` | `/proc/*/maps` |
+//! | `load`, `elf`, `stack` | loading a program |
 //! | `mappable` | the file side's contract |
 //! | `syscalls` | the handlers |
 
 mod access;
 mod advise;
 mod code;
-mod fault;
 mod elf;
+mod fault;
 mod fork;
 mod frames;
 mod gather;
@@ -38,6 +39,7 @@ mod sharing;
 mod shmem;
 mod space;
 mod stack;
+pub mod syscalls;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tlb;
@@ -46,6 +48,7 @@ mod vma;
 pub use code::CodeRegion;
 pub use fault::{Access, FaultSignal};
 pub use frames::{Frames, Usage};
+pub use load::{Loaded, Program};
 pub use map::{Mapping, Placement, shared_anonymous};
 pub use mappable::Mappable;
 pub use maps::{MapLine, MapName};

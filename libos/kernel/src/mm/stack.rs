@@ -76,7 +76,8 @@ pub fn check_size(argv: &[Vec<u8>], envp: &[Vec<u8>], stack_limit: u64) -> Resul
 /// Lays the stack out below `top`.
 #[must_use]
 pub fn build(top: u64, contents: &Contents<'_>) -> StackImage {
-    let string_bytes = |strings: &[Vec<u8>]| strings.iter().map(|s| s.len() as u64 + 1).sum::<u64>();
+    let string_bytes =
+        |strings: &[Vec<u8>]| strings.iter().map(|s| s.len() as u64 + 1).sum::<u64>();
     // From the top down: a NULL, the path, the environment, the arguments.
     let execfn = top - 8 - (contents.execfn.len() as u64 + 1);
     let env_start = execfn - string_bytes(contents.envp);

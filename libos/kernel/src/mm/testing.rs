@@ -12,8 +12,15 @@ static NEXT: AtomicU64 = AtomicU64::new(LARGE);
 static READY: Mutex<bool> = Mutex::new(false);
 
 /// Frames over `mib` MiB of zeroed memory of their own. Anything that calls `husk_hal::phys` in a test needs
-/// to have called this first.
+/// to have called this or [`arena`] first.
 pub fn frames(mib: u64) -> &'static Frames {
+    let range = arena(mib);
+    let bytes = range.end - range.start;
+    Box::leak(Box::new(Frames::new(range.start, range.end, bytes)))
+}
+
+/// `mib` MiB of zeroed physical memory of a test's own.
+pub fn arena(mib: u64) -> core::ops::Range<u64> {
     let mut ready = READY.lock().expect("no test panics here");
     if !*ready {
         husk_hal::phys::init_arena(ARENA_BYTES);
@@ -23,5 +30,5 @@ pub fn frames(mib: u64) -> &'static Frames {
     let bytes = mib << 20;
     let at = NEXT.fetch_add(bytes.next_multiple_of(LARGE), Ordering::Relaxed);
     assert!(at + bytes <= ARENA_BYTES as u64, "the test arena is full");
-    Box::leak(Box::new(Frames::new(at, at + bytes, bytes)))
+    at..at + bytes
 }

@@ -63,7 +63,9 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
 
 /// Whether the mount honours setuid bits.
 fn allows_setuid(file: &File) -> bool {
-    file.mount.as_ref().is_none_or(|mount| mount.flags() & general::MS_NOSUID == 0)
+    file.mount
+        .as_ref()
+        .is_none_or(|mount| mount.flags() & general::MS_NOSUID == 0)
 }
 
 /// P'(...) of capabilities(7) for a file without capabilities of its own.

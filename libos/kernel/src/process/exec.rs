@@ -173,7 +173,7 @@ pub fn replace_program(
             envp: &envp,
             execfn: &name,
             open_interpreter: &mut |path| fs::open_for_exec(t, AT_FDCWD, path, 0),
-            vdso: None,
+            vdso: t.kernel.time.vdso(),
             credentials: &credentials.new,
             secure: credentials.secure,
         },

@@ -13,7 +13,8 @@ mod tasks;
 pub(crate) mod testing;
 mod thread;
 pub mod users;
-mod uts;
+pub mod sysinfo;
+pub mod uts;
 pub mod wait;
 
 use alloc::sync::Arc;

@@ -1,109 +1,64 @@
-//! Kernels, processes and threads for host-side tests: whole, except that nothing runs.
+//! A kernel and its first thread for host-side tests: memory of its own, an empty root, all capabilities.
 
+use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::boundary::boot::{BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue};
 use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
-use husk_abi::boundary::version::BOUNDARY_VERSION;
+use husk_hal::fpu;
+use husk_hal::phys::{self, Frame};
+use husk_hal::thread::Context;
 use husk_hal::trap::TrapFrame;
-use husk_hal::{fpu, thread as hal_thread};
 
-use super::{Credentials, InitParts, Process, Thread};
+use super::{Credentials, InitParts, Process, clone};
+use crate::fs::{self, FdTable, FsContext};
+use crate::mm::{self, AddressSpace};
 use crate::sched::ThreadSched;
 use crate::signal::ThreadSignals;
 use crate::sync::SpinLock;
 use crate::user::UserAddr;
-use crate::{Kernel, fs, mm};
+use crate::{Kernel, Thread};
 
-/// 2 MiB units of memory a test kernel has.
-const LARGE_PAGES: u64 = 8;
-/// Bytes at the start of its memory for the pages it shares with the VMM.
-const SHARED_BYTES: u64 = 64 << 10;
+/// Memory of a test's kernel, in MiB.
+const MIB: u64 = 16;
 
-/// A kernel of its own, with an empty root file system.
-pub fn kernel() -> &'static Kernel {
-    let frames = mm::testing::frames((LARGE_PAGES + 2) * 2);
-    let start = frames.alloc_contiguous(LARGE_PAGES * 512).unwrap().gpa();
-    let rings = |page: u64| Virtqueue {
-        desc_gpa: start + page * 4096,
-        avail_gpa: start + (page + 1) * 4096,
-        used_gpa: start + (page + 2) * 4096,
-        size: 8,
-        reserved: 0,
-    };
-    let boot = BootInfo {
-        magic: BOOT_MAGIC,
-        boundary_version: BOUNDARY_VERSION,
-        vcpu_count: 1,
-        ram_bytes: start + LARGE_PAGES * (2 << 20),
-        free_gpa: start + SHARED_BYTES,
-        memory_limit_bytes: LARGE_PAGES * (2 << 20) - SHARED_BYTES,
-        root_archive: GuestRange::default(),
-        config: GuestRange::default(),
-        log: GuestRange::default(),
-        wall_clock_gpa: start,
-        record_filter_gpa: start + 4096,
-        host_events_gpa: start + 2 * 4096,
-        stdio_out: rings(3),
-        stdio_in: rings(6),
-        xcr0: 7,
-        reserved: 0,
-        vcpus: [VcpuBoot::default(); MAX_VCPUS],
-    };
-    let config = GuestConfig {
-        args: Vec::new(),
-        env: Vec::new(),
-        cwd: b"/".to_vec(),
-        uid: 0,
-        gid: 0,
-        additional_gids: Vec::new(),
-        umask: 0o022,
-        capabilities: [0; 5],
-        no_new_privileges: false,
-        rlimits: Vec::new(),
-        hostname: "test".into(),
-        streams: [StreamKind::Closed; 3],
-        log_level: LogLevel::Error,
-        count_sites: false,
-    };
-    let kernel: &'static Kernel = Box::leak(Box::new(Kernel::new(&boot, config, &[])));
-    kernel.attach();
-    fs::mount_initial(kernel).unwrap();
-    kernel
+/// The first thread of a kernel whose root is empty.
+pub(crate) fn test_thread() -> Arc<Thread> {
+    test_thread_with_root(&[]).expect("an empty root can be mounted")
 }
 
-/// A new process of user `uid` with one thread; the first is init. Without parent, in a session of its own.
-pub fn process(kernel: &'static Kernel, uid: u32) -> Arc<Thread> {
-    let credentials = Credentials {
-        uid,
-        euid: uid,
-        suid: uid,
-        fsuid: uid,
-        gid: uid,
-        egid: uid,
-        sgid: uid,
-        fsgid: uid,
-        groups: Vec::new(),
-        cap_bounding: 0,
-        cap_effective: 0,
-        cap_inheritable: 0,
-        cap_permitted: 0,
-        cap_ambient: 0,
-        no_new_privileges: false,
-        keep_caps: false,
-    };
+/// The first thread of a kernel whose root comes from `archive` (cpio); empty for none.
+///
+/// # Errors
+/// What mounting gives.
+pub(crate) fn test_thread_with_root(archive: &[u8]) -> crate::Result<Arc<Thread>> {
+    let kernel = kernel(archive);
+    fs::mount_initial(kernel)?;
+    new_process(kernel, root_credentials())
+}
+
+/// A thread of a new process, which has no parent and its own session and group.
+///
+/// # Errors
+/// What its parts give.
+pub(crate) fn new_process(
+    kernel: &'static Kernel,
+    credentials: Credentials,
+) -> crate::Result<Arc<Thread>> {
     let parts = InitParts {
-        mm: mm::AddressSpace::new(kernel).unwrap(),
-        files: fs::FdTable::new(),
-        fs: fs::FsContext::new_init(kernel, 0o022).unwrap(),
+        mm: AddressSpace::new(kernel)?,
+        files: FdTable::new(),
+        fs: FsContext::new_init(kernel, 0o022)?,
         credentials,
     };
-    super::clone::init_process(kernel, parts).unwrap()
+    clone::init_process(kernel, parts)
 }
 
-/// Makes `child` a child of `parent`, in its session; in a group of its own.
-pub fn adopt(parent: &Arc<Process>, child: &Arc<Process>) {
+/// Makes `child` a child of `parent`, in its session but in its own group.
+pub(crate) fn adopt(parent: &Arc<Process>, child: &Arc<Process>) {
     child.family.lock().parent = Arc::downgrade(parent);
     child.ppid.store(parent.pid, Ordering::Relaxed);
     child.sid.store(parent.sid(), Ordering::Relaxed);
@@ -111,13 +66,13 @@ pub fn adopt(parent: &Arc<Process>, child: &Arc<Process>) {
 }
 
 /// Another thread of `t`'s process.
-pub fn thread(t: &Thread) -> Arc<Thread> {
-    let tid = t.kernel.tasks.allocate().unwrap();
+pub(crate) fn new_thread(t: &Thread) -> Arc<Thread> {
+    let tid = t.kernel.tasks.allocate().expect("a free id");
     let frame = TrapFrame::user_entry(0, 0);
     let thread = Arc::new_cyclic(|weak: &Weak<Thread>| Thread {
         kernel: t.kernel,
         process: t.process.clone(),
-        context: hal_thread::Context::user(&frame, 0, 0, fpu::State::initial()),
+        context: Context::user(&frame, 0, 0, fpu::State::initial()),
         sched: ThreadSched::new(),
         signals: ThreadSignals::for_child(&t.signals, true),
         clear_child_tid: SpinLock::new(UserAddr(0)),
@@ -132,11 +87,96 @@ pub fn thread(t: &Thread) -> Arc<Thread> {
         vfork_done: SpinLock::new(None),
         set_child_tid: SpinLock::new(UserAddr(0)),
     });
-    t.process
-        .threads
-        .lock()
-        .insert(tid, Arc::downgrade(&thread));
+    let weak = Arc::downgrade(&thread);
+    t.process.threads.lock().insert(tid, weak);
     t.kernel.tasks.add_thread(&thread);
     crate::signal::thread_joined(&thread);
     thread
+}
+
+/// Root's credentials with every capability.
+pub(crate) fn root_credentials() -> Credentials {
+    user_credentials(0, u64::MAX)
+}
+
+/// Credentials of user and group `id` with capabilities `caps`.
+pub(crate) fn user_credentials(id: u32, caps: u64) -> Credentials {
+    Credentials {
+        uid: id,
+        euid: id,
+        suid: id,
+        fsuid: id,
+        gid: id,
+        egid: id,
+        sgid: id,
+        fsgid: id,
+        groups: Vec::new(),
+        cap_bounding: caps,
+        cap_effective: caps,
+        cap_inheritable: 0,
+        cap_permitted: caps,
+        cap_ambient: 0,
+        no_new_privileges: false,
+        keep_caps: false,
+    }
+}
+
+fn kernel(archive: &[u8]) -> &'static Kernel {
+    let range = mm::testing::arena(MIB + archive.len().div_ceil(1 << 20) as u64);
+    let mut free_gpa = range.start;
+    for chunk in archive.chunks(4096) {
+        phys::write(Frame::containing(free_gpa), 0, chunk);
+        free_gpa += 4096;
+    }
+    // What the boundary shares with the VMM.
+    let shared_gpa = free_gpa;
+    let boot = BootInfo {
+        magic: BOOT_MAGIC,
+        boundary_version: 0,
+        vcpu_count: 1,
+        ram_bytes: range.end,
+        free_gpa: shared_gpa + 16 * 4096,
+        memory_limit_bytes: range.end - range.start,
+        root_archive: GuestRange {
+            gpa: range.start,
+            len: archive.len() as u64,
+        },
+        config: GuestRange::default(),
+        log: GuestRange::default(),
+        wall_clock_gpa: shared_gpa,
+        record_filter_gpa: shared_gpa + 4096,
+        host_events_gpa: shared_gpa + 2 * 4096,
+        stdio_out: queue(shared_gpa + 3 * 4096),
+        stdio_in: queue(shared_gpa + 6 * 4096),
+        xcr0: 7,
+        reserved: 0,
+        vcpus: [VcpuBoot::default(); MAX_VCPUS],
+    };
+    let config = GuestConfig {
+        args: Vec::new(),
+        env: Vec::new(),
+        cwd: b"/".to_vec(),
+        uid: 0,
+        gid: 0,
+        additional_gids: Vec::new(),
+        umask: 0o022,
+        capabilities: [u64::MAX; 5],
+        no_new_privileges: false,
+        rlimits: Vec::new(),
+        hostname: String::from("test"),
+        streams: [StreamKind::Null; 3],
+        log_level: LogLevel::Error,
+        count_sites: false,
+    };
+    Box::leak(Box::new(Kernel::new(&boot, config, &[])))
+}
+
+fn queue(gpa: u64) -> Virtqueue {
+    Virtqueue {
+        desc_gpa: gpa,
+        avail_gpa: gpa + 4096,
+        used_gpa: gpa + 2 * 4096,
+        size: 8,
+        reserved: 0,
+    }
 }

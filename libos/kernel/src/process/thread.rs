@@ -124,6 +124,13 @@ impl Thread {
         self.files.lock().clone()
     }
 
+    /// Gives it a descriptor table of its own if it shares one.
+    pub fn unshare_files(&self) {
+        let own = self.files().fork();
+        let old = self.files.lock().replace(own);
+        drop(old);
+    }
+
     /// Its working directory, root and umask.
     ///
     /// # Panics

@@ -5,6 +5,17 @@ use alloc::vec::Vec;
 
 use crate::sync::SpinLock;
 
+/// `uname -s`: the interface programs expect.
+pub const SYSNAME: &str = "Linux";
+/// `uname -r`: the Linux version whose interface this is, and who implements it.
+pub const RELEASE: &str = "6.12.0-husk";
+/// `uname -v`.
+pub const VERSION: &str = "#1 SMP husk";
+/// `uname -m`.
+pub const MACHINE: &str = "x86_64";
+/// The longest host or domain name (`__NEW_UTS_LEN`).
+pub const NAME_MAX: usize = 64;
+
 /// Host and domain name of the container.
 #[derive(Debug)]
 pub struct Uts {

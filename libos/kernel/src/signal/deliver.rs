@@ -76,7 +76,8 @@ pub(super) fn take_next(t: &Thread) -> Option<Info> {
         group.arm();
     }
     recalculate(t);
-    info
+    drop(group);
+    info.map(|info| info.taken_by(&t.process))
 }
 
 fn do_default(t: &Thread, signo: i32) {

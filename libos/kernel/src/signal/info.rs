@@ -126,6 +126,26 @@ impl Info {
             .put(24, value.to_le_bytes())
     }
 
+    /// The POSIX timer whose signal it is (`si_timerid`).
+    #[must_use]
+    pub fn timer_id(&self) -> Option<i32> {
+        let [a, b, c, d, ..] = self.fields;
+        let is_timer = self.origin == Origin::Kernel && self.code == general::SI_TIMER;
+        is_timer.then_some(i32::from_le_bytes([a, b, c, d]))
+    }
+
+    /// The same with the overrun its timer has by now: to be called when it is taken from the queue.
+    #[must_use]
+    pub(super) fn taken_by(self, process: &crate::Process) -> Self {
+        match self.timer_id() {
+            Some(timer) => {
+                let overrun = crate::time::signal_taken(process, timer);
+                self.put(20, overrun.to_le_bytes())
+            }
+            None => self,
+        }
+    }
+
     /// A signal whose details were lost because its user's queue was full.
     #[must_use]
     pub fn lost(signo: i32) -> Self {

@@ -45,14 +45,15 @@ pub use deliver::deliver;
 pub use info::{Info, Origin};
 pub use mask::{restore_mask_unless, set_temporary_mask, set_user_mask};
 pub use queue::QueuedByUser;
-pub use restart::RestartBlock;
+pub use restart::{RestartBlock, restart_with};
 pub use send::{
     force, kill_thread, raise_sigpipe, raise_sigxfsz, send_group, send_process, send_thread,
     thread_exits, thread_joined,
 };
 pub use set::SigSet;
 pub use state::{
-    LastFault, ProcessSignals, ThreadSignals, exec, parent_death_signal, set_parent_death_signal,
+    LastFault, ProcessSignals, ThreadSignals, exec, is_timer_queued, parent_death_signal,
+    set_parent_death_signal,
 };
 
 #[cfg(test)]

@@ -31,6 +31,18 @@ impl core::fmt::Debug for RestartBlock {
     }
 }
 
+/// Keeps how an interrupted call goes on unless a handler runs; returns what its handler is to return,
+/// `ERESTART_RESTARTBLOCK`.
+pub fn restart_with(
+    t: &Thread,
+    resume: impl FnOnce(&Thread) -> SysResult + Send + 'static,
+) -> Errno {
+    let block = RestartBlock::new(resume);
+    let old = t.signals.restart_block.lock().replace(block);
+    drop(old);
+    Errno::ERESTART_RESTARTBLOCK
+}
+
 /// What to do with a call on the way out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Decision {

@@ -341,6 +341,18 @@ pub(super) fn discard(process: &Process, signals: SigSet) {
         thread.signals.pending.discard(signals);
     }
     drop(group);
+    crate::time::signals_discarded(process);
+}
+
+/// Whether the signal of `process`'s POSIX timer `timer` waits to be taken.
+#[must_use]
+pub fn is_timer_queued(process: &Process, timer: i32) -> bool {
+    let threads = process.threads();
+    let _group = process.signals.group.lock();
+    process.signals.pending.has_timer(timer)
+        || threads
+            .iter()
+            .any(|thread| thread.signals.pending.has_timer(timer))
 }
 
 #[cfg(test)]

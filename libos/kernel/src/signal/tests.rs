@@ -10,10 +10,9 @@ use super::mask::{rt_sigpending, rt_sigprocmask, set_mask};
 use super::set::*;
 use super::wait::rt_sigtimedwait;
 use super::*;
-use crate::process::Credentials;
-use crate::process::testing::{adopt, kernel, process, thread};
+use crate::process::testing::{adopt, new_process, new_thread, test_thread, user_credentials};
 use crate::user::UserAddr;
-use crate::{Errno, Thread};
+use crate::{Errno, Kernel, Thread};
 
 fn catch(t: &Thread, signo: i32) {
     t.process.handlers().set(
@@ -43,11 +42,14 @@ fn address<T>(value: &mut T) -> UserAddr {
     UserAddr(core::ptr::from_mut(value) as u64)
 }
 
-/// A process that is not init.
+/// The thread of a new process of user `uid`, without capabilities.
+fn process(kernel: &'static Kernel, uid: u32) -> Arc<Thread> {
+    new_process(kernel, user_credentials(uid, 0)).unwrap()
+}
+
+/// The thread of a process that is not init.
 fn ordinary() -> Arc<Thread> {
-    let kernel = kernel();
-    core::mem::forget(process(kernel, 0));
-    process(kernel, 0)
+    process(test_thread().kernel, 0)
 }
 
 #[test]
@@ -123,12 +125,12 @@ fn faults_come_first_then_own_then_the_processs() {
 #[test]
 fn a_fatal_signal_marks_all_threads_at_once() {
     let t = ordinary();
-    let other = thread(&t);
+    let other = new_thread(&t);
     send_process(&t.process, &Info::kernel(SIGTERM)).unwrap();
     assert_eq!(t.process.signals.fatal_signal(), Some(SIGTERM));
     assert!(t.signals.is_killed() && other.signals.is_killed());
     // A thread that joins a dying process dies with it; further signals are dropped.
-    assert!(thread(&t).signals.is_killed());
+    assert!(new_thread(&t).signals.is_killed());
     send_process(&t.process, &Info::kernel(SIGUSR1)).unwrap();
     assert!(t.process.signals.pending().contains(SIGTERM));
     assert!(!t.process.signals.pending().contains(SIGUSR1));
@@ -145,13 +147,13 @@ fn signals_that_dump_core_are_left_to_the_thread() {
 #[test]
 fn the_process_finds_a_thread_that_does_not_block() {
     let t = ordinary();
-    let other = thread(&t);
+    let other = new_thread(&t);
     catch(&t, SIGUSR1);
     set_mask(&t, SigSet::of(SIGUSR1));
     send_process(&t.process, &Info::kernel(SIGUSR1)).unwrap();
     assert!(!t.signals.is_pending() && other.signals.is_pending());
     // It blocks the signal before it takes it: the next one gets it.
-    let third = thread(&other);
+    let third = new_thread(&other);
     set_mask(&other, SigSet::of(SIGUSR1));
     assert!(!other.signals.is_pending() && third.signals.is_pending());
     // That one ends: it comes back to whoever unblocks it.
@@ -163,8 +165,7 @@ fn the_process_finds_a_thread_that_does_not_block() {
 
 #[test]
 fn init_gets_only_what_it_handles() {
-    let kernel = kernel();
-    let init = process(kernel, 0);
+    let init = test_thread();
     assert_eq!(init.process.pid, 1);
     for signo in [SIGTERM, SIGKILL, SIGSTOP] {
         send_process(&init.process, &Info::kill(signo, 5, 0)).unwrap();
@@ -181,7 +182,7 @@ fn init_gets_only_what_it_handles() {
 
 #[test]
 fn inits_own_faults_kill_it() {
-    let init = process(kernel(), 0);
+    let init = test_thread();
     ignore(&init, SIGSEGV);
     set_mask(&init, SigSet::of(SIGSEGV));
     force(&init, &Info::fault(SIGSEGV, 1, 0));
@@ -193,12 +194,12 @@ fn inits_own_faults_kill_it() {
 
 #[test]
 fn stopping_and_continuing() {
-    let kernel = kernel();
+    let kernel = test_thread().kernel;
     let shell = process(kernel, 0);
     catch(&shell, SIGCHLD);
     let t = process(kernel, 0);
     adopt(&shell.process, &t.process);
-    let other = thread(&t);
+    let other = new_thread(&t);
     send_process(&t.process, &Info::kernel(SIGTSTP)).unwrap();
     assert_eq!(taken(&t), [SIGTSTP]);
     stop::begin(&t, SIGTSTP);
@@ -266,8 +267,8 @@ fn waiting_for_what_is_there() {
 
 #[test]
 fn programs_errors() {
-    let kernel = kernel();
-    let init = process(kernel, 0);
+    let init = test_thread();
+    let kernel = init.kernel;
     let a = process(kernel, 1000);
     let b = process(kernel, 1001);
     let pid = |t: &Thread| t.process.pid.cast_signed();
@@ -295,11 +296,7 @@ fn programs_errors() {
     catch(&b, SIGUSR1);
     assert_eq!(kill(&b, -1, SIGUSR1), Ok(0));
     assert!(!b.signals.is_pending());
-    let root = process(kernel, 0);
-    root.set_credentials(Credentials {
-        cap_effective: u64::MAX,
-        ..(*root.credentials()).clone()
-    });
+    let root = new_process(kernel, user_credentials(0, u64::MAX)).unwrap();
     assert_eq!(kill(&root, -1, SIGUSR1), Ok(0));
     assert!(b.signals.is_pending() && a.signals.is_killed());
     assert!(!init.signals.is_killed() && !root.signals.is_pending());

@@ -78,7 +78,7 @@ pub fn rt_sigtimedwait(
         .read_opt::<[i64; 2]>()?
         .map(timeout_ns)
         .transpose()?;
-    let taken = take_or_wait(t, wanted, timeout)?;
+    let taken = take_or_wait(t, wanted, timeout)?.taken_by(&t.process);
     info.write_opt(&taken.to_bytes())?;
     Ok(taken.signo.cast_unsigned() as usize)
 }

@@ -25,6 +25,36 @@ pub(super) fn monotonic_of_realtime(ns: u64) -> u64 {
     ns.saturating_add_signed(wall_offset_ns().saturating_neg())
 }
 
+/// What a timer's schedule is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Timeline {
+    /// Time of `CLOCK_MONOTONIC`; relative settings are, whatever the clock.
+    #[default]
+    Monotonic,
+    /// Time of `CLOCK_REALTIME`.
+    Wall,
+}
+
+impl Timeline {
+    /// Nanoseconds on it.
+    #[must_use]
+    pub fn now(self) -> u64 {
+        match self {
+            Self::Monotonic => now_ns(),
+            Self::Wall => realtime_ns(),
+        }
+    }
+
+    /// The time of `CLOCK_MONOTONIC` at which it shows `at`, as far as is known now.
+    #[must_use]
+    pub fn monotonic(self, at: u64) -> u64 {
+        match self {
+            Self::Monotonic => at,
+            Self::Wall => monotonic_of_realtime(at),
+        }
+    }
+}
+
 /// What a clock id means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClockId {

@@ -15,6 +15,9 @@ use crate::sync::SpinLock;
 use crate::user::UserAddr;
 use crate::{Errno, Kernel, Process, Result, SysResult, Thread};
 
+/// While `SIGALRM` is pending or ignored the timer is looked at this often at most, in nanoseconds.
+const MOOT_PAUSE_NS: u64 = 10_000_000;
+
 /// `ITIMER_REAL` of a process.
 #[derive(Debug, Default)]
 pub(super) struct IntervalTimers(SpinLock<Real>);
@@ -36,15 +39,15 @@ impl IntervalTimers {
 }
 
 impl Real {
-    /// Has [`expire`] called when the next expiration is due.
-    fn arm(&mut self, process: &Arc<Process>) {
+    /// Has [`expire`] called when the next expiration is due, but not before `earliest`.
+    fn arm(&mut self, process: &Arc<Process>, earliest: u64) {
         let timers = &process.kernel.timers;
         if let Some(old) = self.timer.take() {
             timers.cancel(old);
         }
         self.timer = self.schedule.next().map(|at| {
             let process = Arc::downgrade(process);
-            timers.call_at(at, move || {
+            timers.call_at(at.max(earliest), move || {
                 if let Some(process) = process.upgrade() {
                     expire(&process);
                 }
@@ -55,15 +58,20 @@ impl Real {
 
 /// The timer's callback; may come late or twice, so it looks whether an expiration is due.
 fn expire(process: &Arc<Process>) {
+    let signo = SIGALRM.cast_signed();
+    // While the signal would change nothing, a short interval must not keep the vCPU busy.
+    let is_moot =
+        process.signals.pending().contains(signo) || process.handlers().ignored().contains(signo);
     let expired = {
+        let now = now_ns();
         let mut real = process.timers.intervals.0.lock();
-        let expired = real.schedule.expire(now_ns());
-        real.arm(process);
+        let expired = real.schedule.expire(now);
+        real.arm(process, if is_moot { now + MOOT_PAUSE_NS } else { 0 });
         expired
     };
     if expired > 0 {
         // A signal of the kernel's own is never refused.
-        let _ = signal::send_process(process, &Info::kernel(SIGALRM.cast_signed()));
+        let _ = signal::send_process(process, &Info::kernel(signo));
     }
 }
 
@@ -104,7 +112,7 @@ impl Which {
                 let now = now_ns();
                 let mut real = process.timers.intervals.0.lock();
                 let old = core::mem::replace(&mut real.schedule, make(now));
-                real.arm(process);
+                real.arm(process, 0);
                 (old, now)
             }
             Self::Cpu(interval) => cputime::set_interval(process, *interval, make),

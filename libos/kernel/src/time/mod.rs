@@ -42,17 +42,19 @@ use crate::sync::{SpinLock, WaitQueue};
 
 pub use adjust::{adjtimex, clock_adjtime};
 pub use clock::{
-    ClockId, clock_getres, clock_gettime, clock_settime, gettimeofday, realtime_ns, settimeofday,
-    time,
+    ClockId, Timeline, clock_getres, clock_gettime, clock_settime, gettimeofday, realtime_ns,
+    settimeofday, time,
 };
 pub use cputime::account_tick;
 pub use itimer::{alarm, getitimer, setitimer};
-pub use posix::signal_taken;
-pub use posix::{timer_create, timer_delete, timer_getoverrun, timer_gettime, timer_settime};
+pub use posix::{
+    signal_taken, signals_discarded, timer_create, timer_delete, timer_getoverrun, timer_gettime,
+    timer_settime,
+};
 pub use schedule::Schedule;
 pub use units::{itimerspec_ns, itimerspec_of, timespec_ns, timespec_of, timeval_ns, timeval_of};
 pub use usage::{getrusage, rusage_of, times};
-pub use wait::{Deadline, clock_nanosleep, nanosleep, restart_with, wait_deadline};
+pub use wait::{Deadline, clock_nanosleep, nanosleep, wait_deadline};
 
 use itimer::IntervalTimers;
 use posix::PosixTimers;

@@ -8,22 +8,22 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
-use husk_abi::linux::general::{
-    __kernel_itimerspec, RLIMIT_SIGPENDING, SIGALRM, SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD,
-    SIGEV_THREAD_ID, TIMER_ABSTIME,
-};
-use husk_hal::clock::now_ns;
-
-use super::units::TIME_MAX;
-use super::{ClockId, OnWallStep, Schedule, clock, cputime, itimerspec_ns, itimerspec_of};
+use super::{ClockId, OnWallStep, Schedule, Timeline, cputime, itimerspec_ns, itimerspec_of};
 use crate::sched::TimerId;
 use crate::signal::{self, Info};
 use crate::sync::SpinLock;
 use crate::user::UserAddr;
 use crate::{Errno, Kernel, Process, Result, SysResult, Thread};
+use husk_abi::linux::general::{
+    __kernel_itimerspec, RLIMIT_SIGPENDING, SIGALRM, SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD,
+    SIGEV_THREAD_ID, TIMER_ABSTIME,
+};
 
 /// Highest signal number.
 const SIGNAL_MAX: i32 = 64;
+
+/// While its signal is ignored a timer expires at most this often, in nanoseconds.
+const IGNORED_PAUSE_NS: u64 = 10_000_000;
 
 /// What a timer counts.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ struct PosixTimer {
 #[derive(Debug, Default)]
 struct State {
     schedule: Schedule,
-    /// Whether the schedule is in wall-clock time: only an absolute one on `CLOCK_REALTIME`.
-    on_wall: bool,
+    /// What the schedule is in, unless it is CPU time.
+    timeline: Timeline,
     timer: Option<TimerId>,
     /// Its signal is queued.
     is_pending: bool,
@@ -140,8 +140,7 @@ impl PosixTimer {
     /// The time its schedule is in; `None` if what it counts is gone.
     fn now(&self, state: &State) -> Option<u64> {
         match &self.source {
-            Source::Realtime if state.on_wall => Some(clock::realtime_ns()),
-            Source::Monotonic | Source::Realtime => Some(now_ns()),
+            Source::Monotonic | Source::Realtime => Some(state.timeline.now()),
             Source::Process(process) => Some(process.upgrade()?.cpu_ns()),
             Source::Thread(thread) => Some(thread.upgrade()?.sched.cpu_ns()),
         }
@@ -161,11 +160,7 @@ impl PosixTimer {
             return;
         }
         state.timer = state.schedule.next().map(|at| {
-            let at = if state.on_wall {
-                clock::monotonic_of_realtime(at)
-            } else {
-                at
-            };
+            let at = state.timeline.monotonic(at);
             let timer = Arc::downgrade(self);
             timers.call_at(at, move || {
                 if let Some(timer) = timer.upgrade() {
@@ -192,30 +187,40 @@ impl PosixTimer {
             state.is_pending = true;
             state.timer = None;
         }
-        let info = Info::timer(self.signo, self.id, 0, self.value);
         let Some(process) = self.process.upgrade() else {
             return;
         };
-        match &self.target {
-            Target::Nobody => {}
-            Target::Process => drop(signal::send_process(&process, &info)),
+        let info = Info::timer(self.signo, self.id, 0, self.value);
+        // The kernel's own signals are never refused, but they may be ignored.
+        let _ = match &self.target {
+            Target::Nobody => Ok(()),
+            Target::Process => signal::send_process(&process, &info),
             Target::Thread(thread) => match thread.upgrade() {
-                Some(thread) => drop(signal::send_thread(&thread, &info)),
-                None => drop(self.taken()),
+                Some(thread) => signal::send_thread(&thread, &info),
+                None => Ok(()),
             },
+        };
+        self.check_queued(&process);
+    }
+
+    /// Goes on if its signal is not queued: it was ignored, or one with the same number was pending.
+    fn check_queued(self: &Arc<Self>, process: &Process) {
+        let is_pending = self.state.lock().is_pending;
+        if is_pending && !signal::is_timer_queued(process, self.id) {
+            self.taken(IGNORED_PAUSE_NS);
         }
     }
 
-    /// Its signal was taken from the queue, or thrown away: counts what it missed and goes on. Returns the
-    /// overrun, or `None` if the timer was set anew since.
-    fn taken(self: &Arc<Self>) -> Option<i32> {
+    /// Its signal was taken from the queue, or thrown away: counts what it missed and goes on, after a pause of at
+    /// least `pause_ns`. Returns the overrun, or `None` if the timer was set anew since.
+    fn taken(self: &Arc<Self>, pause_ns: u64) -> Option<i32> {
         let overrun = {
             let mut state = self.state.lock();
             if !core::mem::take(&mut state.is_pending) {
                 return None;
             }
             let now = self.now(&state).unwrap_or(0);
-            let passed = state.schedule.expire(now);
+            let passed = state.schedule.expire(now.saturating_add(pause_ns));
             let overrun = i32::try_from(passed.saturating_sub(1)).unwrap_or(i32::MAX);
             state.overrun = overrun;
             self.arm(&mut state);
@@ -256,11 +261,18 @@ impl OnWallStep for PosixTimer {
     }
 }
 
-/// The signal code calls this when it takes a signal with code `SI_TIMER` from `process`'s queues, or throws it
-/// away: `timer` is its `si_timerid`. Returns its `si_overrun`.
+/// The signal code calls this when it takes the signal of `process`'s timer `timer` from a queue. Returns its
+/// `si_overrun`.
 pub fn signal_taken(process: &Process, timer: i32) -> i32 {
     let timer = process.timers.posix.get(timer);
-    timer.ok().and_then(|timer| timer.taken()).unwrap_or(0)
+    timer.ok().and_then(|timer| timer.taken(0)).unwrap_or(0)
+}
+
+/// The signal code calls this when it has thrown pending signals of `process` away.
+pub fn signals_discarded(process: &Process) {
+    for timer in process.timers.posix.all() {
+        timer.check_queued(process);
+    }
 }
 
 /// `sigevent` as words: value (2), signal, how to notify, thread id.
@@ -361,15 +373,13 @@ pub fn timer_settime(
         let old = timer.setting(&state);
         state.is_pending = false;
         state.overrun = 0;
-        state.on_wall = is_absolute && matches!(timer.source, Source::Realtime);
-        let now = timer.now(&state).unwrap_or(0);
-        state.schedule = if value == 0 {
-            Schedule::default()
-        } else if is_absolute {
-            Schedule::at(value, interval)
+        state.timeline = if is_absolute && matches!(timer.source, Source::Realtime) {
+            Timeline::Wall
         } else {
-            Schedule::at(now.saturating_add(value).min(TIME_MAX), interval)
+            Timeline::Monotonic
         };
+        let now = timer.now(&state).unwrap_or(0);
+        state.schedule = Schedule::set(value, interval, is_absolute, now);
         timer.arm(&mut state);
         old
     };

@@ -1,5 +1,7 @@
 //! When a timer expires: arithmetic only, in nanoseconds of the timer's own clock.
 
+use super::units::TIME_MAX;
+
 /// A one-shot or periodic timer's next expiration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Schedule {
@@ -23,6 +25,16 @@ impl Schedule {
         Self {
             next: None,
             interval_ns,
+        }
+    }
+
+    /// What `timer_settime(2)` asks for: `value` counts from `now` unless it is absolute; 0 disarms.
+    #[must_use]
+    pub fn set(value: u64, interval_ns: u64, is_absolute: bool, now: u64) -> Self {
+        match (value, is_absolute) {
+            (0, _) => Self::default(),
+            (_, true) => Self::at(value, interval_ns),
+            (_, false) => Self::at(now.saturating_add(value).min(TIME_MAX), interval_ns),
         }
     }
 

@@ -52,7 +52,11 @@ pub fn getrusage(t: &Thread, who: i32, usage: UserAddr) -> SysResult {
         THREAD => t.sched.cpu_ns(),
         _ => return Err(Errno::EINVAL),
     };
-    usage.write(&rusage_of(cpu_ns, 0))?;
+    let max_rss_kib = match who {
+        RUSAGE_CHILDREN => 0,
+        _ => t.mm_opt().map_or(0, |mm| mm.totals().resident_peak / 1024),
+    };
+    usage.write(&rusage_of(cpu_ns, max_rss_kib))?;
     Ok(0)
 }
 

@@ -9,7 +9,7 @@ use husk_hal::clock::now_ns;
 use super::clock::monotonic_of_realtime;
 use super::units::TIME_MAX;
 use super::{ClockId, realtime_ns, timespec_ns, timespec_of};
-use crate::signal::RestartBlock;
+use crate::signal::restart_with;
 use crate::sync::{Interruptible, WaitError, Waiter, park_until};
 use crate::user::UserAddr;
 use crate::{Errno, SysResult, Thread};
@@ -71,20 +71,6 @@ pub fn wait_deadline<T>(
     };
     clocks.stepped.unregister(waiter);
     result
-}
-
-/// Keeps how an interrupted call goes on unless a handler runs; returns what its handler is to return.
-pub fn restart_with(
-    t: &Thread,
-    resume: impl FnOnce(&Thread) -> SysResult + Send + 'static,
-) -> Errno {
-    let old = t
-        .signals
-        .restart_block
-        .lock()
-        .replace(RestartBlock::new(resume));
-    drop(old);
-    Errno::ERESTART_RESTARTBLOCK
 }
 
 /// Sleeps; true if a signal came before the deadline.

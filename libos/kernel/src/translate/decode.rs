@@ -28,6 +28,8 @@
 //! # When (A) fails
 //! Compilers for x86-64 put no data into code; padding between functions is made of instructions. Assembly
 //! may. Therefore these also veto, each only able to reject more:
+//! - a run has fewer than [`MIN_GOOD`] good chains: from the middle of code's instructions most chains find their way
+//!   back, in data most are void;
 //! - the register the instruction would have loaded does not hold the number at the trap, or `r8` does and
 //!   the byte before is a REX prefix that would make it `mov $nr, %r8d`;
 //! - a chain from a place where a function is likely to begin (`endbr64`; a 16-byte boundary behind
@@ -48,6 +50,8 @@ pub const AFTER: usize = 32;
 pub const SYSCALL_LEN: usize = 2;
 /// The longest instruction, by the architecture.
 const MAX_INSTRUCTION: usize = 15;
+/// Good chains a run must have: in code most are, in data few (see "When (A) fails").
+const MIN_GOOD: usize = 5;
 /// Bytes a near jump takes.
 const JUMP_LEN: usize = 5;
 const RT_SIGRETURN: u64 = 15;
@@ -196,10 +200,11 @@ fn proven(text: &Text<'_>, len: usize) -> bool {
         };
     }
     let chains = &chains[..end - first];
-    let Some(run) = chains
-        .windows(MAX_INSTRUCTION)
-        .position(|run| run.contains(&Chain::Good) && !run.contains(&Chain::Bad))
-    else {
+    let accepts = |run: &[Chain]| {
+        let good = run.iter().filter(|chain| **chain == Chain::Good).count();
+        good >= MIN_GOOD && !run.contains(&Chain::Bad)
+    };
+    let Some(run) = chains.windows(MAX_INSTRUCTION).position(accepts) else {
         return false;
     };
     if (0..chains.len())
@@ -344,3 +349,6 @@ pub fn warm_up() {
     };
     let _ = decode(&text, 0);
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use super::FileOps;
 use crate::{Errno, Result, Thread};
 
-pub use memory::MemoryDevice;
+pub use memory::{ENTROPY_BITS, MemoryDevice};
 pub use tree::{NODES, NodeKind, Node, populate};
 
 /// The device number of `major` and `minor`, as `makedev(3)` packs it.

@@ -4,7 +4,7 @@ use husk_abi::linux::general;
 use husk_abi::linux::general::epoll_event;
 
 use super::{
-    ALWAYS, EXCLUSIVE, EXCLUSIVE_OK, Epoll, Interest, MAX_EVENTS, nesting, of_file,
+    EXCLUSIVE, EXCLUSIVE_OK, Epoll, Interest, MAX_EVENTS, nesting, of_file,
 };
 use crate::fs::File;
 use crate::fs::anon::PlainAnonInode;
@@ -13,7 +13,7 @@ use crate::fs::sigmask::TemporaryMask;
 use crate::sync::Interruptible;
 use crate::syscall::{Fd, Hex, Int, Len, Ptr};
 use crate::user::UserAddr;
-use crate::{Errno, Result, SysResult, Thread};
+use crate::{Errno, SysResult, Thread};
 
 /// `epoll_create(2)`; the size has been a dead letter since Linux 2.6.8, but must be positive.
 ///

@@ -2,7 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::AtomicBool;
 
 use super::{ALWAYS, EDGE, EXCLUSIVE, Epoll, ONESHOT, WAKEUP};
 use crate::fs::{File, PollEvents};

@@ -24,9 +24,7 @@ use crate::fs::devfs::MemoryDevice;
 use crate::sync::{Mutex, SpinLock, WaitQueue};
 use crate::{Errno, Result, SysResult, Thread};
 
-pub use calls::{
-    epoll_create, epoll_create1, epoll_ctl, epoll_pwait, epoll_pwait2, epoll_wait,
-};
+pub use calls::{epoll_create, epoll_create1, epoll_ctl, epoll_pwait, epoll_pwait2, epoll_wait};
 use entry::{Entry, Interest};
 
 /// The most events one wait may ask for (`EP_MAX_EVENTS`).
@@ -41,8 +39,7 @@ const WAKEUP: u32 = general::EPOLLWAKEUP;
 /// What an entry is told whether it asked or not.
 const ALWAYS: u32 = general::EPOLLERR | general::EPOLLHUP;
 /// What may stand beside `EPOLLEXCLUSIVE`.
-const EXCLUSIVE_OK: u32 =
-    general::EPOLLIN | general::EPOLLOUT | ALWAYS | WAKEUP | EDGE | EXCLUSIVE;
+const EXCLUSIVE_OK: u32 = general::EPOLLIN | general::EPOLLOUT | ALWAYS | WAKEUP | EDGE | EXCLUSIVE;
 
 /// What identifies an entry: the number and the open file it stood for when it was added.
 type Key = (i32, usize);
@@ -217,7 +214,11 @@ impl Epoll {
         for entry in &again {
             self.enqueue(entry);
         }
-        if given == 0 { result.map(|()| 0) } else { Ok(given) }
+        if given == 0 {
+            result.map(|()| 0)
+        } else {
+            Ok(given)
+        }
     }
 
     /// Whether an entry is ready, for those who poll the instance itself.

@@ -16,6 +16,7 @@ use husk_abi::linux::{general, ioctl};
 use super::anon::AnonInode;
 use super::poll::PollTable;
 use super::{Attributes, File, FileKind, FileOps, Inode, PollEvents, SetAttributes};
+use crate::signal;
 use crate::sync::{Interruptible, Mutex, MutexGuard, WaitQueue};
 use crate::syscall::{OpenFlags, Ptr};
 use crate::user::{IoBuf, UserAddr};
@@ -181,7 +182,7 @@ impl Pipe {
         let mut written = 0;
         loop {
             if !self.has_readers() {
-                crate::signal::raise_sigpipe(t);
+                signal::raise_sigpipe(t);
                 return if written > 0 {
                     Ok(written)
                 } else {
@@ -459,15 +460,15 @@ pub fn pipe2(t: &Thread, pipefd: Ptr, flags: OpenFlags) -> SysResult {
     let (reader, writer) = create(t, flags & !general::O_CLOEXEC);
     let files = t.files();
     let read_fd = files.alloc(t, reader, cloexec)?;
-    let installed = files
-        .alloc(t, writer, cloexec)
-        .and_then(|write_fd| match pipefd.write(&[read_fd, write_fd]) {
+    let installed = files.alloc(t, writer, cloexec).and_then(|write_fd| {
+        match pipefd.write(&[read_fd, write_fd]) {
             Ok(()) => Ok(0),
             Err(error) => {
                 let _ = files.close(write_fd);
                 Err(error)
             }
-        });
+        }
+    });
     if installed.is_err() {
         let _ = files.close(read_fd);
     }

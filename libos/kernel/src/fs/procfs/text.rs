@@ -32,6 +32,16 @@ impl Text {
         }
     }
 
+    /// Appends a path with its newlines as octal escapes, as `maps` does.
+    pub fn push_newlines_escaped(&mut self, path: &[u8]) {
+        for (index, line) in path.split(|byte| *byte == b'\n').enumerate() {
+            if index > 0 {
+                self.push(b"\\012");
+            }
+            self.push(line);
+        }
+    }
+
     /// Appends spaces until the text is `width` bytes longer than at `start`.
     pub fn pad_to(&mut self, start: usize, width: usize) {
         let len = (start + width).max(self.bytes.len());

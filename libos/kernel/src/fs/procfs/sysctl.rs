@@ -1,0 +1,146 @@
+//! `/proc/sys`.
+
+use super::row::{Row, What, directory};
+use super::text::Text;
+use crate::fs::devfs::ENTROPY_BITS;
+use crate::fs::{pipe, random};
+use crate::process::uts;
+use crate::{Result, Thread};
+
+const fn sysctl(name: &'static str, mode: u32, generate: super::row::Generate) -> Row {
+    Row {
+        name,
+        mode,
+        what: What::Sysctl(generate),
+    }
+}
+
+/// A setting that always has the same value.
+macro_rules! setting {
+    ($name:literal, $value:expr) => {
+        setting!($name, 0o644, $value)
+    };
+    ($name:literal, $mode:literal, $value:expr) => {
+        sysctl($name, $mode, |_, _, text| {
+            write!(text, "{}\n", $value);
+            Ok(())
+        })
+    };
+}
+
+/// The tables below `/proc/sys`.
+pub(super) const SYS: &[Row] = &[
+    directory("fs", FS),
+    directory("kernel", KERNEL),
+    directory("net", &[directory("core", NET_CORE)]),
+    directory("vm", VM),
+];
+
+const FS: &[Row] = &[
+    setting!("file-max", 9_223_372_036_854_775_807_u64),
+    setting!("file-nr", 0o444, "0\t0\t9223372036854775807"),
+    setting!("lease-break-time", 45),
+    setting!("nr_open", 1_048_576),
+    setting!("overflowgid", 65534),
+    setting!("overflowuid", 65534),
+    setting!("pipe-max-size", pipe::MAX_CAPACITY),
+    setting!("pipe-user-pages-hard", 0),
+    setting!("pipe-user-pages-soft", 16384),
+    setting!("protected_fifos", 0),
+    setting!("protected_hardlinks", 1),
+    setting!("protected_regular", 0),
+    setting!("protected_symlinks", 1),
+    setting!("suid_dumpable", 0),
+];
+
+const KERNEL: &[Row] = &[
+    setting!("cap_last_cap", 0o444, 40),
+    setting!("core_pattern", "core"),
+    setting!("core_uses_pid", 0),
+    sysctl("domainname", 0o644, |_, subject, text| {
+        let name = subject.kernel.uts.domainname.lock().clone();
+        line(text, &name)
+    }),
+    sysctl("hostname", 0o644, |_, subject, text| {
+        let name = subject.kernel.uts.hostname.lock().clone();
+        line(text, &name)
+    }),
+    setting!("msgmax", 8192),
+    setting!("msgmnb", 16384),
+    setting!("msgmni", 32000),
+    setting!("ngroups_max", 0o444, 65536),
+    setting!("osrelease", 0o444, uts::RELEASE),
+    setting!("ostype", 0o444, uts::SYSNAME),
+    setting!("overflowgid", 65534),
+    setting!("overflowuid", 65534),
+    setting!("panic", 0),
+    setting!("pid_max", 32768),
+    directory("random", RANDOM),
+    setting!("randomize_va_space", 2),
+    setting!("sem", "32000\t1024000000\t500\t32000"),
+    setting!("shmall", 18_446_744_073_692_774_399_u64),
+    setting!("shmmax", 18_446_744_073_692_774_399_u64),
+    setting!("shmmni", 4096),
+    setting!("tainted", 0),
+    setting!("threads-max", 32768),
+    setting!("version", 0o444, uts::VERSION),
+];
+
+const RANDOM: &[Row] = &[
+    sysctl("boot_id", 0o444, boot_id),
+    setting!("entropy_avail", 0o444, ENTROPY_BITS),
+    setting!("poolsize", 0o444, ENTROPY_BITS),
+    setting!("urandom_min_reseed_secs", 60),
+    sysctl("uuid", 0o444, |_, _, text| {
+        uuid(text, random_uuid());
+        Ok(())
+    }),
+    setting!("write_wakeup_threshold", ENTROPY_BITS),
+];
+
+const NET_CORE: &[Row] = &[setting!("somaxconn", 4096)];
+
+const VM: &[Row] = &[
+    setting!("admin_reserve_kbytes", 8192),
+    setting!("max_map_count", 65530),
+    setting!("mmap_min_addr", 65536),
+    setting!("nr_hugepages", 0),
+    setting!("overcommit_memory", 0),
+    setting!("overcommit_ratio", 50),
+    setting!("page-cluster", 3),
+    setting!("swappiness", 60),
+    setting!("user_reserve_kbytes", 131_072),
+    setting!("vfs_cache_pressure", 100),
+];
+
+fn line(text: &mut Text, bytes: &[u8]) -> Result<()> {
+    text.push(bytes);
+    text.push(b"\n");
+    Ok(())
+}
+
+/// A version 4 UUID.
+fn random_uuid() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    random::fill(&mut bytes);
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    bytes
+}
+
+/// A line with `bytes` as UUIDs are written.
+pub(super) fn uuid(text: &mut Text, bytes: [u8; 16]) {
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            text.push(b"-");
+        }
+        write!(text, "{byte:02x}");
+    }
+    text.push(b"\n");
+}
+
+fn boot_id(_t: &Thread, _subject: &super::subject::Subject, text: &mut Text) -> Result<()> {
+    static BOOT_ID: spin::Once<[u8; 16]> = spin::Once::new();
+    uuid(text, *BOOT_ID.call_once(random_uuid));
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! One vCPU's ring of records: the guest's side.
+
+use core::mem::offset_of;
+
+use husk_abi::boundary::boot::GuestRange;
+use husk_abi::boundary::doorbell;
+use husk_abi::boundary::record::{
+    ARGS_BYTES, KIND_LOST, KIND_SYSCALL, MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_VERSION,
+    RING_DATA, RING_MAGIC, RecordHeader, RingHeader,
+};
+use husk_hal::phys::{self, Frame};
+
+use crate::sync::SpinLock;
+
+/// A ring. Only its own vCPU writes it; the lock is for a thread that is moved while it does.
+#[derive(Debug)]
+pub(super) struct Ring {
+    gpa: u64,
+    /// Bytes for records; 0 if the VMM made no ring.
+    data_bytes: u64,
+    writer: SpinLock<Writer>,
+}
+
+#[derive(Debug, Default)]
+struct Writer {
+    /// Bytes ever written.
+    head: u64,
+    /// Number of the next record.
+    sequence: u64,
+    /// Records ever dropped.
+    lost: u64,
+    /// Dropped records no record of [`KIND_LOST`] has told yet.
+    untold: u64,
+}
+
+impl Ring {
+    /// The ring in `range`, if the VMM made one there.
+    pub(super) fn new(range: GuestRange) -> Self {
+        let mut ring = Self {
+            gpa: range.gpa,
+            data_bytes: 0,
+            writer: SpinLock::new(Writer::default()),
+        };
+        if range.len > RING_DATA + MAX_RECORD_BYTES as u64
+            && ring.load(offset_of!(RingHeader, magic)) == RING_MAGIC
+            && ring.load(offset_of!(RingHeader, version)) == u64::from(RECORD_VERSION)
+        {
+            let bytes = ring.load(offset_of!(RingHeader, data_bytes));
+            ring.data_bytes = bytes.min(range.len - RING_DATA) & !7;
+        }
+        ring
+    }
+
+    fn load(&self, field: usize) -> u64 {
+        let at = self.gpa + field as u64;
+        phys::load_u64(Frame::containing(at), (at % 4096) as usize)
+    }
+
+    fn store(&self, field: usize, value: u64) {
+        let at = self.gpa + field as u64;
+        phys::store_u64(Frame::containing(at), (at % 4096) as usize, value);
+    }
+
+    /// Copies `bytes` to where stream position `position` lies, around the ring's end if need be.
+    fn put(&self, mut position: u64, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let offset = position % self.data_bytes;
+            let at = self.gpa + RING_DATA + offset;
+            let in_frame = 4096 - at % 4096;
+            let run = in_frame
+                .min(self.data_bytes - offset)
+                .min(bytes.len() as u64) as usize;
+            phys::write(Frame::containing(at), (at % 4096) as usize, &bytes[..run]);
+            bytes = &bytes[run..];
+            position += run as u64;
+        }
+    }
+
+    fn room(&self, writer: &Writer) -> u64 {
+        let used = writer
+            .head
+            .wrapping_sub(self.load(offset_of!(RingHeader, tail)));
+        self.data_bytes.saturating_sub(used)
+    }
+
+    fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64; 6], payload: &[u8]) {
+        let mut start = [0; MIN_RECORD_BYTES];
+        let (head, arguments) = start.split_at_mut(MIN_RECORD_BYTES - ARGS_BYTES);
+        head.copy_from_slice(&header.to_bytes());
+        for (place, arg) in arguments.chunks_exact_mut(8).zip(args) {
+            place.copy_from_slice(&arg.to_le_bytes());
+        }
+        self.put(writer.head, &start);
+        self.put(writer.head + MIN_RECORD_BYTES as u64, payload);
+        writer.head += u64::from(header.bytes);
+        self.store(offset_of!(RingHeader, sequence), writer.sequence);
+        // Publishes: a release store, after everything above.
+        self.store(offset_of!(RingHeader, head), writer.head);
+    }
+
+    /// Writes a record; `header`'s length, kind and sequence number are filled in here.
+    ///
+    /// A full ring is drained by the VMM first, unless records are to be dropped then. What does not fit
+    /// after all is counted as lost.
+    pub(super) fn write(
+        &self,
+        header: RecordHeader,
+        args: &[u64; 6],
+        payload: &[u8],
+        drop_if_full: bool,
+    ) {
+        if self.data_bytes == 0 {
+            return;
+        }
+        let payload = if MIN_RECORD_BYTES + payload.len() > MAX_RECORD_BYTES {
+            &[]
+        } else {
+            payload
+        };
+        let mut writer = self.writer.lock();
+        let writer = &mut *writer;
+        let bytes = (MIN_RECORD_BYTES + payload.len()) as u32;
+        let needed = |writer: &Writer| {
+            u64::from(bytes) + u64::from(writer.untold > 0) * MIN_RECORD_BYTES as u64
+        };
+        if self.room(writer) < needed(writer) && !drop_if_full {
+            husk_hal::doorbell::ring(doorbell::RECORDS, header.vcpu);
+        }
+        let sequence = writer.sequence;
+        if self.room(writer) < needed(writer) {
+            writer.sequence += 1;
+            writer.lost += 1;
+            writer.untold += 1;
+            self.store(offset_of!(RingHeader, sequence), writer.sequence);
+            self.store(offset_of!(RingHeader, lost), writer.lost);
+            return;
+        }
+        if writer.untold > 0 {
+            let told = RecordHeader {
+                bytes: MIN_RECORD_BYTES as u32,
+                kind: KIND_LOST,
+                sequence,
+                time_ns: header.time_ns,
+                result: writer.untold,
+                vcpu: header.vcpu,
+                ..RecordHeader::default()
+            };
+            writer.untold = 0;
+            self.append(writer, &told, &[0; 6], &[]);
+        }
+        let header = RecordHeader {
+            bytes,
+            kind: KIND_SYSCALL,
+            sequence,
+            payload_bytes: payload.len() as u32,
+            ..header
+        };
+        writer.sequence += 1;
+        self.append(writer, &header, args, payload);
+    }
+}

@@ -287,10 +287,10 @@ macro_rules! syscall_table {
             272 unshare() => [];
             273 set_robust_list(head: Addr, len: Len) => [futex::set_robust_list];
             274 get_robust_list(pid: Pid, head: Ptr, len: Ptr) => [futex::get_robust_list];
-            275 splice(fd_in: Fd, off_in: Ptr, fd_out: Fd, off_out: Ptr, len: Len, flags: Hex) => [];
-            276 tee(fd_in: Fd, fd_out: Fd, len: Len, flags: Hex) => [];
+            275 splice(fd_in: Fd, off_in: Ptr, fd_out: Fd, off_out: Ptr, len: Len, flags: Hex) => [fs::pipe::splice];
+            276 tee(fd_in: Fd, fd_out: Fd, len: Len, flags: Hex) => [fs::pipe::tee];
             277 sync_file_range() => [];
-            278 vmsplice(fd: Fd, iov: Iov, nr_segs: Len, flags: Hex) => [];
+            278 vmsplice(fd: Fd, iov: Iov, nr_segs: Len, flags: Hex) => [fs::pipe::vmsplice];
             279 move_pages() => [];
             280 utimensat(dirfd: DirFd, path: Path, times: Ptr, flags: AtFlags) => [fs::attr::utimensat];
             281 epoll_pwait(epfd: Fd, events: Ptr, maxevents: Int, timeout: Int, sigmask: Ptr, sigsetsize: Len) => [fs::epoll::epoll_pwait];
@@ -331,7 +331,7 @@ macro_rules! syscall_table {
             316 renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: Hex) => [fs::link::renameat2];
             317 seccomp() => [];
             318 getrandom(buf: BufOut, count: Len, flags: Hex) => [fs::random::getrandom];
-            319 memfd_create(name: Path, flags: Hex) => [];
+            319 memfd_create(name: Path, flags: Hex) => [fs::memfd::memfd_create];
             320 kexec_file_load() => [];
             321 bpf() => [];
             322 execveat(dirfd: DirFd, path: Path, argv: Argv, envp: Argv, flags: AtFlags) => [process::exec::execveat];

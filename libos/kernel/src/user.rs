@@ -182,10 +182,35 @@ impl Segment<'_> {
     }
 }
 
+/// The segments of a buffer; one, as almost always, needs no allocation.
+#[derive(Debug)]
+enum Segments<'a> {
+    One(Segment<'a>),
+    Many(Vec<Segment<'a>>),
+}
+
+impl<'a> Segments<'a> {
+    #[inline]
+    fn as_slice(&self) -> &[Segment<'a>] {
+        match self {
+            Segments::One(segment) => core::slice::from_ref(segment),
+            Segments::Many(segments) => segments,
+        }
+    }
+
+    #[inline]
+    fn as_mut_slice(&mut self) -> &mut [Segment<'a>] {
+        match self {
+            Segments::One(segment) => core::slice::from_mut(segment),
+            Segments::Many(segments) => segments,
+        }
+    }
+}
+
 /// Memory a read fills or a write takes from, in order; knows how far it is.
 #[derive(Debug)]
 pub struct IoBuf<'a> {
-    segments: Vec<Segment<'a>>,
+    segments: Segments<'a>,
     current: usize,
     offset: usize,
     done: usize,
@@ -196,8 +221,8 @@ pub struct IoBuf<'a> {
 pub const MAX_RW_COUNT: usize = 0x7fff_f000;
 
 impl<'a> IoBuf<'a> {
-    fn from_segments(segments: Vec<Segment<'a>>) -> Self {
-        let total = segments.iter().map(Segment::len).sum();
+    fn from_segments(segments: Segments<'a>) -> Self {
+        let total = segments.as_slice().iter().map(Segment::len).sum();
         Self {
             segments,
             current: 0,
@@ -216,10 +241,10 @@ impl<'a> IoBuf<'a> {
         if len > 0 && !user::range_ok(addr.0, len) {
             return Err(Errno::EFAULT);
         }
-        Ok(Self::from_segments(alloc::vec![Segment::User {
+        Ok(Self::from_segments(Segments::One(Segment::User {
             addr,
-            len
-        }]))
+            len,
+        })))
     }
 
     /// The `count` buffers of an `iovec` array (`readv(2)`).
@@ -244,18 +269,18 @@ impl<'a> IoBuf<'a> {
             total += len;
             segments.push(Segment::User { addr, len });
         }
-        Ok(Self::from_segments(segments))
+        Ok(Self::from_segments(Segments::Many(segments)))
     }
 
     /// Kernel memory to be filled.
     pub fn kernel(bytes: &'a mut [u8]) -> Self {
-        Self::from_segments(alloc::vec![Segment::Kernel(bytes)])
+        Self::from_segments(Segments::One(Segment::Kernel(bytes)))
     }
 
     /// Kernel memory to take from.
     #[must_use]
     pub fn kernel_const(bytes: &'a [u8]) -> Self {
-        Self::from_segments(alloc::vec![Segment::KernelConst(bytes)])
+        Self::from_segments(Segments::One(Segment::KernelConst(bytes)))
     }
 
     /// Bytes moved so far.
@@ -273,9 +298,10 @@ impl<'a> IoBuf<'a> {
     fn advance(&mut self, by: usize) {
         self.done += by;
         self.offset += by;
-        while self.current < self.segments.len() && self.offset >= self.segments[self.current].len()
+        while let Some(segment) = self.segments.as_slice().get(self.current)
+            && self.offset >= segment.len()
         {
-            self.offset -= self.segments[self.current].len();
+            self.offset -= segment.len();
             self.current += 1;
         }
     }
@@ -291,7 +317,7 @@ impl<'a> IoBuf<'a> {
         let mut moved = 0;
         self.advance(0);
         while moved < want {
-            let segment = &mut self.segments[self.current];
+            let segment = &mut self.segments.as_mut_slice()[self.current];
             let len = (segment.len() - self.offset).min(want - moved);
             let got = step(segment, self.offset, moved, len);
             self.advance(got);

@@ -112,7 +112,7 @@ pub fn apply_change(attributes: &mut Attributes, change: &SetAttributes) {
     attributes.ctime_ns = change.ctime_ns.unwrap_or_else(wall_ns);
 }
 
-/// The inode behind `anon_inode:[...]` descriptors: no type bits' worth of meaning, mode 0600.
+/// The inode behind `anon_inode:[...]` descriptors: no type bits, mode 0600.
 #[derive(Debug)]
 pub struct PlainAnonInode {
     anon: AnonInode,
@@ -142,7 +142,7 @@ impl PlainAnonInode {
     #[must_use]
     pub fn new(t: &Thread) -> Arc<Self> {
         Arc::new(Self {
-            anon: AnonInode::new(t, FileKind::CharDevice, 0o600),
+            anon: AnonInode::new(t, FileKind::Anonymous, 0o600),
         })
     }
 }

@@ -59,8 +59,8 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
         ensure_directory(vfs, path)?;
     }
-    let flags = general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME;
-    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", flags)?;
+    // The options of runc's default specification.
+    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", general::MS_RELATIME)?;
     mount_dev(kernel)
 }
 

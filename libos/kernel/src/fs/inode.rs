@@ -20,6 +20,8 @@ pub enum FileKind {
     BlockDevice,
     Fifo,
     Socket,
+    /// None of these: event descriptors and the like, whose `S_IFMT` bits are 0.
+    Anonymous,
 }
 
 impl FileKind {
@@ -49,6 +51,7 @@ impl FileKind {
             FileKind::BlockDevice => general::S_IFBLK,
             FileKind::Fifo => general::S_IFIFO,
             FileKind::Socket => general::S_IFSOCK,
+            FileKind::Anonymous => 0,
         }
     }
 

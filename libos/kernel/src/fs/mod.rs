@@ -29,6 +29,7 @@ pub mod inode;
 mod internal;
 pub mod link;
 pub mod locks;
+pub mod memfd;
 pub mod mount;
 pub mod open;
 pub mod path;
@@ -61,3 +62,6 @@ pub use open::{open_for_exec, open_path};
 pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
 pub use vfs::Vfs;
+
+#[cfg(test)]
+mod special_tests;

@@ -85,6 +85,7 @@ impl Pool {
         }
     }
 
+    #[cfg(test)]
     fn with_key(key: [u32; 8]) -> Self {
         Self {
             key,

@@ -12,20 +12,23 @@ use super::FileOps;
 use crate::{Errno, Result, Thread};
 
 pub use memory::{ENTROPY_BITS, MemoryDevice};
-pub use tree::{NODES, NodeKind, Node, populate};
+pub use tree::{NODES, Node, NodeKind, populate};
 
 /// The device number of `major` and `minor`, as `makedev(3)` packs it.
 #[must_use]
 pub const fn makedev(major: u64, minor: u64) -> u64 {
-    (minor & 0xff) | (major & 0xfff) << 8 | (minor & !0xff) << 12 | (major & !0xfff) << 32
+    (minor & 0xff)
+        | (major & 0xfff) << 8
+        | (minor & 0xffff_ff00) << 12
+        | (major & 0xffff_f000) << 32
 }
 
 /// Major and minor number of a device.
 #[must_use]
 pub const fn split(rdev: u64) -> (u64, u64) {
     (
-        rdev >> 8 & 0xfff | rdev >> 32 & !0xfff,
-        rdev & 0xff | rdev >> 12 & !0xff,
+        rdev >> 8 & 0xfff | rdev >> 32 & 0xffff_f000,
+        rdev & 0xff | rdev >> 12 & 0xffff_ff00,
     )
 }
 

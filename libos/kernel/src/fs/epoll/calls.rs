@@ -3,9 +3,7 @@
 use husk_abi::linux::general;
 use husk_abi::linux::general::epoll_event;
 
-use super::{
-    EXCLUSIVE, EXCLUSIVE_OK, Epoll, Interest, MAX_EVENTS, nesting, of_file,
-};
+use super::{EXCLUSIVE, EXCLUSIVE_OK, Epoll, Interest, MAX_EVENTS, nesting, of_file};
 use crate::fs::File;
 use crate::fs::anon::PlainAnonInode;
 use crate::fs::deadline::Deadline;

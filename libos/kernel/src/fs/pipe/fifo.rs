@@ -20,46 +20,26 @@ pub fn open_fifo(t: &Thread, pipe: &Arc<Pipe>, flags: u32) -> Result<Arc<dyn Fil
     match flags & general::O_ACCMODE {
         general::O_RDONLY => {
             let before = pipe.writer_opens.load(SeqCst);
-            let end = Opening::new(pipe, true, false);
+            // Counted from here on, so that the partner sees it; it leaves again if waiting fails.
+            let end = PipeEnd::new(pipe, true, false);
             if !nonblocking && !pipe.has_writers() {
                 wait_for_partner(t, pipe, &pipe.writer_opens, before)?;
             }
-            Ok(end.finish())
+            Ok(end)
         }
         general::O_WRONLY => {
             if nonblocking && !pipe.has_readers() {
                 return Err(Errno::ENXIO);
             }
             let before = pipe.reader_opens.load(SeqCst);
-            let end = Opening::new(pipe, false, true);
+            let end = PipeEnd::new(pipe, false, true);
             if !pipe.has_readers() {
                 wait_for_partner(t, pipe, &pipe.reader_opens, before)?;
             }
-            Ok(end.finish())
+            Ok(end)
         }
-        general::O_RDWR => Ok(Opening::new(pipe, true, true).finish()),
+        general::O_RDWR => Ok(PipeEnd::new(pipe, true, true)),
         _ => Err(Errno::EINVAL),
-    }
-}
-
-/// An end that is counted already, so that the partner sees it, and leaves again if opening fails.
-struct Opening(Option<Arc<PipeEnd>>);
-
-impl Opening {
-    fn new(pipe: &Arc<Pipe>, reads: bool, writes: bool) -> Self {
-        Self(Some(PipeEnd::new(pipe, reads, writes)))
-    }
-
-    fn finish(mut self) -> Arc<dyn FileOps> {
-        self.0.take().expect("finished once")
-    }
-}
-
-impl Drop for Opening {
-    fn drop(&mut self) {
-        if let Some(end) = self.0.take() {
-            end.released();
-        }
     }
 }
 

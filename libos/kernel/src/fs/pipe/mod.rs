@@ -7,9 +7,10 @@
 
 mod fifo;
 mod ring;
+mod splice;
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
 
 use husk_abi::linux::{general, ioctl};
 
@@ -24,6 +25,7 @@ use crate::{Errno, Result, SysResult, Thread};
 
 pub use fifo::open_fifo;
 pub use ring::{PIPE_BUF, Ring};
+pub use splice::{splice, tee, vmsplice};
 
 /// Bytes a new pipe holds.
 pub const DEFAULT_CAPACITY: usize = 65536;
@@ -34,10 +36,8 @@ pub const MAX_CAPACITY: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Pipe {
     ring: Mutex<Ring>,
-    /// Copy of `ring.used()`.
-    level: AtomicUsize,
-    /// Copy of `ring.free()`.
-    free: AtomicUsize,
+    /// [`Fill`] of the ring, both halves in one word so that an update is one atomic store.
+    fill: AtomicU64,
     readers: AtomicU32,
     writers: AtomicU32,
     /// How often each end was opened: a FIFO's opener waits for a partner that may be gone again when it wakes.
@@ -62,8 +62,7 @@ impl Pipe {
     pub fn new() -> Self {
         Self {
             ring: Mutex::new(Ring::new(DEFAULT_CAPACITY)),
-            level: AtomicUsize::new(0),
-            free: AtomicUsize::new(DEFAULT_CAPACITY),
+            fill: AtomicU64::new(Fill::empty(DEFAULT_CAPACITY).pack()),
             readers: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             reader_opens: AtomicU32::new(0),
@@ -78,14 +77,22 @@ impl Pipe {
     /// Bytes in the pipe.
     #[must_use]
     pub fn level(&self) -> usize {
-        self.level.load(SeqCst)
+        self.fill().used
+    }
+
+    /// Bytes a write can add.
+    fn room(&self) -> usize {
+        self.fill().free
+    }
+
+    fn fill(&self) -> Fill {
+        Fill::unpack(self.fill.load(SeqCst))
     }
 
     /// Publishes what `ring` holds now, unlocks it and wakes whom the change since `before` concerns.
     fn announce(&self, ring: MutexGuard<'_, Ring>, before: Fill) {
         let after = Fill::of(&ring);
-        self.level.store(after.used, SeqCst);
-        self.free.store(after.free, SeqCst);
+        self.fill.store(after.pack(), SeqCst);
         drop(ring);
         let polled = self.is_polled.load(SeqCst);
         if after.used > before.used && (before.used == 0 || polled) {
@@ -152,7 +159,7 @@ impl Pipe {
         }
         self.write_queue
             .wait(t, Interruptible::Yes, None, || {
-                (self.free.load(SeqCst) >= room || !self.has_readers()).then_some(())
+                (self.room() >= room || !self.has_readers()).then_some(())
             })
             .map_err(|error| error.errno(Errno::ERESTARTSYS))
     }
@@ -253,13 +260,13 @@ impl Pipe {
             self.read_queue.wake_all();
             self.write_queue.wake_all();
         }
+        // A FIFO nobody has open is empty (and its memory free) when it is opened again. Whoever opens it now
+        // cannot write before the lock is free.
+        let mut ring = self.ring.lock();
         if !self.has_readers() && !self.has_writers() {
-            // A FIFO nobody has open is empty (and its memory free) when it is opened again.
-            let mut ring = self.ring.lock();
             let capacity = ring.capacity();
             *ring = Ring::new(capacity);
-            self.level.store(0, SeqCst);
-            self.free.store(capacity, SeqCst);
+            self.fill.store(Fill::empty(capacity).pack(), SeqCst);
         }
     }
 }
@@ -277,14 +284,32 @@ fn write_room(buf: &IoBuf<'_>, packets: bool) -> usize {
     }
 }
 
-/// How full a ring is.
-#[derive(Clone, Copy)]
+/// How full a ring is, in bytes. A pipe holds less than 4 GiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fill {
     used: usize,
     free: usize,
 }
 
 impl Fill {
+    fn empty(capacity: usize) -> Self {
+        Self {
+            used: 0,
+            free: capacity,
+        }
+    }
+
+    fn pack(self) -> u64 {
+        (self.used as u64) << 32 | self.free as u64
+    }
+
+    fn unpack(word: u64) -> Self {
+        Self {
+            used: (word >> 32) as usize,
+            free: (word & 0xffff_ffff) as usize,
+        }
+    }
+
     fn of(ring: &Ring) -> Self {
         Self {
             used: ring.used(),
@@ -323,6 +348,12 @@ impl PipeEnd {
     #[must_use]
     pub fn pipe(&self) -> &Arc<Pipe> {
         &self.pipe
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        self.pipe.remove_end(self.reads, self.writes);
     }
 }
 
@@ -365,7 +396,7 @@ impl FileOps for PipeEnd {
             }
         }
         if self.writes {
-            if pipe.free.load(SeqCst) >= PIPE_BUF {
+            if pipe.room() >= PIPE_BUF {
                 events |= PollEvents::OUT | PollEvents::WRNORM;
             }
             if !pipe.has_readers() {
@@ -383,10 +414,6 @@ impl FileOps for PipeEnd {
             }
             _ => Err(Errno::ENOTTY),
         }
-    }
-
-    fn released(&self) {
-        self.pipe.remove_end(self.reads, self.writes);
     }
 
     fn as_any(&self) -> &dyn core::any::Any {

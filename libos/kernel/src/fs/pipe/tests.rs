@@ -1,9 +1,7 @@
 use super::{PIPE_BUF, Pipe, PipeEnd, write_room};
 use crate::Errno;
-use crate::fs::FileOps;
 use crate::user::IoBuf;
 use alloc::sync::Arc;
-use core::sync::atomic::Ordering::SeqCst;
 
 fn ends() -> (Arc<Pipe>, Arc<PipeEnd>, Arc<PipeEnd>) {
     let pipe = Arc::new(Pipe::new());
@@ -39,7 +37,7 @@ fn end_of_file_only_without_writers() {
     let (pipe, _reader, writer) = ends();
     assert_eq!(read(&pipe, 10), None);
     assert_eq!(write(&pipe, b"abc"), Ok(3));
-    writer.released();
+    drop(writer);
     assert_eq!(read(&pipe, 10), Some(Ok(3)));
     assert_eq!(read(&pipe, 10), Some(Ok(0)));
 }
@@ -48,11 +46,11 @@ fn end_of_file_only_without_writers() {
 fn the_last_to_leave_empties_it() {
     let (pipe, reader, writer) = ends();
     write(&pipe, b"left behind").unwrap();
-    reader.released();
+    drop(reader);
     assert!(!pipe.has_readers());
     assert_eq!(pipe.level(), 11);
-    writer.released();
-    assert_eq!((pipe.level(), pipe.free.load(SeqCst)), (0, 65536));
+    drop(writer);
+    assert_eq!((pipe.level(), pipe.room()), (0, 65536));
 }
 
 #[test]

@@ -49,10 +49,7 @@ impl Subject {
     }
 
     pub fn with_fd(&self, fd: i32) -> Self {
-        Self {
-            fd,
-            ..self.clone()
-        }
+        Self { fd, ..self.clone() }
     }
 
     /// Its place in inode numbers.

@@ -260,7 +260,12 @@ fn cpuinfo(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
             info.vendor, info.family, info.model, info.name, info.stepping
         );
         if info.khz > 0 {
-            write!(text, "cpu MHz\t\t: {}.{:03}\n", info.khz / 1000, info.khz % 1000);
+            write!(
+                text,
+                "cpu MHz\t\t: {}.{:03}\n",
+                info.khz / 1000,
+                info.khz % 1000
+            );
         }
         write!(
             text,

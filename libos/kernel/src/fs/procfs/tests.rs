@@ -92,16 +92,14 @@ fn limits_lines() {
 fn mount_options() {
     let show = |flags| made(|text| options(text, flags));
     assert_eq!(
-        show(
-            general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME
-        ),
+        show(general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME),
         "rw,nosuid,nodev,noexec,relatime"
     );
+    assert_eq!(show(general::MS_RDONLY | general::MS_NOATIME), "ro,noatime");
     assert_eq!(
-        show(general::MS_RDONLY | general::MS_NOATIME),
-        "ro,noatime"
+        show(general::MS_STRICTATIME | general::MS_NOSUID),
+        "rw,nosuid"
     );
-    assert_eq!(show(general::MS_STRICTATIME | general::MS_NOSUID), "rw,nosuid");
 }
 
 #[test]

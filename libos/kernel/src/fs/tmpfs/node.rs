@@ -133,7 +133,10 @@ impl Node {
             }
             FileKind::Symlink => Content::Symlink(what.target.to_vec()),
             FileKind::Fifo => Content::Fifo(Arc::new(Pipe::new())),
-            FileKind::CharDevice | FileKind::BlockDevice | FileKind::Socket => Content::Nothing,
+            FileKind::CharDevice
+            | FileKind::BlockDevice
+            | FileKind::Socket
+            | FileKind::Anonymous => Content::Nothing,
         };
         let is_directory = what.kind == FileKind::Directory;
         let nlink = if is_directory { 2 } else { 1 };

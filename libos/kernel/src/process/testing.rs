@@ -2,16 +2,24 @@
 
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::boundary::boot::{BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue};
 use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
+use husk_hal::fpu;
 use husk_hal::phys::{self, Frame};
+use husk_hal::thread::Context;
+use husk_hal::trap::TrapFrame;
 
-use super::{Credentials, InitParts, clone};
+use super::{Credentials, InitParts, Process, clone};
 use crate::fs::{self, FdTable, FsContext};
 use crate::mm::{self, AddressSpace};
+use crate::sched::ThreadSched;
+use crate::signal::ThreadSignals;
+use crate::sync::SpinLock;
+use crate::user::UserAddr;
 use crate::{Kernel, Thread};
 
 /// Memory of a test's kernel, in MiB.
@@ -29,13 +37,61 @@ pub(crate) fn test_thread() -> Arc<Thread> {
 pub(crate) fn test_thread_with_root(archive: &[u8]) -> crate::Result<Arc<Thread>> {
     let kernel = kernel(archive);
     fs::mount_initial(kernel)?;
+    new_process(kernel, root_credentials())
+}
+
+/// A thread of a new process, which has no parent and its own session and group.
+///
+/// # Errors
+/// What its parts give.
+pub(crate) fn new_process(
+    kernel: &'static Kernel,
+    credentials: Credentials,
+) -> crate::Result<Arc<Thread>> {
     let parts = InitParts {
         mm: AddressSpace::new(kernel)?,
         files: FdTable::new(),
         fs: FsContext::new_init(kernel, 0o022)?,
-        credentials: root_credentials(),
+        credentials,
     };
     clone::init_process(kernel, parts)
+}
+
+/// Makes `child` a child of `parent`, in its session but in its own group.
+pub(crate) fn adopt(parent: &Arc<Process>, child: &Arc<Process>) {
+    child.family.lock().parent = Arc::downgrade(parent);
+    child.ppid.store(parent.pid, Ordering::Relaxed);
+    child.sid.store(parent.sid(), Ordering::Relaxed);
+    parent.family.lock().children.push(child.clone());
+}
+
+/// Another thread of `t`'s process.
+pub(crate) fn new_thread(t: &Thread) -> Arc<Thread> {
+    let tid = t.kernel.tasks.allocate().expect("a free id");
+    let frame = TrapFrame::user_entry(0, 0);
+    let thread = Arc::new_cyclic(|weak: &Weak<Thread>| Thread {
+        kernel: t.kernel,
+        process: t.process.clone(),
+        context: Context::user(&frame, 0, 0, fpu::State::initial()),
+        sched: ThreadSched::new(),
+        signals: ThreadSignals::for_child(&t.signals, true),
+        clear_child_tid: SpinLock::new(UserAddr(0)),
+        robust_list: SpinLock::new(UserAddr(0)),
+        tid: AtomicU32::new(tid),
+        weak: weak.clone(),
+        mm: SpinLock::new(Some(t.mm())),
+        files: SpinLock::new(Some(t.files())),
+        fs: SpinLock::new(Some(t.fs())),
+        credentials: SpinLock::new(t.credentials()),
+        name: SpinLock::new([0; 16]),
+        vfork_done: SpinLock::new(None),
+        set_child_tid: SpinLock::new(UserAddr(0)),
+    });
+    let weak = Arc::downgrade(&thread);
+    t.process.threads.lock().insert(tid, weak);
+    t.kernel.tasks.add_thread(&thread);
+    crate::signal::thread_joined(&thread);
+    thread
 }
 
 /// Root's credentials with every capability.

@@ -99,7 +99,6 @@ pub struct Handlers {
 impl Handlers {
     /// Everything at its default.
     #[must_use]
-    #[expect(clippy::new_ret_no_self, reason = "tables are always shared")]
     pub fn new() -> Arc<Self> {
         Self::from_actions([Action::default(); NSIG as usize])
     }

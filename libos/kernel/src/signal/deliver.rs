@@ -63,7 +63,7 @@ fn next(t: &Thread) -> Option<(Info, Action)> {
 }
 
 /// Takes the next signal: faults first, then the thread's own, then the process's.
-fn take_next(t: &Thread) -> Option<Info> {
+pub(super) fn take_next(t: &Thread) -> Option<Info> {
     let own = &t.signals.pending;
     let shared = &t.process.signals.pending;
     let mut group = t.process.signals.group.lock();

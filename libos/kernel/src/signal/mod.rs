@@ -55,3 +55,6 @@ pub use state::{
     LastFault, ProcessSignals, ThreadSignals, exec, is_timer_queued, parent_death_signal,
     set_parent_death_signal,
 };
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Pending signals: a set, and a queue of what came with them.
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::linux::general::rlimit64;
@@ -76,7 +77,9 @@ struct Entry {
 #[derive(Debug, Default)]
 struct Queue {
     set: SigSet,
-    entries: VecDeque<Entry>,
+    /// At most one of each, in order of arrival.
+    standard: Vec<Entry>,
+    real_time: BTreeMap<i32, VecDeque<Entry>>,
 }
 
 impl Queue {
@@ -94,11 +97,18 @@ impl Queue {
             } else {
                 account.limit.rlim_cur
             };
-            match account.counts.charge(account.uid, limit) {
-                Some(charge) => self.entries.push_back(Entry {
+            let entry = account
+                .counts
+                .charge(account.uid, limit)
+                .map(|_charge| Entry {
                     info: *info,
-                    _charge: charge,
-                }),
+                    _charge,
+                });
+            match entry {
+                Some(entry) if real_time => {
+                    self.real_time.entry(signo).or_default().push_back(entry);
+                }
+                Some(entry) => self.standard.push(entry),
                 None if real_time && info.code != SI_USER && info.is_from_program() => {
                     return Err(Errno::EAGAIN);
                 }
@@ -111,16 +121,21 @@ impl Queue {
     }
 
     fn take(&mut self, signo: i32) -> Info {
-        let mut matching = (0..self.entries.len())
-            .filter(|index| self.entries[*index].info.signo == signo)
-            .fuse();
-        let (first, another) = (matching.next(), matching.next());
-        if another.is_none() {
-            self.set = self.set.without(SigSet::of(signo));
+        let (entry, more) = if signo < SIGRTMIN {
+            let index = self
+                .standard
+                .iter()
+                .position(|entry| entry.info.signo == signo);
+            (index.map(|index| self.standard.remove(index)), false)
+        } else if let Some(queue) = self.real_time.get_mut(&signo) {
+            (queue.pop_front(), !queue.is_empty())
+        } else {
+            (None, false)
+        };
+        if !more {
+            self.discard(SigSet::of(signo));
         }
-        first
-            .and_then(|index| self.entries.remove(index))
-            .map_or_else(|| Info::lost(signo), |entry| entry.info)
+        entry.map_or_else(|| Info::lost(signo), |entry| entry.info)
     }
 
     fn take_first(&mut self, blocked: SigSet) -> Option<Info> {
@@ -131,29 +146,22 @@ impl Queue {
     /// The first fault in order of arrival: its frame must show the faulting instruction.
     fn take_fault(&mut self, blocked: SigSet) -> Option<Info> {
         let faults = (self.set & SigSet::SYNCHRONOUS).without(blocked);
-        if faults.is_empty() {
-            return None;
-        }
-        let index = self
-            .entries
+        let is_fault = |info: &Info| faults.contains(info.signo) && info.code > SI_USER;
+        let signo = self
+            .standard
             .iter()
-            .position(|entry| faults.contains(entry.info.signo) && entry.info.code > SI_USER)?;
-        let info = self.entries.remove(index)?.info;
-        if !self
-            .entries
-            .iter()
-            .any(|entry| entry.info.signo == info.signo)
-        {
-            self.set = self.set.without(SigSet::of(info.signo));
-        }
-        Some(info)
+            .find(|entry| is_fault(&entry.info))?
+            .info
+            .signo;
+        Some(self.take(signo))
     }
 
     fn discard(&mut self, signals: SigSet) {
         if !(self.set & signals).is_empty() {
             self.set = self.set.without(signals);
-            self.entries
+            self.standard
                 .retain(|entry| !signals.contains(entry.info.signo));
+            self.real_time.retain(|signo, _| !signals.contains(*signo));
         }
     }
 }
@@ -209,8 +217,9 @@ impl Pending {
     /// Whether the signal of POSIX timer `timer` is among them.
     pub(super) fn has_timer(&self, timer: i32) -> bool {
         let queue = self.queue.lock();
-        let mut infos = queue.entries.iter().map(|entry| &entry.info);
-        infos.any(|info| info.timer_id() == Some(timer))
+        let real_time = queue.real_time.values().flatten();
+        let mut entries = queue.standard.iter().chain(real_time);
+        entries.any(|entry| entry.info.timer_id() == Some(timer))
     }
 
     /// Forgets `signals`.

@@ -71,6 +71,15 @@ pub struct Site<'a> {
     pub alone: bool,
 }
 
+/// A site that is patched now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patched {
+    /// Offset of its thunk in the thunk area.
+    pub thunk: u64,
+    /// It was not before.
+    pub is_new: bool,
+}
+
 /// One executable file's patched pages and thunks.
 ///
 /// Thunks lie at `mapping address of file offset 0 + delta` in every address space, in an area hidden from
@@ -202,8 +211,7 @@ impl TextImage {
         self.state.lock().table.len()
     }
 
-    /// Patches `site` and returns its thunk's offset in the thunk area; a site that is patched already is not
-    /// patched again. The caller has proven what [`super::decode`] asks for and that `old` is what the file has.
+    /// Patches `site`; one that is patched already is not patched again. The caller has proven what [`super::decode`] asks for and that `old` is what the file has.
     ///
     /// # Errors
     /// Why it cannot be done. Nothing has changed then.
@@ -212,13 +220,16 @@ impl TextImage {
         site: &Site<'_>,
         area_bytes: u64,
         source: &'static dyn FrameSource,
-    ) -> Result<u64, TrapReason> {
+    ) -> Result<Patched, TrapReason> {
         let delta = *self.delta.get().ok_or(TrapReason::NoThunkArea)?;
         let mut state = self.state.lock();
         let state = &mut *state;
         let syscall = site.start + site.old.len() as u64;
         if let Some(patch) = state.table.at_syscall(syscall) {
-            return Ok(patch.thunk);
+            return Ok(Patched {
+                thunk: patch.thunk,
+                is_new: false,
+            });
         }
         if state.table.overlaps(
             site.start,
@@ -264,7 +275,10 @@ impl TextImage {
             displaced: [None; MAX_DISPLACED],
         });
         self.in_use.store(true, Ordering::Release);
-        Ok(thunk_at)
+        Ok(Patched {
+            thunk: thunk_at,
+            is_new: true,
+        })
     }
 }
 
@@ -407,3 +421,6 @@ impl Drop for TextImage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

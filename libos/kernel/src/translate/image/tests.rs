@@ -264,30 +264,67 @@ fn a_patched_site_is_not_patched_again() {
 }
 
 #[test]
-fn a_file_that_was_written_to_is_left_alone() {
-    let sites = [(0x1100, &MOV[..]), (0x1200, &MOV[..]), (0x40, &MOV[..])];
+fn a_page_that_was_written_to_is_judged_and_patched_anew() {
+    let sites = [(0x1100, &MOV[..]), (0x2800, &MOV[..])];
     let file = file(&sites, DELTA);
     file.text.file_changed(0..3);
-    let thunk = patch(&file, 0x1100, &MOV, true).expect("nothing was patched then");
-    check(&file, 0x1100, &MOV, thunk);
-    file.text.file_changed(1..2);
-    assert_eq!(file.text.patched_page(1), None);
+    let old = patch(&file, 0x1100, &MOV, true).expect("patched");
+    let other = patch(&file, 0x2800, &MOV, true).expect("patched");
+    file.text.refuse(0x1200, TrapReason::NoPattern);
+    file.text.refuse(0x2200, TrapReason::NoPattern);
+
+    // The page gets other code, with a site elsewhere.
+    phys::zero(file.pages[1], 0, 4096);
+    phys::write(file.pages[1], 0x300, &[0xb8, 0x27, 0, 0, 0, 0x0f, 0x05]);
+    file.text.file_changed(0..1);
+    assert_eq!(file.text.patched_page(1), None, "its neighbour too");
+    assert_eq!(file.text.known(0x1105), None);
+    assert_eq!(file.text.known(0x1200), None);
+    assert!(file.text.known(0x2200).is_some());
+    check(&file, 0x2800, &MOV, other);
     assert_eq!(
-        file.text.known(0x1105),
-        Some(Known::Refused(TrapReason::FileChanged))
-    );
-    let result = patch(&file, 0x1200, &MOV, true);
-    assert_eq!(result, Err(TrapReason::FileChanged));
-    assert_eq!(
-        file.text.original(thunk),
+        file.text.original(old),
         Some(0x1100),
         "threads may be in it"
     );
-    assert!(patch(&file, 0x40, &MOV, true).is_ok(), "other pages go on");
-    // Bytes that are not what was decoded.
-    phys::write(file.pages[0], 0x300, &[0xb8, 0x28, 0, 0, 0, 0x0f, 0x05]);
-    let result = patch(&file, 0x300, &MOV, true);
-    assert_eq!(result, Err(TrapReason::FileChanged));
+
+    assert_eq!(
+        patch(&file, 0x1100, &MOV, true),
+        Err(TrapReason::FileChanged),
+        "these bytes are there no more"
+    );
+    let new = patch(&file, 0x1300, &MOV, true).expect("patched");
+    assert_ne!(new, old);
+    check(&file, 0x1300, &MOV, new);
+    assert_eq!(file.text.resume(0x1100), None);
+}
+
+#[test]
+fn a_file_that_may_change_unseen_is_left_alone() {
+    let sites = [(0x1100, &MOV[..]), (0x40, &MOV[..])];
+    let file = file(&sites, DELTA);
+    let thunk = patch(&file, 0x1100, &MOV, true).expect("patched");
+    file.text.file_may_change();
+    assert_eq!(file.text.patched_page(1), None);
+    assert_eq!(file.text.original(thunk), Some(0x1100));
+    for start in [0x1100, 0x40] {
+        assert_eq!(
+            patch(&file, start, &MOV, true),
+            Err(TrapReason::FileChanged)
+        );
+    }
+}
+
+#[test]
+fn changing_and_running_in_turns_costs_bounded_memory() {
+    let file = file(&[(0x1100, &MOV)], DELTA);
+    let source = Scarce::new(file.frames, usize::MAX);
+    for _ in 0..4 * MAX_RETIRED {
+        let _ = patch_from(&file, 0x1100, &MOV, true, AREA, source);
+        file.text.file_changed(1..2);
+    }
+    let thunks = MAX_RETIRED as u64 * THUNK_ALIGN / 4096 + 1;
+    assert!(source.out.load(Ordering::Relaxed) as u64 <= MAX_RETIRED as u64 + thunks);
 }
 
 #[test]

@@ -40,6 +40,8 @@
 //! What is left is code written to deceive: it changes its own process, and no other than those
 //! that run the same file, which could as well have been written differently.
 
+use core::cmp::Ordering;
+
 use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
 
 /// Bytes before a `syscall` that are looked at.
@@ -174,74 +176,128 @@ fn load_of_number(before: &[u8], registers: &Registers) -> Load {
     Load::Found { nr, len }
 }
 
-/// The rule of the module's documentation, with its vetoes.
-fn proven(text: &Text<'_>, len: usize) -> bool {
-    let end = text.syscall;
-    let start = end - len;
-    let first = end.saturating_sub(BEFORE);
-    let mut steps = [None; BEFORE];
-    let mut chains = [Chain::Void; BEFORE];
-    // From the end, so that what follows an offset is known.
-    for offset in (first..end).rev() {
-        let at = offset - first;
-        steps[at] = step(text, offset);
-        let Some(Step { len, .. }) = steps[at] else {
-            continue;
-        };
-        let next = offset + usize::from(len);
-        chains[at] = if offset == start {
-            Chain::Good
-        } else if next < end {
-            chains[next - first]
-        } else if next == end {
-            Chain::Bad
-        } else {
-            Chain::Void
-        };
-    }
-    let chains = &chains[..end - first];
-    let accepts = |run: &[Chain]| {
-        let good = run.iter().filter(|chain| **chain == Chain::Good).count();
-        good >= MIN_GOOD && !run.contains(&Chain::Bad)
-    };
-    let Some(run) = chains.windows(MAX_INSTRUCTION).position(accepts) else {
-        return false;
-    };
-    if (0..chains.len())
-        .any(|at| chains[at] == Chain::Bad && likely_function_start(text, first + at))
-    {
-        return false;
+/// Decodes a text here and there, without looking at anything twice as far as chains go.
+struct Chains<'a> {
+    text: &'a Text<'a>,
+    decoder: Decoder<'a>,
+    /// The first offset that is looked at; the tables below begin there.
+    first: usize,
+    /// Offset of the load of the number.
+    start: usize,
+    steps: [Option<Step>; BEFORE],
+    fates: [Option<Chain>; BEFORE],
+}
+
+impl<'a> Chains<'a> {
+    fn new(text: &'a Text<'a>, start: usize) -> Self {
+        Self {
+            text,
+            decoder: decoder(text),
+            first: text.syscall.saturating_sub(BEFORE),
+            start,
+            steps: [None; BEFORE],
+            fates: [None; BEFORE],
+        }
     }
 
-    // Branches of the program, as far as it is known: the instructions on good chains, and after S.
-    let target_allowed = |target: i64| match usize::try_from(target) {
-        Ok(target) if target > start && target < end => false,
-        Ok(target) if target >= first && target < end => chains[target - first] != Chain::Bad,
-        _ => true,
-    };
-    let mut seen = [false; BEFORE];
-    for from in run..run + MAX_INSTRUCTION {
-        let mut at = from;
-        while at < start - first && chains[at] == Chain::Good && !seen[at] {
-            seen[at] = true;
-            let Some(step) = steps[at] else { break };
-            if step.branch.is_some_and(|target| !target_allowed(target)) {
+    /// The fate of the chain that begins at `offset`, which lies before the `syscall`.
+    fn fate(&mut self, offset: usize) -> Chain {
+        let mut path = [0; BEFORE];
+        let mut len = 0;
+        let mut at = offset;
+        let fate = loop {
+            if let Some(fate) = self.fates[at - self.first] {
+                break fate;
+            }
+            path[len] = at;
+            len += 1;
+            let Some(step) = step(&mut self.decoder, self.text, at) else {
+                break Chain::Void;
+            };
+            self.steps[at - self.first] = Some(step);
+            if at == self.start {
+                break Chain::Good;
+            }
+            at += usize::from(step.len);
+            match at.cmp(&self.text.syscall) {
+                Ordering::Less => {}
+                Ordering::Equal => break Chain::Bad,
+                Ordering::Greater => break Chain::Void,
+            }
+        };
+        for at in &path[..len] {
+            self.fates[at - self.first] = Some(fate);
+        }
+        fate
+    }
+
+    /// The farthest run that accepts: its first offset.
+    fn accepting_run(&mut self) -> Option<usize> {
+        let last = (self.text.syscall + 1).checked_sub(MAX_INSTRUCTION)?;
+        (self.first..last).find(|from| {
+            let mut good = 0;
+            for offset in *from..from + MAX_INSTRUCTION {
+                match self.fate(offset) {
+                    Chain::Good => good += 1,
+                    Chain::Bad => return false,
+                    Chain::Void => {}
+                }
+            }
+            good >= MIN_GOOD
+        })
+    }
+
+    /// Whether a branch of the program to `target` agrees with the load's being an instruction.
+    fn allows_branch(&mut self, target: Option<i64>) -> bool {
+        let Some(target) = target.and_then(|target| usize::try_from(target).ok()) else {
+            return true;
+        };
+        if target > self.start && target < self.text.syscall {
+            return false;
+        }
+        !(self.first..self.text.syscall).contains(&target) || self.fate(target) != Chain::Bad
+    }
+
+    /// Whether all branches of the program that are in sight allow it: those of the instructions on good chains
+    /// from the run at `run` on, and those behind the `syscall`.
+    fn branches_allow(&mut self, run: usize) -> bool {
+        let mut seen = [false; BEFORE];
+        for from in run..run + MAX_INSTRUCTION {
+            let mut at = from;
+            while at < self.start && !seen[at - self.first] && self.fate(at) == Chain::Good {
+                seen[at - self.first] = true;
+                let Some(step) = self.steps[at - self.first] else {
+                    break;
+                };
+                if !self.allows_branch(step.branch) {
+                    return false;
+                }
+                at += usize::from(step.len);
+            }
+        }
+        let mut at = self.text.syscall + SYSCALL_LEN;
+        while let Some(step) = step(&mut self.decoder, self.text, at) {
+            if !self.allows_branch(step.branch) {
                 return false;
+            }
+            if step.ends {
+                break;
             }
             at += usize::from(step.len);
         }
+        true
     }
-    let mut offset = end + SYSCALL_LEN;
-    while let Some(step) = step(text, offset) {
-        if step.branch.is_some_and(|target| !target_allowed(target)) {
-            return false;
-        }
-        if step.ends {
-            break;
-        }
-        offset += usize::from(step.len);
-    }
-    true
+}
+
+/// The rule of the module's documentation, with its vetoes.
+fn proven(text: &Text<'_>, len: usize) -> bool {
+    let mut chains = Chains::new(text, text.syscall - len);
+    let Some(run) = chains.accepting_run() else {
+        return false;
+    };
+    let contradicted = (chains.first..text.syscall)
+        .any(|at| likely_function_start(text, at) && chains.fate(at) == Chain::Bad);
+    !contradicted && chains.branches_allow(run)
 }
 
 /// Whether compilers and assemblers like to begin functions at `offset`.
@@ -265,19 +321,23 @@ fn likely_function_start(text: &Text<'_>, offset: usize) -> bool {
             .any(|padding| text.bytes[..offset].ends_with(padding))
 }
 
-fn decode(text: &Text<'_>, offset: usize) -> Option<Instruction> {
-    let bytes = text.bytes.get(offset..)?;
-    if bytes.is_empty() {
+fn decoder<'a>(text: &Text<'a>) -> Decoder<'a> {
+    Decoder::with_ip(64, text.bytes, text.address, DecoderOptions::NONE)
+}
+
+/// The instruction at `offset`; `decoder` is the text's.
+fn decode(decoder: &mut Decoder<'_>, text: &Text<'_>, offset: usize) -> Option<Instruction> {
+    if offset >= text.bytes.len() {
         return None;
     }
-    let address = text.address.wrapping_add(offset as u64);
-    let mut decoder = Decoder::with_ip(64, bytes, address, DecoderOptions::NONE);
+    decoder.set_position(offset).ok()?;
+    decoder.set_ip(text.address.wrapping_add(offset as u64));
     let instruction = decoder.decode();
     (instruction.code() != Code::INVALID).then_some(instruction)
 }
 
-fn step(text: &Text<'_>, offset: usize) -> Option<Step> {
-    let instruction = decode(text, offset)?;
+fn step(decoder: &mut Decoder<'_>, text: &Text<'_>, offset: usize) -> Option<Step> {
+    let instruction = decode(decoder, text, offset)?;
     let branch = (instruction.op_count() > 0
         && matches!(
             instruction.op0_kind(),
@@ -303,9 +363,10 @@ fn step(text: &Text<'_>, offset: usize) -> Option<Step> {
 /// room for a jump. Only recognised so far (pattern 2).
 fn relocatable_after(text: &Text<'_>) -> Option<u8> {
     let begin = text.syscall + SYSCALL_LEN;
+    let mut decoder = decoder(text);
     let mut offset = begin;
     while offset - text.syscall < JUMP_LEN {
-        let instruction = decode(text, offset)?;
+        let instruction = decode(&mut decoder, text, offset)?;
         if !means_the_same_elsewhere(&instruction) {
             return None;
         }
@@ -347,7 +408,7 @@ pub fn warm_up() {
         syscall: 0,
         address: 0,
     };
-    let _ = decode(&text, 0);
+    let _ = decode(&mut decoder(&text), &text, 0);
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use husk_abi::boundary::stats::TrapReason;
 use husk_hal::phys::{self, Frame};
 
 use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
-use super::image::{FrameSource, Known, Site, TextImage};
+use super::image::{FrameSource, Known, Patched, Site, TextImage};
 use crate::mm::Mappable;
 
 /// A private, read-only, executable mapping of a file.
@@ -80,6 +80,12 @@ fn consider_in(space: &impl CodeSpace, trap: &Trap, region: &Region) -> TrapReas
     let Some(thunk_base) = region.thunk_base else {
         return TrapReason::NoThunkArea;
     };
+    // Thunks keep their distance in every mapping of the file, or the jumps would miss them.
+    let file_start = region.start.wrapping_sub(region.file_offset);
+    let delta = thunk_base.wrapping_sub(file_start).cast_signed();
+    if *text.delta.call_once(|| delta) != delta {
+        return TrapReason::NoThunkArea;
+    }
     let syscall = trap.syscall - region.start + region.file_offset;
     match text.known(syscall) {
         Some(Known::Refused(reason)) => return reason,
@@ -89,18 +95,26 @@ fn consider_in(space: &impl CodeSpace, trap: &Trap, region: &Region) -> TrapReas
         }
         None => {}
     }
-    match judge_and_patch(space, trap, region, text, syscall, thunk_base) {
-        Ok((start, thunk)) => {
-            show(space, region, start, thunk_base + thunk);
-            TrapReason::FirstUse
+    match judge_and_patch(space, trap, region, text, syscall) {
+        Ok((start, patched)) => {
+            show(space, region, start, thunk_base + patched.thunk);
+            if patched.is_new {
+                TrapReason::FirstUse
+            } else {
+                TrapReason::Patched
+            }
         }
+        Err(TrapReason::ModifiedCode) => match text.known(syscall) {
+            // Not this process changed it: another vCPU patched it meanwhile.
+            Some(Known::Patched { start, thunk }) => {
+                show(space, region, start, thunk_base + thunk);
+                TrapReason::Patched
+            }
+            _ => TrapReason::ModifiedCode,
+        },
         Err(reason) => {
-            // What this process or this moment is to blame for says nothing about the site.
-            let lasting = !matches!(
-                reason,
-                TrapReason::ModifiedCode | TrapReason::NoMemory | TrapReason::NoThunkArea
-            );
-            if lasting {
+            // Want of memory says nothing about the site.
+            if reason != TrapReason::NoMemory {
                 text.refuse(syscall, reason);
             }
             reason
@@ -120,22 +134,14 @@ fn show(space: &impl CodeSpace, region: &Region, start: u64, thunk: u64) {
     space.refresh(address);
 }
 
-/// The site's file offset and its thunk's offset in the thunk area.
+/// The site's file offset, and what was made of it.
 fn judge_and_patch(
     space: &impl CodeSpace,
     trap: &Trap,
     region: &Region,
     text: &TextImage,
     syscall: u64,
-    thunk_base: u64,
-) -> Result<(u64, u64), TrapReason> {
-    // Thunks keep their distance in every mapping of the file, or the jumps would miss them.
-    let file_start = region.start.wrapping_sub(region.file_offset);
-    let delta = thunk_base.wrapping_sub(file_start).cast_signed();
-    if *text.delta.call_once(|| delta) != delta {
-        return Err(TrapReason::NoThunkArea);
-    }
-
+) -> Result<(u64, Patched), TrapReason> {
     let mut bytes = [0; BEFORE + SYSCALL_LEN + AFTER];
     let from = trap.syscall.saturating_sub(BEFORE as u64).max(region.start);
     let to = (trap.syscall + (SYSCALL_LEN + AFTER) as u64).min(region.end);
@@ -177,9 +183,9 @@ fn judge_and_patch(
         alone: space.alone(),
     };
     let area = text.area_bytes(region.file.size_bytes());
-    let thunk = text.patch(&site, area, space.frames());
+    let patched = text.patch(&site, area, space.frames());
     space.put(page);
-    Ok((start, thunk?))
+    Ok((start, patched?))
 }
 
 /// The program's own address for `rip`, which lies in the thunk area of `region`; `None` if no thunk is there.
@@ -228,3 +234,6 @@ fn read_file(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 use core::fmt::Debug;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use hashbrown::HashMap;
@@ -71,6 +72,15 @@ pub struct Site<'a> {
     pub alone: bool,
 }
 
+/// A site that is patched now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patched {
+    /// Offset of its thunk in the thunk area.
+    pub thunk: u64,
+    /// It was not before.
+    pub is_new: bool,
+}
+
 /// One executable file's patched pages and thunks.
 ///
 /// Thunks lie at `mapping address of file offset 0 + delta` in every address space, in an area hidden from
@@ -83,6 +93,8 @@ pub struct TextImage {
     area_bytes: spin::Once<u64>,
     /// Whether `state` holds anything a reader could look for.
     in_use: AtomicBool,
+    /// Whether nothing is to be patched any more.
+    frozen: AtomicBool,
     state: SpinLock<State>,
 }
 
@@ -96,8 +108,8 @@ struct State {
     thunk_pages: Vec<Frame>,
     thunk_bytes: u64,
     refused: HashMap<u64, TrapReason>,
-    /// Pages of the file that were written to: never patched (again).
-    changed: BTreeSet<u64>,
+    /// Pages of the file nothing on which is patched.
+    unpatchable: BTreeSet<u64>,
 }
 
 impl TextImage {
@@ -136,23 +148,25 @@ impl TextImage {
         self.state.lock().thunk_pages.get(index).copied()
     }
 
-    /// The file was written to or cut within `pages` (indices): their copies are handed out no more. Mappings
-    /// that have one keep it, as they might on Linux keep the page they had.
-    pub fn file_changed(&self, pages: core::ops::Range<u64>) {
-        if !self.in_use.load(Ordering::Acquire) {
+    /// The file's contents within `pages` (indices) have changed; to be called after each change. Copies of these
+    /// pages are handed out no more; mappings that have one keep it. What was judged with the old bytes
+    /// in view is judged again.
+    pub fn file_changed(&self, pages: Range<u64>) {
+        if self.in_use.load(Ordering::Acquire) {
+            // A site next to a page's edge was judged with bytes of its neighbour.
+            let pages = pages.start.saturating_sub(1)..pages.end.saturating_add(1);
+            self.state.lock().forget(pages);
+        }
+    }
+
+    /// The file may change at any time from now on without anybody's being told (it is mapped shared and
+    /// writable): as [`TextImage::file_changed`] for all of it, and nothing is patched any more.
+    pub fn file_may_change(&self) {
+        if self.frozen.swap(true, Ordering::AcqRel) {
             return;
         }
-        let mut state = self.state.lock();
-        let copies: Vec<_> = state
-            .pages
-            .range(pages)
-            .map(|(index, frame)| (*index, *frame))
-            .collect();
-        for (index, frame) in copies {
-            state.pages.remove(&index);
-            state.retired.push(frame);
-            state.changed.insert(index);
-        }
+        self.in_use.store(true, Ordering::Release);
+        self.state.lock().forget(0..u64::MAX);
     }
 
     /// What is known of the `syscall` at file offset `syscall`.
@@ -160,13 +174,9 @@ impl TextImage {
     pub fn known(&self, syscall: u64) -> Option<Known> {
         let state = self.state.lock();
         if let Some(patch) = state.table.at_syscall(syscall) {
-            return Some(if state.pages.contains_key(&(patch.start / PAGE_SIZE)) {
-                Known::Patched {
-                    start: patch.start,
-                    thunk: patch.thunk,
-                }
-            } else {
-                Known::Refused(TrapReason::FileChanged)
+            return Some(Known::Patched {
+                start: patch.start,
+                thunk: patch.thunk,
             });
         }
         state.refused.get(&syscall).copied().map(Known::Refused)
@@ -174,6 +184,7 @@ impl TextImage {
 
     /// Remembers that the `syscall` at file offset `syscall` is not to be patched.
     pub fn refuse(&self, syscall: u64, reason: TrapReason) {
+        self.in_use.store(true, Ordering::Release);
         let mut state = self.state.lock();
         if state.refused.len() < MAX_REFUSED {
             state.refused.insert(syscall, reason);
@@ -202,8 +213,7 @@ impl TextImage {
         self.state.lock().table.len()
     }
 
-    /// Patches `site` and returns its thunk's offset in the thunk area; a site that is patched already is not
-    /// patched again. The caller has proven what [`super::decode`] asks for and that `old` is what the file has.
+    /// Patches `site`; one that is patched already is not patched again. The caller has proven what [`super::decode`] asks for and that `old` is what the file has.
     ///
     /// # Errors
     /// Why it cannot be done. Nothing has changed then.
@@ -212,13 +222,20 @@ impl TextImage {
         site: &Site<'_>,
         area_bytes: u64,
         source: &'static dyn FrameSource,
-    ) -> Result<u64, TrapReason> {
+    ) -> Result<Patched, TrapReason> {
         let delta = *self.delta.get().ok_or(TrapReason::NoThunkArea)?;
         let mut state = self.state.lock();
         let state = &mut *state;
+        // Under the lock: whoever freezes takes it afterwards.
+        if self.frozen.load(Ordering::Acquire) {
+            return Err(TrapReason::FileChanged);
+        }
         let syscall = site.start + site.old.len() as u64;
         if let Some(patch) = state.table.at_syscall(syscall) {
-            return Ok(patch.thunk);
+            return Ok(Patched {
+                thunk: patch.thunk,
+                is_new: false,
+            });
         }
         if state.table.overlaps(
             site.start,
@@ -239,7 +256,7 @@ impl TextImage {
             return Err(TrapReason::ThunksFull);
         }
         let change = Change::new(site, &jump[..len])?;
-        if state.changed.contains(&change.page) {
+        if state.unpatchable.contains(&change.page) {
             return Err(TrapReason::FileChanged);
         }
         if !change.still_applies(state, site) {
@@ -264,7 +281,10 @@ impl TextImage {
             displaced: [None; MAX_DISPLACED],
         });
         self.in_use.store(true, Ordering::Release);
-        Ok(thunk_at)
+        Ok(Patched {
+            thunk: thunk_at,
+            is_new: true,
+        })
     }
 }
 
@@ -348,6 +368,21 @@ struct Needed {
 }
 
 impl State {
+    /// Forgets what is known of `pages` of the file. Thunks and copies stay: they may be in use.
+    fn forget(&mut self, pages: Range<u64>) {
+        let offsets = pages.start.saturating_mul(PAGE_SIZE)..pages.end.saturating_mul(PAGE_SIZE);
+        self.table.forget_sites(offsets.clone());
+        self.refused.retain(|offset, _| !offsets.contains(offset));
+        while let Some((index, _)) = self.pages.range(pages.clone()).next() {
+            let index = *index;
+            self.retired.extend(self.pages.remove(&index));
+            // A file that changes and runs in turns does not eat up memory.
+            if self.retired.len() >= MAX_RETIRED {
+                self.unpatchable.insert(index);
+            }
+        }
+    }
+
     fn take_frames(
         &mut self,
         change: &Change,
@@ -407,3 +442,6 @@ impl Drop for TextImage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

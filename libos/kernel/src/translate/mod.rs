@@ -19,6 +19,8 @@ mod engine;
 mod image;
 mod stats;
 mod table;
+#[cfg(test)]
+mod testing;
 pub mod thunk;
 
 use husk_abi::boundary::stats::{SITE_BYTES, TranslationReport, TrapReason};

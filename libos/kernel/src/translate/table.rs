@@ -1,6 +1,7 @@
 //! The patch table: which bytes of a file jump to which thunk, and back.
 
 use alloc::collections::BTreeMap;
+use core::ops::{Range, RangeBounds};
 
 /// A displaced instruction (pattern 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,48 +60,54 @@ impl Patch {
 /// All patches of a file.
 #[derive(Debug, Default)]
 pub struct PatchTable {
-    by_start: BTreeMap<u64, Patch>,
-    /// Thunk offset to site start.
-    by_thunk: BTreeMap<u64, u64>,
+    /// Every thunk there is, by its offset: threads may be in it whatever became of the site.
+    by_thunk: BTreeMap<u64, Patch>,
+    /// The sites that are patched now: start to thunk.
+    by_start: BTreeMap<u64, u64>,
 }
 
 impl PatchTable {
     /// Adds a patch.
     pub fn insert(&mut self, patch: Patch) {
-        self.by_thunk.insert(patch.thunk, patch.start);
-        self.by_start.insert(patch.start, patch);
+        self.by_start.insert(patch.start, patch.thunk);
+        self.by_thunk.insert(patch.thunk, patch);
     }
 
-    /// Number of patches.
+    /// Forgets the sites that start in `starts`; their thunks stay.
+    pub fn forget_sites(&mut self, starts: Range<u64>) {
+        self.by_start.retain(|start, _| !starts.contains(start));
+    }
+
+    /// Number of patched sites.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_start.len()
     }
 
+    /// The last patched site that starts in `starts`.
+    fn last_in(&self, starts: impl RangeBounds<u64>) -> Option<&Patch> {
+        let (_, thunk) = self.by_start.range(starts).next_back()?;
+        self.by_thunk.get(thunk)
+    }
+
     /// The patch whose `syscall` is at `offset` of the file.
     #[must_use]
     pub fn at_syscall(&self, offset: u64) -> Option<&Patch> {
-        self.by_start
-            .range(..=offset)
-            .next_back()
-            .map(|(_, patch)| patch)
+        self.last_in(..=offset)
             .filter(|patch| patch.syscall == offset)
     }
 
     /// Whether a patch replaces any of the `len` bytes at `offset`.
     #[must_use]
     pub fn overlaps(&self, offset: u64, len: u64) -> bool {
-        self.by_start
-            .range(..offset + len)
-            .next_back()
-            .is_some_and(|(_, patch)| patch.start + u64::from(patch.len) > offset)
+        self.last_in(..offset + len)
+            .is_some_and(|patch| patch.start + u64::from(patch.len) > offset)
     }
 
     /// The file offset that offset `at` of the thunk area stands for; `None` outside thunks.
     #[must_use]
     pub fn original(&self, at: u64) -> Option<u64> {
-        let (thunk, start) = self.by_thunk.range(..=at).next_back()?;
-        let patch = self.by_start.get(start)?;
+        let (thunk, patch) = self.by_thunk.range(..=at).next_back()?;
         let inside = at - thunk;
         (inside < u64::from(patch.thunk_len)).then(|| patch.original(inside))
     }
@@ -110,7 +117,7 @@ impl PatchTable {
     /// for what is still there, and for the middle of a replaced instruction, where no program goes on.
     #[must_use]
     pub fn resume(&self, offset: u64) -> Option<u64> {
-        let (_, patch) = self.by_start.range(..=offset).next_back()?;
+        let patch = self.last_in(..=offset)?;
         let inside = offset - patch.start;
         if inside == 0 {
             return Some(patch.thunk);
@@ -239,5 +246,17 @@ mod tests {
         assert!(table.overlaps(0x1004, 1));
         assert!(!table.overlaps(0x1005, 2));
         assert!(!PatchTable::default().overlaps(0, 100));
+    }
+
+    #[test]
+    fn forgotten_sites_leave_their_thunks() {
+        let mut table = table();
+        table.forget_sites(0x1000..0x2000);
+        assert_eq!(table.len(), 1);
+        assert_eq!(table.at_syscall(0x1005), None);
+        assert_eq!(table.resume(0x1000), None);
+        assert!(!table.overlaps(0x1000, 5));
+        assert_eq!(table.original(0x45), Some(0x1000));
+        assert_eq!(table.resume(0x2000), Some(0x80));
     }
 }

@@ -149,6 +149,13 @@ impl Data {
         self.text.call_once(Box::default)
     }
 
+    /// Tells the translator that bytes `from..to` are not what they were.
+    fn text_changed(&self, from: u64, to: u64) {
+        if let Some(text) = self.text.get() {
+            text.file_changed(from / PAGE..to.div_ceil(PAGE));
+        }
+    }
+
     /// Pages that hold something, in RAM or in the archive.
     pub(super) fn page_count(&self) -> u64 {
         let pages = self.pages.lock();
@@ -272,6 +279,7 @@ impl Data {
                 Err(error) => return Err(error),
             }
         }
+        self.text_changed(offset, at);
         Ok((at - offset) as usize)
     }
 
@@ -311,6 +319,10 @@ impl Data {
 
     /// The frame to map for page `index`, its count raised for the caller.
     pub(super) fn map_page(&self, shared: &Shared, index: u64, write: bool) -> Result<Frame> {
+        if write {
+            // From now on its bytes change without anybody's being told.
+            self.text().file_may_change();
+        }
         loop {
             if index >= self.size().div_ceil(PAGE) {
                 return Err(Errno::ENXIO);
@@ -349,6 +361,7 @@ impl Data {
             }
             removed
         };
+        self.text_changed(size, old);
         self.doom(shared, removed.into_values());
         Ok(())
     }
@@ -391,6 +404,7 @@ impl Data {
                 phys::zero(frame, in_page as usize, len as usize);
             }
         }
+        self.text_changed(offset, end);
         Ok(())
     }
 

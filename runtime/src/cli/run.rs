@@ -55,6 +55,13 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
     tracing::debug!(id = plan.id, "starting");
 
     let outcome = sandbox::run(plan)?;
+    let problem = outcome
+        .recorded
+        .as_ref()
+        .and_then(|recorded| recorded.problem.as_ref());
+    if let Some(problem) = problem {
+        report(&format!("the recording is not complete: {problem}"));
+    }
     let status = status_of(&outcome.ended, &program, args.timeout);
     if args.stats {
         let text = stats::table(image_time, begun.elapsed(), &outcome);

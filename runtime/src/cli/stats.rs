@@ -76,6 +76,7 @@ mod tests {
             recorded: Some(crate::record::Summary {
                 written: 7,
                 lost: 1,
+                problem: None,
             }),
         };
         let text = table(

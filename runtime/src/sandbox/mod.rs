@@ -241,16 +241,12 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
 
     handler.drain();
     handler.forward_log();
-    let recorded = handler
-        .records
-        .as_ref()
-        .map(|records| {
-            records
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .finish()
-        })
-        .transpose()?;
+    let recorded = handler.records.as_ref().map(|records| {
+        records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish()
+    });
     let (exec_errno, started_ns) = start_report(&memory, report_page);
     let crashed = |reason: String| Ended::Crashed {
         reason,

@@ -222,14 +222,13 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
             let _ = sender.send(machine.run(&doorbells));
         })
         .map_err(host("start a thread"))?;
+    let gone = || Some(Ok(End::Crash("its machine's thread ended")));
     let end = match plan.timeout {
-        None => receiver.recv().ok(),
+        None => receiver.recv().ok().or_else(gone),
         Some(timeout) => match receiver.recv_timeout(timeout) {
             Ok(end) => Some(end),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Some(Ok(End::Crash("its machine's thread ended")))
-            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => gone(),
         },
     }
     .transpose()?;

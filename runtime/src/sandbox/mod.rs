@@ -1,6 +1,7 @@
 //! One container's life: machine, services, signals, recording, end.
 
 mod guest_log;
+mod guest_report;
 mod signals;
 
 use std::fs::File;
@@ -11,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use husk_abi::boundary::config::GuestConfig;
-use husk_abi::boundary::{doorbell, start};
+use husk_abi::boundary::doorbell;
+use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
-use vm_memory::{Bytes, GuestAddress};
 
 use crate::gate;
 use crate::record;
-use crate::vmm::{self, DoorbellHandler, End, GuestMemory, Machine, MachineConfig, Served};
+use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
 use guest_log::GuestLog;
 
 /// Everything about one container, complete.
@@ -92,6 +93,8 @@ pub struct Outcome {
     pub doorbells: [u64; DOORBELLS],
     /// What was recorded.
     pub recorded: Option<record::Summary>,
+    /// What the libOS counted, if it was asked to and came to tell.
+    pub guest: Option<GuestReport>,
 }
 
 /// Where a run's time went.
@@ -157,18 +160,6 @@ impl DoorbellHandler for Handler {
         }
         Served::Resume
     }
-}
-
-fn start_report(memory: &GuestMemory, page: u64) -> (u64, u64) {
-    let read = |offset: usize| {
-        memory
-            .read_obj::<u64>(GuestAddress(page + start::OFFSET + offset as u64))
-            .unwrap_or(0)
-    };
-    (
-        read(std::mem::offset_of!(start::StartReport, exec_errno)),
-        read(std::mem::offset_of!(start::StartReport, started_ns)),
-    )
 }
 
 /// Runs the container `plan` describes to its end.
@@ -246,7 +237,7 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
             .unwrap_or_else(PoisonError::into_inner)
             .finish()
     });
-    let (exec_errno, started_ns) = start_report(&memory, report_page);
+    let (exec_errno, started_ns) = guest_report::start(&memory, report_page);
     let crashed = |reason: String| Ended::Crashed {
         reason,
         log: handler
@@ -279,5 +270,6 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         },
         doorbells: std::array::from_fn(|index| handler.doorbells[index].load(Ordering::Relaxed)),
         recorded,
+        guest: guest_report::last(&memory, report_page),
     })
 }

@@ -102,8 +102,8 @@ pub struct Outcome {
 pub struct Times {
     /// Making the VM and loading the libOS.
     pub machine: Duration,
-    /// From the VM's first instruction until the first process was about to run, as the guest's clock
-    /// says; `None` if it never was.
+    /// From the VM's first instruction until the first process was about to run, by the guest's clock
+    /// (which starts with the VM); `None` if it never was.
     pub boot: Option<Duration>,
     /// From the VM's first instruction until the machine ended.
     pub run: Duration,
@@ -264,7 +264,8 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         ended,
         times: Times {
             machine: made - begun,
-            boot: (started_ns != 0).then(|| Duration::from_nanos(started_ns)),
+            boot: (started_ns != 0)
+                .then(|| Duration::from_nanos(started_ns).saturating_sub(made - begun)),
             run: over - made,
             teardown: over.elapsed(),
         },

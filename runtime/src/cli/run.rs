@@ -16,6 +16,7 @@ use super::progress::Meter;
 use super::{Error, report, stats};
 use crate::plan::{self, Cpus, Host, Request};
 use crate::sandbox::{self, Ended};
+use crate::vmm;
 
 const STATUS_TIMED_OUT: u8 = 124;
 const STATUS_NOT_EXECUTABLE: u8 = 126;
@@ -46,6 +47,8 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
         },
     };
     request.check(&host)?;
+    // Unpacking may take a while: first see that there is something to run it with.
+    drop(vmm::open_kvm().map_err(sandbox::Error::from)?);
 
     let image = Store::open(root)?.prepare(&args.source, &mut Meter::new())?;
     let image_time = begun.elapsed();

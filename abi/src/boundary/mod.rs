@@ -12,6 +12,7 @@ pub mod events;
 pub mod layout;
 pub mod log;
 pub mod record;
+pub mod report;
 pub mod start;
 pub mod stats;
 pub mod stdio;

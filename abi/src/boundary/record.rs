@@ -295,7 +295,16 @@ impl EntryHeader {
     #[must_use]
     pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
         let [a, b, c, d] = self.bytes.to_le_bytes();
-        [self.argument, self.kind, self.flags, self.reserved, a, b, c, d]
+        [
+            self.argument,
+            self.kind,
+            self.flags,
+            self.reserved,
+            a,
+            b,
+            c,
+            d,
+        ]
     }
 
     /// Reads what [`EntryHeader::to_bytes`] wrote; any bytes give a header.

@@ -129,14 +129,18 @@ fn seconds(text: &str) -> Result<Duration, String> {
 /// Flags of [`Cli`] that take a value, for finding the verb when the line does not parse.
 const VALUED: [&str; 3] = ["--root", "--log", "--log-format"];
 
-/// Whether the first word of `args` (the program's name is not among them) that is no flag is `run`.
-fn is_run(args: &[OsString]) -> bool {
+/// Verbs other than `run`.
+const OTHER_VERBS: [&str; 3] = ["check", "trace", "version"];
+
+/// Whether the first word of `args` (the program's name is not among them) that is no flag is another verb
+/// than `run`. An unknown verb, or none, counts as an attempt to run.
+fn is_other_verb(args: &[OsString]) -> bool {
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if VALUED.iter().any(|flag| arg == flag) {
             args.next();
         } else if !arg.as_encoded_bytes().starts_with(b"-") {
-            return arg == "run";
+            return OTHER_VERBS.iter().any(|verb| arg == verb);
         }
     }
     false
@@ -147,7 +151,7 @@ fn is_run(args: &[OsString]) -> bool {
 pub struct UsageError {
     /// The line.
     pub message: String,
-    /// Whether it was a `husk run`.
+    /// Whether it was a `husk run`, as far as one can tell.
     pub is_run: bool,
 }
 
@@ -171,7 +175,7 @@ pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
             clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Help(error.to_string())),
             _ => Err(UsageError {
                 message: one_line(&error),
-                is_run: is_run(args.get(1..).unwrap_or_default()),
+                is_run: !is_other_verb(args.get(1..).unwrap_or_default()),
             }),
         })
 }
@@ -287,6 +291,7 @@ mod tests {
         assert!(error("husk --log run run").is_run);
         assert!(!error("husk --root run trace").is_run);
         assert!(!error("husk check run").is_run);
+        assert!(error("husk").is_run && error("husk fly").is_run);
     }
 
     #[test]

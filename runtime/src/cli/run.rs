@@ -16,6 +16,7 @@ use super::progress::Meter;
 use super::{Error, report, stats};
 use crate::plan::{self, Cpus, Host, Request};
 use crate::sandbox::{self, Ended};
+use crate::vmm;
 
 const STATUS_TIMED_OUT: u8 = 124;
 const STATUS_NOT_EXECUTABLE: u8 = 126;
@@ -46,6 +47,8 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
         },
     };
     request.check(&host)?;
+    // Unpacking may take a while: first see that there is something to run it with.
+    drop(vmm::open_kvm().map_err(sandbox::Error::from)?);
 
     let image = Store::open(root)?.prepare(&args.source, &mut Meter::new())?;
     let image_time = begun.elapsed();
@@ -55,6 +58,13 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
     tracing::debug!(id = plan.id, "starting");
 
     let outcome = sandbox::run(plan)?;
+    let problem = outcome
+        .recorded
+        .as_ref()
+        .and_then(|recorded| recorded.problem.as_ref());
+    if let Some(problem) = problem {
+        report(&format!("the recording is not complete: {problem}"));
+    }
     let status = status_of(&outcome.ended, &program, args.timeout);
     if args.stats {
         let text = stats::table(image_time, begun.elapsed(), &outcome);

@@ -1,9 +1,12 @@
 //! The table of `husk run --stats`.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::time::Duration;
 
 use husk_abi::boundary::doorbell;
+use husk_abi::boundary::stats::TranslationReport;
+use husk_abi::linux::syscalls::lookup;
 
 use crate::sandbox::Outcome;
 
@@ -52,13 +55,78 @@ pub fn table(image: Duration, total: Duration, outcome: &Outcome) -> String {
         let _ = writeln!(text, "  {:<28} {:>10}", "written", recorded.written);
         let _ = writeln!(text, "  {:<28} {:>10}", "lost", recorded.lost);
     }
+    if let Some(guest) = &outcome.guest {
+        translation(&mut text, &guest.translation);
+        missing(&mut text, &guest.missing);
+    }
     text
+}
+
+/// Sites shown.
+const TOP_SITES: usize = 10;
+
+/// What came by trap instead of by a translated call.
+fn translation(text: &mut String, report: &TranslationReport) {
+    text.push_str("syscall translation\n");
+    let _ = writeln!(
+        text,
+        "  {:<28} {:>10}",
+        "sites translated", report.sites_translated
+    );
+    for (reason, count) in &report.traps {
+        let name = format!("traps: {}", reason.name());
+        let _ = writeln!(text, "  {name:<28} {count:>10}");
+    }
+    if report.sites.is_empty() {
+        return;
+    }
+    text.push_str(
+        "sites that trap most: traps, call, reason, program, offset, bytes before | from\n",
+    );
+    for site in report.sites.iter().take(TOP_SITES) {
+        let hex =
+            |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
+        let program: String = String::from_utf8_lossy(&site.program)
+            .chars()
+            .filter(|c| !c.is_control())
+            .collect();
+        let _ = writeln!(
+            text,
+            "  {:>10} {} ({}) {program} {:#x} {} | {}",
+            site.traps,
+            call_name(site.nr),
+            site.reason.name(),
+            site.offset,
+            hex(&site.before),
+            hex(&site.after),
+        );
+    }
+}
+
+fn call_name(nr: u64) -> Cow<'static, str> {
+    lookup(nr).map_or_else(
+        || Cow::Owned(format!("call {nr}")),
+        |row| Cow::Borrowed(row.name),
+    )
+}
+
+/// Calls the libOS does not have.
+fn missing(text: &mut String, missing: &[(u32, u32)]) {
+    if missing.is_empty() {
+        return;
+    }
+    text.push_str("system calls the libOS does not have\n");
+    for (nr, count) in missing {
+        let _ = writeln!(text, "  {:<28} {count:>10}", call_name(u64::from(*nr)));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::sandbox::{DOORBELLS, Ended, Times};
+    use husk_abi::boundary::report::GuestReport;
+    use husk_abi::boundary::stats::{SiteReport, TrapReason};
 
     #[test]
     fn rows() {
@@ -76,6 +144,25 @@ mod tests {
             recorded: Some(crate::record::Summary {
                 written: 7,
                 lost: 1,
+                problem: None,
+            }),
+            guest: Some(GuestReport {
+                translation: TranslationReport {
+                    sites_translated: 3,
+                    traps: vec![(TrapReason::FirstUse, 3)],
+                    sites: vec![SiteReport {
+                        file: None,
+                        program: b"/bin/\x1bx".to_vec(),
+                        offset: 0x10,
+                        nr: 39,
+                        traps: 1,
+                        reason: TrapReason::FirstUse,
+                        before: vec![0xb8],
+                        after: vec![0x0f, 0x05],
+                    }],
+                    traps_unlisted: 0,
+                },
+                missing: vec![(41, 2), (511, 1)],
             }),
         };
         let text = table(
@@ -96,6 +183,14 @@ doorbells served by the VMM
 records
   written                               7
   lost                                  1
+syscall translation
+  sites translated                      3
+  traps: first use                      3
+sites that trap most: traps, call, reason, program, offset, bytes before | from
+           1 getpid (first use) /bin/x 0x10 b8 | 0f05
+system calls the libOS does not have
+  socket                                2
+  call 511                              1
 ";
         assert_eq!(text, expected);
     }

@@ -1,6 +1,7 @@
 //! One container's life: machine, services, signals, recording, end.
 
 mod guest_log;
+mod guest_report;
 mod signals;
 
 use std::fs::File;
@@ -11,13 +12,13 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use husk_abi::boundary::config::GuestConfig;
-use husk_abi::boundary::{doorbell, start};
+use husk_abi::boundary::doorbell;
+use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
-use vm_memory::{Bytes, GuestAddress};
 
 use crate::gate;
 use crate::record;
-use crate::vmm::{self, DoorbellHandler, End, GuestMemory, Machine, MachineConfig, Served};
+use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
 use guest_log::GuestLog;
 
 /// Everything about one container, complete.
@@ -92,6 +93,8 @@ pub struct Outcome {
     pub doorbells: [u64; DOORBELLS],
     /// What was recorded.
     pub recorded: Option<record::Summary>,
+    /// What the libOS counted, if it was asked to and came to tell.
+    pub guest: Option<GuestReport>,
 }
 
 /// Where a run's time went.
@@ -99,8 +102,8 @@ pub struct Outcome {
 pub struct Times {
     /// Making the VM and loading the libOS.
     pub machine: Duration,
-    /// From the VM's first instruction until the first process was about to run, as the guest's clock
-    /// says; `None` if it never was.
+    /// From the VM's first instruction until the first process was about to run, by the guest's clock
+    /// (which starts with the VM); `None` if it never was.
     pub boot: Option<Duration>,
     /// From the VM's first instruction until the machine ended.
     pub run: Duration,
@@ -159,18 +162,6 @@ impl DoorbellHandler for Handler {
     }
 }
 
-fn start_report(memory: &GuestMemory, page: u64) -> (u64, u64) {
-    let read = |offset: usize| {
-        memory
-            .read_obj::<u64>(GuestAddress(page + start::OFFSET + offset as u64))
-            .unwrap_or(0)
-    };
-    (
-        read(std::mem::offset_of!(start::StartReport, exec_errno)),
-        read(std::mem::offset_of!(start::StartReport, started_ns)),
-    )
-}
-
 /// Runs the container `plan` describes to its end.
 ///
 /// Takes over the calling thread's signal mask: what ends or informs a container goes to its init from
@@ -222,14 +213,13 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
             let _ = sender.send(machine.run(&doorbells));
         })
         .map_err(host("start a thread"))?;
+    let gone = || Some(Ok(End::Crash("its machine's thread ended")));
     let end = match plan.timeout {
-        None => receiver.recv().ok(),
+        None => receiver.recv().ok().or_else(gone),
         Some(timeout) => match receiver.recv_timeout(timeout) {
             Ok(end) => Some(end),
             Err(mpsc::RecvTimeoutError::Timeout) => None,
-            Err(mpsc::RecvTimeoutError::Disconnected) => {
-                Some(Ok(End::Crash("its machine's thread ended")))
-            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => gone(),
         },
     }
     .transpose()?;
@@ -241,17 +231,13 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
 
     handler.drain();
     handler.forward_log();
-    let recorded = handler
-        .records
-        .as_ref()
-        .map(|records| {
-            records
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .finish()
-        })
-        .transpose()?;
-    let (exec_errno, started_ns) = start_report(&memory, report_page);
+    let recorded = handler.records.as_ref().map(|records| {
+        records
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .finish()
+    });
+    let (exec_errno, started_ns) = guest_report::start(&memory, report_page);
     let crashed = |reason: String| Ended::Crashed {
         reason,
         log: handler
@@ -278,11 +264,13 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         ended,
         times: Times {
             machine: made - begun,
-            boot: (started_ns != 0).then(|| Duration::from_nanos(started_ns)),
+            boot: (started_ns != 0)
+                .then(|| Duration::from_nanos(started_ns).saturating_sub(made - begun)),
             run: over - made,
             teardown: over.elapsed(),
         },
         doorbells: std::array::from_fn(|index| handler.doorbells[index].load(Ordering::Relaxed)),
         recorded,
+        guest: guest_report::last(&memory, report_page),
     })
 }

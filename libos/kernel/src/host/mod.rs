@@ -59,6 +59,10 @@ impl Host {
 
     /// Ends the machine: init has ended with `wait_status`.
     pub fn shutdown(&self, wait_status: u32) {
+        let kernel = *self.kernel.lock();
+        if let Some(kernel) = kernel {
+            crate::trace::report::leave(kernel, self.events_gpa);
+        }
         bell::ring(doorbell::SHUTDOWN, wait_status);
     }
 

@@ -4,6 +4,7 @@
 //! [`recorded`], around the call.
 
 mod payload;
+pub mod report;
 mod ring;
 #[cfg(test)]
 mod tests;

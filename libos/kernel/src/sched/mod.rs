@@ -26,25 +26,14 @@ pub use timers::{TimerId, Timers};
 /// How long a thread runs while others wait, in nanoseconds.
 pub const SLICE_NS: u64 = 10_000_000;
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// On a vCPU or in a run queue, which keep it alive.
+    /// On a vCPU or in a run queue.
     Runnable,
-    /// Waits for [`unpark`]. Nobody else need know it, so this reference, to itself, keeps it and its stack
-    /// alive; every other list of threads holds weak ones.
-    Parked { _alive: Arc<Thread> },
+    /// Waits for [`unpark`].
+    Parked,
     /// Never runs again.
     Dead,
-}
-
-impl core::fmt::Debug for State {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // Not the thread: it would print its state.
-        f.write_str(match self {
-            State::Runnable => "Runnable",
-            State::Parked { .. } => "Parked",
-            State::Dead => "Dead",
-        })
-    }
 }
 
 /// The scheduler's part of a thread.
@@ -128,7 +117,7 @@ impl ThreadSched {
     /// Whether it neither runs nor waits to run.
     #[must_use]
     pub fn is_parked(&self) -> bool {
-        matches!(*self.state.lock(), State::Parked { .. })
+        *self.state.lock() == State::Parked
     }
 }
 
@@ -147,10 +136,9 @@ pub fn start(thread: &Arc<Thread>) {
 pub fn unpark(thread: &Arc<Thread>) {
     let mut state = thread.sched.state.lock();
     thread.sched.token.store(true, Ordering::Release);
-    if matches!(*state, State::Parked { .. }) {
-        let parked = core::mem::replace(&mut *state, State::Runnable);
+    if *state == State::Parked {
+        *state = State::Runnable;
         drop(state);
-        drop(parked);
         thread.kernel.sched.enqueue(thread.clone());
     }
 }
@@ -173,9 +161,7 @@ pub fn park(thread: &Thread, deadline: Option<u64>, ready: impl FnOnce() -> bool
             }
             return;
         }
-        *state = State::Parked {
-            _alive: thread.arc(),
-        };
+        *state = State::Parked;
     }
     thread.kernel.sched.switch_away(thread);
     if let Some(timer) = timer {

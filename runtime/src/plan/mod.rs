@@ -117,6 +117,9 @@ const DEFAULT_CAPABILITIES: u64 = {
     mask
 };
 
+/// Soft limit of open files.
+const DEFAULT_OPEN_FILES: u64 = 1024;
+
 impl Request {
     /// Checks what can be known without the image.
     ///
@@ -204,7 +207,8 @@ impl Request {
                 no_new_privileges: false,
                 rlimits: vec![Rlimit {
                     resource: husk_abi::linux::general::RLIMIT_NOFILE,
-                    soft,
+                    // As `runc spec` has it: select(2) users break above.
+                    soft: soft.min(DEFAULT_OPEN_FILES),
                     hard,
                 }],
                 hostname,

@@ -155,6 +155,8 @@ struct Filler<'a> {
     last: (Vec<u8>, Arc<Node>),
     /// Files that have more than one name, by device and number.
     linked: BTreeMap<((u32, u32), u32), Arc<Node>>,
+    /// Directories and what the archive says of them: filling them changed their times.
+    directories: Vec<(Arc<Node>, SetAttributes)>,
 }
 
 /// Fills `fs` from the archive at `range`; returns the number of entries.
@@ -167,12 +169,18 @@ pub fn fill(fs: &Tmpfs, range: GuestRange) -> Result<usize, CpioErrorAt> {
         fs,
         last: (Vec::new(), fs.root_node().clone()),
         linked: BTreeMap::new(),
+        directories: Vec::new(),
     };
     let mut count = 0;
     loop {
         match filler.entry(&mut reader) {
             Ok(true) => count += 1,
-            Ok(false) => return Ok(count),
+            Ok(false) => {
+                for (directory, attributes) in filler.directories {
+                    let _ = directory.set_attributes(&attributes);
+                }
+                return Ok(count);
+            }
             Err(error) => {
                 return Err(CpioErrorAt {
                     offset: reader.at,
@@ -248,6 +256,7 @@ impl Filler<'_> {
             if kind != FileKind::Directory {
                 return Err(CpioError::Conflict);
             }
+            self.directories.push((parent.clone(), attributes));
             return parent.set_attributes(&attributes).map_err(CpioError::File);
         }
         if name == b".." || name.len() > general::NAME_MAX as usize {
@@ -257,6 +266,7 @@ impl Filler<'_> {
         let key = (header.device, header.ino);
         if let Some(existing) = parent.get_child(name) {
             if kind == FileKind::Directory && existing.file_kind() == FileKind::Directory {
+                self.directories.push((existing.clone(), attributes));
                 return existing
                     .set_attributes(&attributes)
                     .map_err(CpioError::File);
@@ -304,7 +314,9 @@ impl Filler<'_> {
         let node = parent
             .add_archived(name, &what, archive, time_ns)
             .map_err(CpioError::File)?;
-        if is_linked {
+        if kind == FileKind::Directory {
+            self.directories.push((node, attributes));
+        } else if is_linked {
             self.linked.insert(key, node);
         }
         Ok(())

@@ -55,7 +55,7 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
             }
         }
     }
-    vfs.mount_root(root, b"rootfs", general::MS_RELATIME);
+    vfs.mount_root(root, b"husk", general::MS_RELATIME);
     for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
         ensure_directory(vfs, path)?;
     }

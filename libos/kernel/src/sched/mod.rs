@@ -26,6 +26,12 @@ pub use timers::{TimerId, Timers};
 /// How long a thread runs while others wait, in nanoseconds.
 pub const SLICE_NS: u64 = 10_000_000;
 
+/// How much less of a vCPU than the running thread a woken one must have had to run at once: switching for
+/// less would cost more than it brings.
+const WAKE_GRANULARITY_NS: u64 = 1_000_000;
+/// How far behind the others a thread that slept may come back: enough to run soon, not to make up for hours.
+const SLEEPER_CREDIT_NS: u64 = 3_000_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// On a vCPU or in a run queue.
@@ -45,6 +51,8 @@ pub struct ThreadSched {
     /// vCPU time in nanoseconds; while it is on a vCPU, [`ON_CPU`] and the time of `CLOCK_MONOTONIC` at which
     /// it would have started had it run ever since. One word, so that others can read it at any time.
     clock: AtomicU64,
+    /// What to add to the vCPU time for its fair time: the share it gave away by sleeping.
+    slept_ns: AtomicU64,
     params: SpinLock<SchedParams>,
 }
 
@@ -59,6 +67,7 @@ impl ThreadSched {
             state: SpinLock::new(State::Runnable),
             token: AtomicBool::new(false),
             clock: AtomicU64::new(0),
+            slept_ns: AtomicU64::new(0),
             params: SpinLock::new(SchedParams::new()),
         }
     }
@@ -87,6 +96,20 @@ impl ThreadSched {
     #[must_use]
     pub fn live_cpu_ns(&self) -> u64 {
         self.cpu_ns()
+    }
+
+    /// Fair time: the thread with the least runs next. Advances as it runs, and jumps forward when it slept.
+    fn fair_ns(&self) -> u64 {
+        self.cpu_ns() + self.slept_ns.load(Ordering::Relaxed)
+    }
+
+    /// It comes to a run queue where fair time has reached `floor`; returns its own from here on.
+    fn place(&self, floor: u64) -> u64 {
+        let own = self.fair_ns();
+        if own < floor {
+            self.slept_ns.fetch_add(floor - own, Ordering::Relaxed);
+        }
+        own.max(floor)
     }
 
     /// It is put on a vCPU at `now`.
@@ -171,11 +194,7 @@ pub fn park(thread: &Thread, deadline: Option<u64>, ready: impl FnOnce() -> bool
 
 /// Lets another runnable thread run first (`sched_yield(2)`).
 pub fn yield_now(thread: &Thread) {
-    let sched = &thread.kernel.sched;
-    if sched.has_runnable() {
-        sched.enqueue(thread.arc());
-        sched.switch_away(thread);
-    }
+    thread.kernel.sched.yield_to_others(thread);
 }
 
 /// Ends the current thread: never returns.

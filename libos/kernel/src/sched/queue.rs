@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use husk_abi::boundary::{doorbell, vcpu::NO_DEADLINE};
 use husk_hal::{clock, cpu, doorbell as bell, thread};
 
-use super::SLICE_NS;
+use super::{SLEEPER_CREDIT_NS, SLICE_NS, WAKE_GRANULARITY_NS};
 use crate::mm::AddressSpace;
 use crate::sync::SpinLock;
 use crate::{Kernel, Thread};
@@ -26,6 +26,8 @@ pub struct Cpu {
     active_mm: SpinLock<Option<Arc<AddressSpace>>>,
     /// When the running thread's slice ends, if others wait.
     slice_end_ns: AtomicU64,
+    /// Fair time of the thread that was furthest when it was put on this vCPU: where sleepers come back.
+    fair_ns: AtomicU64,
     /// When the VMM will interrupt this vCPU, as last asked for.
     armed_ns: AtomicU64,
     /// Switches between threads.
@@ -50,6 +52,7 @@ impl Scheduler {
             previous: SpinLock::new(None),
             active_mm: SpinLock::new(None),
             slice_end_ns: AtomicU64::new(0),
+            fair_ns: AtomicU64::new(0),
             armed_ns: AtomicU64::new(NO_DEADLINE),
             switches: AtomicU64::new(0),
         };
@@ -92,10 +95,37 @@ impl Scheduler {
             .sum()
     }
 
+    /// Puts a thread that was woken or made on the queue. If it has had much less of the vCPU than the running
+    /// one, that one gives way on its way back to user code; else it waits for the end of the slice.
     pub(super) fn enqueue(&self, thread: Arc<Thread>) {
-        self.cpu().queue.lock().push_back(thread);
-        // The running thread looks at the timer on its way out.
+        let cpu = self.cpu();
+        let fair = cpu.fair_ns.load(Ordering::Relaxed);
+        let waited = thread.sched.place(fair.saturating_sub(SLEEPER_CREDIT_NS));
+        cpu.queue.lock().push_back(thread);
+        let gives_way = cpu
+            .current
+            .lock()
+            .as_ref()
+            .is_some_and(|current| waited + WAKE_GRANULARITY_NS < current.sched.fair_ns());
+        if gives_way {
+            cpu.slice_end_ns.store(0, Ordering::Relaxed);
+        }
+        // The running thread looks at the slice and the timer on its way out.
         cpu::raise(cpu::WORK_RESCHEDULE);
+    }
+
+    /// Takes the thread that has had least of the vCPU; the one that waits longest among equals.
+    fn pick(&self) -> Option<Arc<Thread>> {
+        let mut queue = self.cpu().queue.lock();
+        let best = (0..queue.len()).min_by_key(|index| queue[*index].sched.fair_ns())?;
+        queue.remove(best)
+    }
+
+    /// Lets the best other thread run before this one, if there is one.
+    pub(super) fn yield_to_others(&self, thread: &Thread) {
+        let Some(next) = self.pick() else { return };
+        self.cpu().queue.lock().push_back(thread.arc());
+        self.leave_to(thread, Some(next));
     }
 
     pub(super) fn has_runnable(&self) -> bool {
@@ -132,14 +162,18 @@ impl Scheduler {
 
     /// Leaves the vCPU to the next thread, or to the idle context; returns when this one is chosen again.
     pub(super) fn switch_away(&self, thread: &Thread) {
-        let next = self.cpu().queue.lock().pop_front();
+        let next = self.pick();
+        self.leave_to(thread, next);
+    }
+
+    fn leave_to(&self, thread: &Thread, next: Option<Arc<Thread>>) {
         let now = clock::now_ns();
         if let Some(next) = &next
             && core::ptr::eq(Arc::as_ptr(next), thread)
         {
-            self.cpu()
-                .slice_end_ns
-                .store(now + SLICE_NS, Ordering::Relaxed);
+            // Woken before it was gone.
+            let slice_end = &self.cpu().slice_end_ns;
+            slice_end.store(now + SLICE_NS, Ordering::Relaxed);
             return;
         }
         thread.sched.off_cpu(now);
@@ -156,7 +190,7 @@ impl Scheduler {
 
     /// From the idle context: runs a thread if there is one; returns when the vCPU is idle again.
     pub(super) fn run_next_from_idle(&self) -> bool {
-        let Some(next) = self.cpu().queue.lock().pop_front() else {
+        let Some(next) = self.pick() else {
             return false;
         };
         self.run(&self.cpu().idle, next, clock::now_ns());
@@ -169,6 +203,7 @@ impl Scheduler {
         cpu.switches.fetch_add(1, Ordering::Relaxed);
         cpu.slice_end_ns.store(now + SLICE_NS, Ordering::Relaxed);
         next.sched.on_cpu(now);
+        cpu.fair_ns.fetch_max(next.sched.fair_ns(), Ordering::Relaxed);
         self.activate_mm_of(&next);
         // Nothing on this stack may own the next thread: if this one is dead, it never comes back to let go.
         drop(cpu::set_current(next.clone()));

@@ -13,6 +13,11 @@ use crate::{Errno, SysResult, Thread};
 /// A handler that replaces the whole frame (exec, sigreturn) makes it no system call's; then `rax` is its own.
 pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
     let nr = frame.nr();
+    if nr == u64::MAX {
+        // A program's own -1, which is also how a frame says that it is no call's.
+        frame.set_rax(i64::from(-Errno::ENOSYS.code()) as u64);
+        return;
+    }
     let trapped = frame.code() & !EXIT_FULL == ENTRY_TRAPPED;
     let site = frame.rip();
     let result = if thread.kernel.trace.wants(nr) {

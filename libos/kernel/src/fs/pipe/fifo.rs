@@ -16,24 +16,36 @@ use crate::{Errno, Result, Thread};
 /// # Errors
 /// `ENXIO` (only writing, not blocking, no reader), `ERESTARTSYS`, `EINVAL` for an impossible access mode.
 pub fn open_fifo(t: &Thread, pipe: &Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
+    open(t, pipe, flags, true)
+}
+
+/// Opens an end of an anonymous pipe anew, through `/proc/*/fd`: that never waits for a partner.
+///
+/// # Errors
+/// As [`open_fifo`].
+pub(super) fn reopen(t: &Thread, pipe: &Arc<Pipe>, flags: u32) -> Result<Arc<dyn FileOps>> {
+    open(t, pipe, flags, false)
+}
+
+fn open(t: &Thread, pipe: &Arc<Pipe>, flags: u32, waits: bool) -> Result<Arc<dyn FileOps>> {
     let nonblocking = flags & general::O_NONBLOCK != 0;
     match flags & general::O_ACCMODE {
         general::O_RDONLY => {
             let before = pipe.writer_opens.load(SeqCst);
             // Counted from here on, so that the partner sees it; it leaves again if waiting fails.
             let end = PipeEnd::new(pipe, true, false);
-            if !nonblocking && !pipe.has_writers() {
+            if waits && !nonblocking && !pipe.has_writers() {
                 wait_for_partner(t, pipe, &pipe.writer_opens, before)?;
             }
             Ok(end)
         }
         general::O_WRONLY => {
-            if nonblocking && !pipe.has_readers() {
+            if waits && nonblocking && !pipe.has_readers() {
                 return Err(Errno::ENXIO);
             }
             let before = pipe.reader_opens.load(SeqCst);
             let end = PipeEnd::new(pipe, false, true);
-            if !pipe.has_readers() {
+            if waits && !pipe.has_readers() {
                 wait_for_partner(t, pipe, &pipe.reader_opens, before)?;
             }
             Ok(end)

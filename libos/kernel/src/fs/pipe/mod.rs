@@ -438,7 +438,7 @@ impl Inode for PipeInode {
     }
 
     fn open(self: Arc<Self>, thread: &Thread, flags: u32) -> Result<Arc<dyn FileOps>> {
-        open_fifo(thread, &self.pipe, flags)
+        fifo::reopen(thread, &self.pipe, flags)
     }
 
     fn as_any(&self) -> &dyn core::any::Any {

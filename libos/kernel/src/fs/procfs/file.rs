@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::node::Node;
 use super::row::{Generate, Store};
+use super::subject::Subject;
 use super::text::Text;
 use crate::fs::{File, FileOps};
 use crate::sync::Mutex;
@@ -18,6 +19,7 @@ const WRITE_LIMIT: usize = 4096;
 #[derive(Debug)]
 pub(super) struct ProcFile {
     node: Arc<Node>,
+    subject: Subject,
     generate: Generate,
     store: Option<Store>,
     contents: Mutex<Option<Vec<u8>>>,
@@ -26,6 +28,7 @@ pub(super) struct ProcFile {
 impl ProcFile {
     pub fn new(node: Arc<Node>, generate: Generate, store: Option<Store>) -> Arc<Self> {
         Arc::new(Self {
+            subject: node.subject().opened(),
             node,
             generate,
             store,
@@ -41,7 +44,7 @@ impl FileOps for ProcFile {
             Some(bytes) if offset > 0 => bytes,
             _ => {
                 let mut text = Text::default();
-                (self.generate)(t, self.node.subject(), &mut text)?;
+                (self.generate)(t, &self.subject, &mut text)?;
                 text.into_bytes()
             }
         };

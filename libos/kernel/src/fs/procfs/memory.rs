@@ -141,8 +141,7 @@ pub(super) fn cmdline(_t: &Thread, subject: &Subject, text: &mut Text) -> Result
 
 /// `environ`.
 pub(super) fn environ(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
-    let thread = subject.thread()?;
-    let Some(mm) = thread.mm_opt() else {
+    let Some(mm) = subject.memory()? else {
         return Ok(());
     };
     let places = mm.places();
@@ -151,8 +150,7 @@ pub(super) fn environ(_t: &Thread, subject: &Subject, text: &mut Text) -> Result
 
 /// `auxv`.
 pub(super) fn auxv(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
-    let thread = subject.thread()?;
-    let Some(mm) = thread.mm_opt() else {
+    let Some(mm) = subject.memory()? else {
         return Ok(());
     };
     let places = mm.places();

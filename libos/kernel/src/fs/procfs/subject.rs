@@ -2,6 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 
+use crate::mm::AddressSpace;
 use crate::process::Life;
 use crate::{Errno, Kernel, Process, Result, Thread};
 
@@ -17,6 +18,8 @@ pub(super) struct Subject {
     tid: u32,
     /// In `fd` and `fdinfo`: the descriptor.
     pub fd: i32,
+    /// In an open file: the memory the subject had when it was opened.
+    memory: Option<Weak<AddressSpace>>,
 }
 
 impl Subject {
@@ -28,6 +31,28 @@ impl Subject {
             pid: 0,
             tid: 0,
             fd: -1,
+            memory: None,
+        }
+    }
+
+    /// The subject of a file that is opened now: it stays with the memory of now, and reads as empty when that
+    /// is gone (Linux binds `environ`, `maps` and the like at `open`).
+    pub fn opened(&self) -> Self {
+        let mm = self.thread().ok().and_then(|thread| thread.mm_opt());
+        Self {
+            memory: mm.map(|mm| Arc::downgrade(&mm)),
+            ..self.clone()
+        }
+    }
+
+    /// The memory a file about it shows; `None` if it is gone.
+    ///
+    /// # Errors
+    /// `ESRCH` if the process is gone.
+    pub fn memory(&self) -> Result<Option<Arc<AddressSpace>>> {
+        match &self.memory {
+            Some(memory) => Ok(memory.upgrade()),
+            None => Ok(self.thread()?.mm_opt()),
         }
     }
 

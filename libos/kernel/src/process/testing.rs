@@ -87,8 +87,7 @@ pub(crate) fn new_thread(t: &Thread) -> Arc<Thread> {
         vfork_done: SpinLock::new(None),
         set_child_tid: SpinLock::new(UserAddr(0)),
     });
-    let weak = Arc::downgrade(&thread);
-    t.process.threads.lock().insert(tid, weak);
+    t.process.threads.lock().insert(tid, thread.clone());
     t.kernel.tasks.add_thread(&thread);
     crate::signal::thread_joined(&thread);
     thread

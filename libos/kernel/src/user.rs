@@ -19,6 +19,10 @@ impl UserAddr {
     }
 
     /// The address `bytes` further on.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an offset, not a sum of addresses"
+    )]
     #[must_use]
     pub fn add(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))

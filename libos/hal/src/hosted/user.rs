@@ -10,7 +10,7 @@ use crate::phys::Frame;
 pub struct Fault;
 
 pub fn range_ok(address: u64, len: usize) -> bool {
-    address >= 0x1000 && address < husk_abi::boundary::layout::USER_END && len < 1 << 40
+    (0x1000..husk_abi::boundary::layout::USER_END).contains(&address) && len < 1 << 40
 }
 
 pub fn copy_in(bytes: &mut [u8], address: u64) -> usize {

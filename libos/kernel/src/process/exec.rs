@@ -8,7 +8,7 @@ use husk_abi::linux::general::{self, AT_FDCWD};
 use husk_hal::trap::TrapFrame;
 use husk_hal::{fpu, thread as hal_thread};
 
-use super::{Thread, capabilities, clone, exit};
+use super::{Thread, capabilities, exit};
 use crate::fs::{self, File};
 use crate::mm::load::{self, Program};
 use crate::sync::Interruptible;
@@ -95,8 +95,11 @@ fn read_strings(array: UserAddr, budget: &mut usize) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// A `#!` line: interpreter and optional argument; `None` if the file does not start with one.
-fn script_line(head: &[u8]) -> Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+/// What a `#!` line names: the interpreter and an optional argument.
+type ScriptLine = (Vec<u8>, Option<Vec<u8>>);
+
+/// A `#!` line; `None` if the file does not start with one.
+fn script_line(head: &[u8]) -> Result<Option<ScriptLine>> {
     let Some(rest) = head.strip_prefix(b"#!") else {
         return Ok(None);
     };
@@ -246,8 +249,6 @@ fn kill_other_threads(t: &Thread) -> Result<()> {
     }
     Ok(())
 }
-
-pub(super) use clone::thread_started;
 
 #[cfg(test)]
 mod tests {

@@ -11,8 +11,6 @@ pub trait FromRegister {
 macro_rules! from_register {
     ($($ty:ty),*) => {
         $(impl FromRegister for $ty {
-            #[expect(clippy::cast_possible_truncation, reason = "the ABI ignores the upper bits")]
-            #[expect(clippy::allow_attributes, reason = "one macro for all widths")]
             fn from_register(value: u64) -> Self {
                 value as $ty
             }

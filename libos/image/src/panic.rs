@@ -1,6 +1,5 @@
 //! The libOS's last words.
 
-use core::fmt::Write;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 

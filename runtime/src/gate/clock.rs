@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use husk_abi::boundary::clock::WallClock;
@@ -11,14 +12,19 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::time::{ClockId as Clock, clock_gettime};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::Error;
+use super::{Error, Interrupt};
 use crate::vmm::{GuestMemory, KvmClock, Machine};
 
 /// How often the offset is measured anew when nobody steps the clock: it follows NTP's slewing.
 const PERIOD_SECONDS: i64 = 10;
 
 /// Writes the offset now, and keeps a thread that does so again when the host's clock is stepped.
-pub fn start(machine: &Machine, memory: GuestMemory, gpa: u64) -> Result<(), Error> {
+pub fn start(
+    machine: &Machine,
+    memory: GuestMemory,
+    gpa: u64,
+    interrupt: Arc<dyn Interrupt>,
+) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "clock",
         source,
@@ -34,6 +40,8 @@ pub fn start(machine: &Machine, memory: GuestMemory, gpa: u64) -> Result<(), Err
                 if update(&clock, &memory, gpa).is_err() {
                     break;
                 }
+                // Who sleeps until a time of day looks again.
+                interrupt.interrupt();
             }
         })
         .map_err(failed)?;

@@ -57,7 +57,12 @@ impl Services {
         let memory = machine.memory().clone();
         let layout = machine.layout();
         let interrupt: Arc<dyn Interrupt> = Arc::new(machine.kicker());
-        clock::start(machine, memory.clone(), layout.wall_clock)?;
+        clock::start(
+            machine,
+            memory.clone(),
+            layout.wall_clock,
+            interrupt.clone(),
+        )?;
 
         let bound = |port| -> Result<EventFd, Error> {
             let failed = |source| Error::Start {

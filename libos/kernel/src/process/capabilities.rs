@@ -36,7 +36,7 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
     let old = t.credentials();
     let mut new = (*old).clone();
     let attributes = file.inode.attributes();
-    if !old.no_new_privileges && allows_setuid(file) {
+    if !old.no_new_privileges && file.allows_setuid() {
         if attributes.mode & S_ISUID != 0 {
             new.euid = attributes.uid;
         }
@@ -59,13 +59,6 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
         secure,
         changed_ids,
     })
-}
-
-/// Whether the mount honours setuid bits.
-fn allows_setuid(file: &File) -> bool {
-    file.mount
-        .as_ref()
-        .is_none_or(|mount| mount.flags() & general::MS_NOSUID == 0)
 }
 
 /// P'(...) of capabilities(7) for a file without capabilities of its own.

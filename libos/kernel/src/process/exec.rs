@@ -209,6 +209,8 @@ pub fn replace_program(
     crate::signal::exec(t);
     t.process.timers.on_exec(t.kernel);
     *t.process.executable.lock() = file.path.clone();
+    let old = t.process.program.lock().replace(file);
+    drop(old);
     // The name is the path's last component as it was given, also for scripts.
     t.set_name(name.rsplit(|byte| *byte == b'/').next().unwrap_or(&name));
 

@@ -108,6 +108,8 @@ fn exit_last(process: &Arc<Process>, status: i32) {
             doorbell::SHUTDOWN
         );
     }
+    let program = process.program.lock().take();
+    drop(program);
     hand_on_children(process);
     let parent = {
         let mut family = process.family.lock();

@@ -14,7 +14,7 @@ use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::Credentials;
-use crate::fs::{FdTable, FsContext};
+use crate::fs::{FdTable, File, FsContext};
 use crate::mm::AddressSpace;
 use crate::sched::ThreadSched;
 use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
@@ -214,6 +214,8 @@ pub struct Process {
     /// The whole process is ending with this status (`exit_group(2)`, fatal signals).
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
+    /// The running program's file, open for execution: nobody may write it meanwhile (`ETXTBSY`).
+    pub(super) program: SpinLock<Option<Arc<File>>>,
     pub(super) has_execed: AtomicBool,
     pub(super) start_ns: u64,
     /// vCPU time of threads that ended, and of waited-for children, in nanoseconds.

@@ -5,7 +5,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
 
 use husk_abi::linux::Errno;
 
@@ -142,9 +142,17 @@ impl WaitQueue {
         self.count.store(waiters.len(), Ordering::SeqCst);
     }
 
+    /// Whether there is nobody to wake. What the caller changed before is visible to whoever registers after.
+    fn nobody_waits(&self) -> bool {
+        // Without the fence the load may come before the caller's stores; a waiter that registers between would
+        // see the old state and sleep for ever.
+        fence(Ordering::SeqCst);
+        self.count.load(Ordering::SeqCst) == 0
+    }
+
     /// Wakes the waiter that has waited longest and is not woken yet.
     pub fn wake_one(&self) {
-        if self.count.load(Ordering::SeqCst) == 0 {
+        if self.nobody_waits() {
             return;
         }
         let waiter = self
@@ -160,7 +168,7 @@ impl WaitQueue {
 
     /// Wakes all waiters.
     pub fn wake_all(&self) {
-        if self.count.load(Ordering::SeqCst) == 0 {
+        if self.nobody_waits() {
             return;
         }
         let waiters = self.waiters.lock().clone();

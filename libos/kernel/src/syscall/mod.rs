@@ -2,6 +2,7 @@
 
 mod args;
 
+use husk_hal::cpu;
 use husk_hal::trap::{ENTRY_TRAPPED, EXIT_FULL, LiveFrame};
 
 pub use args::*;
@@ -30,7 +31,13 @@ pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
     }
     frame.set_rax(match result {
         Ok(value) => value as u64,
-        Err(errno) => i64::from(-errno.code()) as u64,
+        Err(errno) => {
+            if errno.code() >= Errno::ERESTARTSYS.code() {
+                // Only signal delivery turns a restart code into what a program may see.
+                cpu::raise(cpu::WORK_THREAD);
+            }
+            i64::from(-errno.code()) as u64
+        }
     });
     if trapped {
         crate::translate::consider(thread, site, nr);

@@ -73,6 +73,16 @@ fn clocks_and_sleeps() {
 }
 
 #[test]
+fn timers_of_every_kind() {
+    same(&["/t/timers"], 120);
+}
+
+#[test]
+fn futexes_requeue_and_outlive_their_owners() {
+    same(&["/t/futexes"], 120);
+}
+
+#[test]
 fn vector_registers() {
     same(&["/t/fpu", "2000"], 120);
 }

@@ -46,7 +46,13 @@ unsafe impl Source for Frames {
                 Ok(frame) => (frame, large),
                 Err(_) => {
                     let small = bytes.next_multiple_of(16 * PAGE_SIZE);
-                    (kernel.frames.alloc_contiguous(small / PAGE_SIZE).map_err(drop)?, small)
+                    (
+                        kernel
+                            .frames
+                            .alloc_contiguous(small / PAGE_SIZE)
+                            .map_err(drop)?,
+                        small,
+                    )
                 }
             };
             (phys::direct_address(frame) as *mut u8, bytes as usize)

@@ -198,3 +198,6 @@ pub fn futex(
         _ => Err(Errno::ENOSYS),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -96,7 +96,11 @@ impl AddressSpace {
     pub fn brk(&self, to: u64, limits: &Limits) -> u64 {
         self.with(|state| {
             // A failure is told by the break staying where it was.
-            let _ = state.set_brk(to, limits);
+            // What could never be had is refused at once, as with mmap.
+            let grows = to.saturating_sub(state.places.brk);
+            if grows <= self.frames.usage().limit_bytes {
+                let _ = state.set_brk(to, limits);
+            }
             state.places.brk
         })
     }

@@ -303,10 +303,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
 
 /// Puts the new thread, and its process if that is new, into the tables.
 fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Request) {
-    process
-        .threads
-        .lock()
-        .insert(child.tid(), child.clone());
+    process.threads.lock().insert(child.tid(), child.clone());
     t.kernel.tasks.add_thread(child);
     if request.flags & CLONE_THREAD != 0 {
         // A process that is being killed or stopped takes the newcomer along.

@@ -129,12 +129,23 @@ impl Tasks {
 
     /// Logs what every thread waits in; for a guest that sleeps when it should not.
     pub fn log_waiting(&self) {
-        let threads: Vec<_> = self.threads.lock().values().filter_map(Weak::upgrade).collect();
+        let threads: Vec<_> = self
+            .threads
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
         for thread in threads {
             let nr = thread.context.user_frame().nr();
             let name = thread.name();
             let name = alloc::string::String::from_utf8_lossy(&name);
-            crate::log!(Debug, "sched", "idle: thread {} ({name}) in call {}", thread.tid(), nr.cast_signed());
+            crate::log!(
+                Debug,
+                "sched",
+                "idle: thread {} ({name}) in call {}",
+                thread.tid(),
+                nr.cast_signed()
+            );
         }
         husk_hal::doorbell::ring(husk_abi::boundary::doorbell::LOG, 0);
     }

@@ -203,7 +203,8 @@ impl Scheduler {
         cpu.switches.fetch_add(1, Ordering::Relaxed);
         cpu.slice_end_ns.store(now + SLICE_NS, Ordering::Relaxed);
         next.sched.on_cpu(now);
-        cpu.fair_ns.fetch_max(next.sched.fair_ns(), Ordering::Relaxed);
+        cpu.fair_ns
+            .fetch_max(next.sched.fair_ns(), Ordering::Relaxed);
         self.activate_mm_of(&next);
         // Nothing on this stack may own the next thread: if this one is dead, it never comes back to let go.
         drop(cpu::set_current(next.clone()));

@@ -4,6 +4,7 @@ use husk_abi::boundary::layout::USER_END;
 use husk_abi::linux::general;
 use husk_hal::fpu;
 
+use crate::user::UserAddr;
 use crate::{Thread, translate};
 
 use super::info::{Info, SI_KERNEL};
@@ -103,6 +104,8 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
             Info::fault(SIGFPE, code, instruction(t))
         }
         SPURIOUS => return,
+        // PVM reports `int n` as an invalid opcode; hardware and Linux as a protection fault.
+        INVALID_OPCODE if is_software_interrupt(t) => Info::kernel(SIGSEGV),
         _ => match classify(vector) {
             (signo, code, Where::Instruction) => Info::fault(signo, code, instruction(t)),
             (signo, SI_KERNEL, Where::Nowhere) => Info::kernel(signo),
@@ -122,6 +125,12 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
         }
     }
     force(t, &info);
+}
+
+/// Whether the program stands at an `int n`.
+fn is_software_interrupt(t: &Thread) -> bool {
+    const INT_N: u8 = 0xcd;
+    UserAddr(t.frame().rip()).read::<u8>() == Ok(INT_N)
 }
 
 /// Where the program sees itself.

@@ -169,3 +169,6 @@ impl ProcessTimers {
         self.cpu.cancel(kernel);
     }
 }
+
+#[cfg(test)]
+mod tests;

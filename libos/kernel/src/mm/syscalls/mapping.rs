@@ -146,6 +146,12 @@ fn of_file(file: &Arc<File>, prot: Prot, shared: bool, offset: u64) -> Result<Ma
         }
         max_prot.remove(Prot::WRITE);
     }
+    if !file.allows_exec() {
+        if prot.contains(Prot::EXEC) {
+            return Err(Errno::EPERM);
+        }
+        max_prot.remove(Prot::EXEC);
+    }
     let mappable = file.ops.mappable()?;
     Ok(Mapping {
         prot,

@@ -34,6 +34,7 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
     };
     text.patch(&site, text.area_bytes(file.size), source)
         .unwrap()
+        .thunk
 }
 
 fn bytes(space: &AddressSpace, at: u64) -> [u8; 7] {

@@ -2,7 +2,7 @@
 //!
 //! A stop signal is taken by one thread, which asks all threads to stand still; each does so in its own way
 //! out to user code. The last one reports to the parent. `SIGCONT` ends the stop when it is sent, blocked or
-//! not; the first thread to wake reports that.
+//! not, and `wait(2)` knows at once; the first thread to wake sends `SIGCHLD`.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -13,11 +13,9 @@ use super::info::{Info, STATUS_CONTINUED};
 use super::set::{SIGCHLD, SIGCONT, SIGSTOP, SigSet};
 use super::state::{EXITING, REPORT, STOP, STOPPED};
 
-/// What the parent is to be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Report {
-    Stopped(i32),
-    Continued,
+/// The wait status of a process that `signo` stopped.
+const fn stopped_by(signo: i32) -> i32 {
+    signo << 8 | 0x7f
 }
 
 /// The state of a process's stop; its lock is the process's signal lock.
@@ -29,8 +27,8 @@ pub(super) struct Stop {
     complete: bool,
     /// A stop signal was taken off the queue, and no `SIGCONT` has come since.
     armed: bool,
-    /// How the last stop ended, until it is reported.
-    report: Option<Report>,
+    /// The wait status to tell the parent of when the first thread wakes from a stop.
+    report: Option<i32>,
 }
 
 impl Stop {
@@ -60,14 +58,14 @@ impl Stop {
         true
     }
 
-    /// All threads stand still: what to report, the first time.
-    fn finish(&mut self) -> Option<Report> {
+    /// All threads stand still: the wait status to report, the first time.
+    fn finish(&mut self) -> Option<i32> {
         if self.complete {
             return None;
         }
         let signo = self.signo?;
         self.complete = true;
-        Some(Report::Stopped(signo))
+        Some(stopped_by(signo))
     }
 
     /// `SIGCONT` came: whether there was a stop to end.
@@ -77,9 +75,9 @@ impl Stop {
             return false;
         };
         self.report = Some(if self.complete {
-            Report::Continued
+            STATUS_CONTINUED
         } else {
-            Report::Stopped(signo)
+            stopped_by(signo)
         });
         self.complete = false;
         true
@@ -111,6 +109,8 @@ pub(super) fn prepare(process: &Arc<Process>, signo: i32) {
         thread.signals.raise(REPORT);
     }
     drop(group);
+    // As on Linux the parent can wait for it from now on; SIGCHLD comes when a thread has woken.
+    crate::process::job_event(process, STATUS_CONTINUED);
     for thread in standing {
         super::send::notify(thread);
     }
@@ -160,26 +160,23 @@ pub(super) fn complete(t: &Thread) {
     }
     drop(threads);
     let report = t.process.signals.group.lock().finish();
-    if let Some(report) = report {
-        tell_parent(t, report);
+    if let Some(wait_status) = report {
+        crate::process::job_event(&t.process, wait_status);
+        send_sigchld(t, wait_status);
     }
 }
 
 /// Reports the end of a stop, if no other thread has.
 pub(super) fn report_end(t: &Thread) {
     let report = t.process.signals.group.lock().report.take();
-    if let Some(report) = report {
-        tell_parent(t, report);
+    if let Some(wait_status) = report {
+        send_sigchld(t, wait_status);
     }
 }
 
-fn tell_parent(t: &Thread, report: Report) {
+/// `SIGCHLD` about a stop or its end, if the parent wants that.
+fn send_sigchld(t: &Thread, wait_status: i32) {
     let process = &t.process;
-    let wait_status = match report {
-        Report::Stopped(signo) => signo << 8 | 0x7f,
-        Report::Continued => STATUS_CONTINUED,
-    };
-    crate::process::job_event(process, wait_status);
     let Some(parent) = process.parent() else {
         return;
     };
@@ -216,10 +213,10 @@ mod tests {
         stop.arm();
         assert!(stop.begin(SIGTSTP) && stop.is_stopping() && !stop.is_complete());
         assert!(stop.begin(SIGTTIN), "a second one joins the first");
-        assert_eq!(stop.finish(), Some(Report::Stopped(SIGTSTP)));
+        assert_eq!(stop.finish(), Some(stopped_by(SIGTSTP)));
         assert_eq!(stop.finish(), None);
         assert!(stop.is_complete() && stop.resume());
-        assert_eq!(stop.report.take(), Some(Report::Continued));
+        assert_eq!(stop.report.take(), Some(STATUS_CONTINUED));
         assert!(!stop.is_stopping() && !stop.is_complete() && !stop.resume());
     }
 
@@ -233,7 +230,7 @@ mod tests {
         assert!(stop.begin(SIGSTOP));
         // Continued before all threads stood still: the parent hears of the stop.
         assert!(stop.resume());
-        assert_eq!(stop.report, Some(Report::Stopped(SIGSTOP)));
+        assert_eq!(stop.report, Some(stopped_by(SIGSTOP)));
         assert_eq!(stop.finish(), None);
     }
 }

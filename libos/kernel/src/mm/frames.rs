@@ -44,6 +44,8 @@ mod word {
 
 /// What a block is; 0 is fresh.
 mod state {
+    /// Split, its frames page tables only.
+    pub const TABLES: u64 = 4;
     pub const FREE: u64 = 1;
     pub const LARGE: u64 = 2;
     pub const SPLIT: u64 = 3;
@@ -73,6 +75,8 @@ struct Layout {
 struct Pool {
     /// First split block with free frames.
     split: u64,
+    /// First block of page tables with free frames.
+    tables: u64,
     /// First free block.
     free: u64,
     /// First block that was never used; all after it are fresh as well.
@@ -153,10 +157,10 @@ impl Pool {
     }
 
     fn head(&mut self, of: u64) -> &mut u64 {
-        if of == state::SPLIT {
-            &mut self.split
-        } else {
-            &mut self.free
+        match of {
+            state::SPLIT => &mut self.split,
+            state::TABLES => &mut self.tables,
+            _ => &mut self.free,
         }
     }
 
@@ -193,7 +197,7 @@ impl Pool {
             return Some((block, false));
         }
         if whole && self.fresh == 0 && layout.skip > 0 && layout.blocks > 0 {
-            self.split_block(layout, 0, true);
+            self.split_block(layout, 0, true, state::SPLIT);
             self.fresh = 1;
         }
         if self.fresh < layout.blocks {
@@ -203,8 +207,8 @@ impl Pool {
         None
     }
 
-    /// Makes a block that nobody uses a split one, all its frames free.
-    fn split_block(&mut self, layout: &Layout, block: u64, zero: bool) {
+    /// Makes a block that nobody uses a split one of `kind`, all its frames free.
+    fn split_block(&mut self, layout: &Layout, block: u64, zero: bool, kind: u64) {
         let first = layout.first_in(block);
         for index in 0..8 {
             let low = index * 64;
@@ -216,18 +220,22 @@ impl Pool {
             layout.set_word(block, word::FREE + index, mask);
             layout.set_word(block, word::ZERO + index, if zero { mask } else { 0 });
         }
-        layout.set_word(block, word::STATE, state::SPLIT);
+        layout.set_word(block, word::STATE, kind);
         layout.set_word(block, word::FREE_COUNT, LARGE_FRAMES - first);
-        self.link(layout, block, state::SPLIT);
+        self.link(layout, block, kind);
     }
 
-    /// A split block with a free frame.
-    fn split_with_room(&mut self, layout: &Layout) -> Result<u64> {
-        if self.split == NONE {
-            let (block, zero) = self.take_block(layout, false).ok_or(Errno::ENOMEM)?;
-            self.split_block(layout, block, zero);
+    /// A split block of `kind` with a free frame. Where no block is left, the other kind's frames do.
+    fn split_with_room(&mut self, layout: &Layout, kind: u64) -> Result<u64> {
+        if *self.head(kind) == NONE {
+            match self.take_block(layout, kind == state::TABLES) {
+                Some((block, zero)) => self.split_block(layout, block, zero, kind),
+                None if self.split != NONE => return Ok(self.split),
+                None if self.tables != NONE => return Ok(self.tables),
+                None => return Err(Errno::ENOMEM),
+            }
         }
-        Ok(self.split)
+        Ok(*self.head(kind))
     }
 
     /// Takes `count` frames from `index` on, all free, out of a split block; whether all read as zero.
@@ -247,15 +255,15 @@ impl Pool {
         let left = layout.word(block, word::FREE_COUNT) - count;
         layout.set_word(block, word::FREE_COUNT, left);
         if left == 0 {
-            self.unlink(layout, block, state::SPLIT);
+            self.unlink(layout, block, layout.word(block, word::STATE));
         }
         zero
     }
 
-    fn alloc(&mut self, layout: &Layout) -> Result<(Frame, bool)> {
+    fn alloc(&mut self, layout: &Layout, kind: u64) -> Result<(Frame, bool)> {
         self.charge(1)?;
         let block = self
-            .split_with_room(layout)
+            .split_with_room(layout, kind)
             .inspect_err(|_| self.used -= 1)?;
         for slot in 0..8 {
             let free = layout.word(block, word::FREE + slot);
@@ -285,7 +293,7 @@ impl Pool {
             self.used -= count;
             return Err(Errno::ENOMEM);
         };
-        self.split_block(layout, block, zero);
+        self.split_block(layout, block, zero, state::SPLIT);
         self.take_run(layout, block, 0, count);
         Ok(layout.frame(block, 0))
     }
@@ -322,7 +330,7 @@ impl Pool {
             }
         }
         if self.fresh == 0 && first_whole == 1 && layout.blocks > 0 {
-            self.split_block(layout, 0, true);
+            self.split_block(layout, 0, true, state::SPLIT);
             self.fresh = 1;
         }
         (self.fresh + count <= layout.blocks).then(|| {
@@ -353,11 +361,12 @@ impl Pool {
         layout.set_word(block, slot, free | 1 << (at % 64));
         let free_count = layout.word(block, word::FREE_COUNT) + 1;
         layout.set_word(block, word::FREE_COUNT, free_count);
+        let kind = layout.word(block, word::STATE);
         if free_count == 1 {
-            self.link(layout, block, state::SPLIT);
+            self.link(layout, block, kind);
         }
         if free_count == LARGE_FRAMES {
-            self.unlink(layout, block, state::SPLIT);
+            self.unlink(layout, block, kind);
             layout.set_word(block, word::STATE, state::FREE);
             self.link(layout, block, state::FREE);
         }
@@ -365,7 +374,7 @@ impl Pool {
     }
 
     fn put_large(&mut self, layout: &Layout, block: u64) {
-        if layout.word(block, word::STATE) == state::SPLIT {
+        if layout.word(block, word::STATE) != state::LARGE {
             for at in 0..LARGE_FRAMES {
                 self.put(layout, block * LARGE_FRAMES + at);
             }
@@ -420,6 +429,7 @@ impl Frames {
             },
             pool: SpinLock::new(Pool {
                 split: NONE,
+                tables: NONE,
                 free: NONE,
                 fresh: 0,
                 used: 0,
@@ -433,7 +443,10 @@ impl Frames {
     /// # Errors
     /// `ENOMEM`.
     pub fn alloc(&self) -> Result<Frame> {
-        self.pool.lock().alloc(&self.layout).map(|(frame, _)| frame)
+        self.pool
+            .lock()
+            .alloc(&self.layout, state::SPLIT)
+            .map(|(frame, _)| frame)
     }
 
     /// A frame of zeros with one reference.
@@ -441,7 +454,22 @@ impl Frames {
     /// # Errors
     /// `ENOMEM`.
     pub fn alloc_zeroed(&self) -> Result<Frame> {
-        let (frame, zero) = self.pool.lock().alloc(&self.layout)?;
+        let (frame, zero) = self.pool.lock().alloc(&self.layout, state::SPLIT)?;
+        if !zero {
+            phys::zero_frames(frame, 1);
+        }
+        Ok(frame)
+    }
+
+    /// A frame of zeros for a page table, with one reference.
+    ///
+    /// Page tables have blocks of their own: KVM's shadow paging maps a 2 MiB block in which there is a guest page
+    /// table by 4 KiB pages only, and would then fill the direct map page by page.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn alloc_table(&self) -> Result<Frame> {
+        let (frame, zero) = self.pool.lock().alloc(&self.layout, state::TABLES)?;
         if !zero {
             phys::zero_frames(frame, 1);
         }
@@ -480,7 +508,9 @@ impl Frames {
         let mut pool = self.pool.lock();
         match count {
             0 => Err(Errno::EINVAL),
-            1 => pool.alloc(&self.layout).map(|(frame, _)| frame),
+            1 => pool
+                .alloc(&self.layout, state::SPLIT)
+                .map(|(frame, _)| frame),
             2..LARGE_FRAMES => pool.alloc_run(&self.layout, count),
             _ => pool
                 .alloc_blocks(&self.layout, count.div_ceil(LARGE_FRAMES))

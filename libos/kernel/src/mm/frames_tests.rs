@@ -129,3 +129,32 @@ fn no_memory_at_all() {
     let nothing_free = Frames::new(1 << 30, 1 << 30, 1 << 30);
     assert!(nothing_free.alloc_large().is_err());
 }
+
+#[test]
+fn page_tables_have_blocks_of_their_own() {
+    let frames = testing::frames(12);
+    let page = frames.alloc().unwrap();
+    let table = frames.alloc_table().unwrap();
+    assert_ne!(block_of(page), block_of(table));
+    let tables: Vec<_> = (0..100).map(|_| frames.alloc_table().unwrap()).collect();
+    assert!(
+        tables
+            .iter()
+            .all(|frame| block_of(*frame) == block_of(table))
+    );
+    phys::write(table, 8, b"dirt");
+    frames.put(table);
+    let again = frames.alloc_table().unwrap();
+    let mut bytes = [1; 4];
+    phys::read(again, 8, &mut bytes);
+    assert_eq!(bytes, [0; 4]);
+    // Where no block is left, the other kind's frames are used up.
+    let mut all = tables;
+    while let Ok(frame) = frames.alloc() {
+        all.push(frame);
+    }
+    assert_eq!(frames.usage().free_bytes(), 4 * 4096, "the bookkeeping's");
+    all.extend([page, again]);
+    all.into_iter().for_each(|frame| frames.put(frame));
+    assert_eq!(frames.usage().used_bytes, 0);
+}

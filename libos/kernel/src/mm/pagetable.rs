@@ -74,7 +74,7 @@ impl PageTable {
     pub fn new(frames: &'static Frames, cpus: usize) -> Result<Self> {
         let mut roots = Vec::with_capacity(cpus);
         for cpu in 0..cpus {
-            match frames.alloc_zeroed() {
+            match frames.alloc_table() {
                 Ok(root) => {
                     mmu::init_root(root, cpu);
                     roots.push(root);
@@ -169,7 +169,7 @@ impl PageTable {
     }
 
     fn new_table(&mut self) -> Result<Frame> {
-        let table = self.frames.alloc_zeroed()?;
+        let table = self.frames.alloc_table()?;
         self.tables += 1;
         Ok(table)
     }

@@ -645,6 +645,13 @@ impl Frames {
         }
     }
 
+    /// RAM there is, whatever the limit: as on Linux, what exceeds a container's limit may be mapped, and only
+    /// using it runs out of memory.
+    #[must_use]
+    pub fn ram_bytes(&self) -> u64 {
+        self.layout.blocks * LARGE_FRAMES * PAGE_SIZE
+    }
+
     /// Whether memory is so short (above 7/8 of the limit) that nothing should be mapped ahead of need.
     #[must_use]
     pub fn is_short(&self) -> bool {

@@ -71,7 +71,7 @@ impl AddressSpace {
         }
         let may_overcommit = mapping.flags.intersects(Flags::NORESERVE | Flags::SHARED)
             || !mapping.backing_is_memory();
-        if !may_overcommit && len > self.frames.usage().limit_bytes {
+        if !may_overcommit && len > self.frames.ram_bytes() {
             return Err(Errno::ENOMEM);
         }
         self.with(|state| {
@@ -98,7 +98,7 @@ impl AddressSpace {
             // A failure is told by the break staying where it was.
             // What could never be had is refused at once, as with mmap.
             let grows = to.saturating_sub(state.places.brk);
-            if grows <= self.frames.usage().limit_bytes {
+            if grows <= self.frames.ram_bytes() {
                 let _ = state.set_brk(to, limits);
             }
             state.places.brk

@@ -29,9 +29,9 @@ impl SharedMemory {
     /// `size_bytes` of zeros.
     ///
     /// # Errors
-    /// `ENOMEM` if it is more than the container may ever have.
+    /// `ENOMEM` if it is more than there is RAM.
     pub fn new(frames: &'static Frames, size_bytes: u64) -> Result<Self> {
-        if size_bytes > frames.usage().limit_bytes {
+        if size_bytes > frames.ram_bytes() {
             return Err(Errno::ENOMEM);
         }
         Ok(Self {

@@ -1,12 +1,12 @@
 //! Locks between processes, which the kernel frees when their holder dies.
 //!
-//! Lock files are never removed: a second process could otherwise lock one that has just lost its
-//! name while a third makes a new one.
+//! A lock file is removed by its holder when it is of no more use ([`Lock::remove`]). Whoever has locked a file
+//! therefore makes sure that it still bears the name; if not, another has it, and it tries again.
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -15,17 +15,21 @@ use crate::progress::Progress;
 
 /// An exclusive lock, held until dropped.
 pub(super) struct Lock {
-    _file: File,
+    file: File,
+    path: PathBuf,
 }
 
 impl Lock {
     /// Takes the lock unless it is held.
     pub(super) fn try_take(path: &Path) -> io::Result<Option<Self>> {
-        let file = open(path)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Self { _file: file })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(e) => Err(e.into()),
+        loop {
+            let file = open(path)?;
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) if is_named(&file, path)? => return Ok(Some(Self::held(file, path))),
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(e) => return Err(e.into()),
+            }
         }
     }
 
@@ -35,18 +39,42 @@ impl Lock {
             return Ok(lock);
         }
         progress.begin("waiting for another process that unpacks this image", None);
-        let file = open(path)?;
         loop {
+            let file = open(path)?;
             match flock(&file, FlockOperation::LockExclusive) {
                 Err(Errno::INTR) => {}
-                result => {
-                    result?;
-                    break;
+                Err(e) => return Err(e.into()),
+                Ok(()) if is_named(&file, path)? => {
+                    progress.end();
+                    return Ok(Self::held(file, path));
                 }
+                Ok(()) => {}
             }
         }
-        progress.end();
-        Ok(Self { _file: file })
+    }
+
+    /// Gives the lock up and removes its file.
+    pub(super) fn remove(self) {
+        // While it is still locked: who waits for it sees that the name is gone.
+        let _ = std::fs::remove_file(&self.path);
+        drop(self.file);
+    }
+
+    fn held(file: File, path: &Path) -> Self {
+        Self {
+            file,
+            path: path.to_owned(),
+        }
+    }
+}
+
+/// Whether `path` still names the file that was locked.
+fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+    let locked = file.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(named) => Ok((locked.dev(), locked.ino()) == (named.dev(), named.ino())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(e),
     }
 }
 

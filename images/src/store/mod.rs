@@ -125,8 +125,11 @@ impl Store {
             let lock =
                 Lock::wait(&lock_path, progress).map_err(|c| failed("lock", &lock_path, c))?;
             // Whoever held the lock may have made it meanwhile.
-            if !home.is_dir() {
-                self.make(&found, &key, &home, progress)?;
+            if !home.is_dir()
+                && let Err(error) = self.make(&found, &key, &home, progress)
+            {
+                lock.remove();
+                return Err(error);
             }
             drop(lock);
         }

@@ -262,6 +262,12 @@ impl Vcpu {
         };
         match exit {
             Exit::Kicked => {
+                if tracing::enabled!(tracing::Level::DEBUG)
+                    && let Ok(regs) = self.fd.get_regs()
+                {
+                    tracing::debug!(vcpu = self.index, rip = %format_args!("{:#x}", regs.rip),
+                        rsp = %format_args!("{:#x}", regs.rsp), "kicked");
+                }
                 self.fd.set_kvm_immediate_exit(0);
                 self.kicker.take();
                 self.interrupt();

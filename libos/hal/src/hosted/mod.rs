@@ -149,8 +149,13 @@ pub mod thread {
     pub struct Context;
 
     impl Context {
-        pub fn user(_frame: &TrapFrame, _fs_base: u64, _gs_base: u64, _fpu: fpu::State) -> Self {
-            Self
+        pub fn user(
+            _frame: &TrapFrame,
+            _fs_base: u64,
+            _gs_base: u64,
+            _fpu: fpu::State,
+        ) -> Option<Self> {
+            Some(Self)
         }
         pub fn idle() -> Self {
             Self

@@ -72,6 +72,7 @@ pub unsafe fn init(info_address: u64, index: usize) {
         (&raw mut (*block).boot_pml4).write(info.vcpus[index].pml4_gpa);
         descriptor_tables();
     }
+    load_task();
     let rom = info.root_archive;
     // SAFETY: the boot page tables map RAM and the root archive at the direct map, for ever.
     unsafe {
@@ -98,11 +99,11 @@ unsafe fn descriptor_tables() {
     descriptor(selector::USER_CODE32, 0x00cf_fb00_0000_ffff);
     descriptor(selector::USER_DATA, 0x00cf_f300_0000_ffff);
     descriptor(selector::USER_CODE, 0x00af_fb00_0000_ffff);
-    // The TSS descriptor is marked busy: the VMM has loaded TR with it.
+    // Available: `load_task` loads it, although the VMM has set TR to the same.
     let tss = PERCPU_TSS;
     descriptor(
         selector::TSS,
-        u64::from(TSS_LIMIT) | (tss & 0xff_ffff) << 16 | 0x8b << 40 | (tss >> 24 & 0xff) << 56,
+        u64::from(TSS_LIMIT) | (tss & 0xff_ffff) << 16 | 0x89 << 40 | (tss >> 24 & 0xff) << 56,
     );
     descriptor(selector::TSS + 8, tss >> 32);
 
@@ -149,6 +150,13 @@ unsafe fn descriptor_tables() {
             gate.add(1).write(stub >> 32);
         }
     }
+}
+
+/// Loads TR again. The VMM has set it as a busy TSS, the only one VT-x enters with; QEMU's emulation looks at
+/// the I/O bitmap of a TSS only if the CPU itself has loaded it.
+fn load_task() {
+    // SAFETY: the descriptor tables are in place; LTR of the TSS in use changes nothing but the busy bit.
+    unsafe { entry::hal_load_task(u32::from(selector::TSS)) }
 }
 
 const _: () = {

@@ -141,6 +141,11 @@ pub fn with_current<T: 'static, R>(f: impl FnOnce(&T) -> R) -> Option<R> {
     unsafe { pointer.as_ref() }.map(f)
 }
 
+/// Whether a thread with a stack of its own has ever run on this vCPU.
+pub(super) fn has_thread() -> bool {
+    block().kstack_top.load(Ordering::Relaxed) != 0
+}
+
 /// Sets where entries from user code push: the top of the current thread's stack.
 pub(super) fn set_kstack_top(top: u64) {
     block().kstack_top.store(top, Ordering::Relaxed);

@@ -304,6 +304,8 @@ upcall_prologue_14:
 upcall_stub_3:
     cmpq $hal_gate_return, (%rsp)
     je 1f
+    cmpq $hal_load_task_return, (%rsp)
+    je 3f
     mov $upcall_frame_3, %rsp
     iretq
 1:  test %rsi, %rsi
@@ -311,6 +313,8 @@ upcall_stub_3:
     mov %rdi, %cr3
     iretq
 2:  invlpg (%rsi)
+    iretq
+3:  ltr %di
     iretq
 upcall_prologue_3:
     push $0
@@ -374,6 +378,14 @@ hal_gate:
 hal_gate_return:
     ret
 
+    // The gate for boot: edi = selector of an available TSS.
+    .globl hal_load_task
+hal_load_task:
+    int3
+    .globl hal_load_task_return
+hal_load_task_return:
+    ret
+
     // IDT stubs by vector; 0 where there is none.
     .section .rodata.upcall_stubs, "a"
     .balign 8
@@ -416,6 +428,7 @@ unsafe extern "C" {
     pub(super) fn hal_upcall_end();
     pub(super) fn hal_switch(old: *mut u64, new: u64);
     pub(super) fn hal_thread_start();
+    pub(super) fn hal_load_task(selector: u32);
     pub(super) fn hal_gate(root: u64, address: u64);
     pub(super) static hal_stubs: [u64; STUBS];
 }

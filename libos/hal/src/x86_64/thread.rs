@@ -1,6 +1,6 @@
 //! Kernel threads: a stack, what must outlive a switch, and the switch itself.
 
-use alloc::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use alloc::alloc::{Layout, alloc, dealloc};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,15 +19,15 @@ const CANARY: u64 = 0x6875_736b_2d73_746b;
 struct Stack(*mut u8);
 
 impl Stack {
-    fn new() -> Self {
+    fn new() -> Option<Self> {
         // SAFETY: the layout has a non-zero size.
         let base = unsafe { alloc(STACK_LAYOUT) };
         if base.is_null() {
-            handle_alloc_error(STACK_LAYOUT);
+            return None;
         }
         // SAFETY: the allocation holds at least 8 bytes.
         unsafe { base.cast::<u64>().write(CANARY) };
-        Self(base)
+        Some(Self(base))
     }
 
     fn top(&self) -> u64 {
@@ -72,10 +72,11 @@ impl core::fmt::Debug for Context {
 }
 
 impl Context {
-    /// A thread that will enter user code as `frame` says, after the kernel's `husk_thread_started`.
+    /// A thread that will enter user code as `frame` says, after the kernel's `husk_thread_started`; `None` if
+    /// there is no memory for its stack.
     #[must_use]
-    pub fn user(frame: &TrapFrame, fs_base: u64, gs_base: u64, fpu: fpu::State) -> Self {
-        let stack = Stack::new();
+    pub fn user(frame: &TrapFrame, fs_base: u64, gs_base: u64, fpu: fpu::State) -> Option<Self> {
+        let stack = Stack::new()?;
         let frame_at = stack.top() - size_of::<TrapFrame>() as u64;
         // Six callee-saved registers and the return address `hal_switch` pops.
         let rsp = frame_at - 7 * 8;
@@ -92,13 +93,13 @@ impl Context {
                 entry::hal_thread_start as *const () as u64,
             ]);
         }
-        Self {
+        Some(Self {
             stack: Some(stack),
             rsp: AtomicU64::new(rsp),
             fs_base: AtomicU64::new(fs_base),
             gs_base: AtomicU64::new(gs_base),
             fpu: UnsafeCell::new(fpu),
-        }
+        })
     }
 
     /// The context of the code that is running at boot: a vCPU's idle thread.

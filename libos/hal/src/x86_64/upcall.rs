@@ -107,6 +107,10 @@ extern "C" fn hal_exception_place(
 ) -> *mut TrapFrame {
     let rip = frame.rip;
     if finish_exit(frame) || !in_image(rip) {
+        if !cpu::has_thread() {
+            // No program runs yet: the libOS itself has gone astray.
+            husk_fatal_exception(frame, vector, address);
+        }
         return place_user(frame);
     }
     let in_entry = (label(entry::hal_entry_start)..label(entry::hal_entry_end)).contains(&rip)

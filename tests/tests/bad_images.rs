@@ -19,9 +19,12 @@ fn sandbox() -> Sandbox {
     Sandbox::new(&Husk::find().unwrap(), &Image::busybox().unwrap()).unwrap()
 }
 
-/// The busybox image as a docker archive, to be spoilt.
+/// The busybox image as a docker archive, to be spoilt. Not the image the sandbox has already: husk would run that
+/// one from its store and never look at the layers.
 fn good() -> Content {
-    Content::new(busybox_layer().unwrap().finish().unwrap())
+    let mut content = Content::new(busybox_layer().unwrap().finish().unwrap());
+    content.config["author"] = json!("to be spoilt");
+    content
 }
 
 #[test]

@@ -252,7 +252,8 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         tls,
         hal_thread::live_gs_base(),
         fpu::State::of_running(),
-    );
+    )
+    .ok_or(Errno::ENOMEM)?;
     let child_tid = UserAddr(request.child_tid);
     // A thread on the same memory cannot use its maker's alternate stack (sigaltstack(2)).
     let beside = flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0;
@@ -427,7 +428,8 @@ pub(crate) fn init_process(
         exit_signal: AtomicU32::new(general::SIGCHLD),
     });
     let frame = TrapFrame::user_entry(0, 0);
-    let context = hal_thread::Context::user(&frame, 0, 0, fpu::State::initial());
+    let context =
+        hal_thread::Context::user(&frame, 0, 0, fpu::State::initial()).ok_or(Errno::ENOMEM)?;
     let thread = Arc::new_cyclic(|weak: &Weak<Thread>| Thread {
         kernel,
         process: process.clone(),

@@ -72,7 +72,7 @@ pub(crate) fn new_thread(t: &Thread) -> Arc<Thread> {
     let thread = Arc::new_cyclic(|weak: &Weak<Thread>| Thread {
         kernel: t.kernel,
         process: t.process.clone(),
-        context: Context::user(&frame, 0, 0, fpu::State::initial()),
+        context: Context::user(&frame, 0, 0, fpu::State::initial()).expect("memory"),
         sched: ThreadSched::new(),
         signals: ThreadSignals::for_child(&t.signals, true),
         clear_child_tid: SpinLock::new(UserAddr(0)),

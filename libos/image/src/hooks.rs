@@ -7,7 +7,9 @@ use husk_kernel::{Thread, signal, syscall};
 /// A system call: its frame lies at the top of the thread's stack.
 #[unsafe(no_mangle)]
 extern "C" fn husk_syscall(frame: &LiveFrame) {
-    cpu::with_current(|thread: &Thread| syscall::dispatch(thread, frame));
+    // SAFETY: the scheduler makes only `Thread`s current, and one is current whenever user code runs.
+    let thread = unsafe { cpu::current_unchecked::<Thread>() };
+    syscall::dispatch(thread, frame);
 }
 
 /// On the way back to user code, a work flag is up.

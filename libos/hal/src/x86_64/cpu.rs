@@ -141,6 +141,18 @@ pub fn with_current<T: 'static, R>(f: impl FnOnce(&T) -> R) -> Option<R> {
     unsafe { pointer.as_ref() }.map(f)
 }
 
+/// The thread that is current on this vCPU, for the path every system call takes.
+///
+/// # Safety
+/// `T` must be the type that was given to [`set_current`], and a thread must be current. The reference must not
+/// be kept beyond the stack of that thread.
+#[inline]
+#[must_use]
+pub unsafe fn current_unchecked<'a, T>() -> &'a T {
+    // SAFETY: as in `with_current`; the caller vouches for the type.
+    unsafe { &*block().current.load(Ordering::Relaxed).cast::<T>() }
+}
+
 /// Whether a thread with a stack of its own has ever run on this vCPU.
 pub(super) fn has_thread() -> bool {
     block().kstack_top.load(Ordering::Relaxed) != 0

@@ -22,42 +22,62 @@ pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
     let trapped = frame.code() & !EXIT_FULL == ENTRY_TRAPPED;
     let site = frame.rip();
     let result = if thread.kernel.trace.wants(nr) {
-        crate::trace::recorded(thread, nr, frame.args(), call)
+        pack(crate::trace::recorded(thread, nr, frame.args(), || {
+            unpack(call(thread, nr, frame))
+        }))
     } else {
-        call(thread, nr, frame.args())
+        call(thread, nr, frame)
     };
     if frame.nr() == u64::MAX {
         return;
     }
-    frame.set_rax(match result {
-        Ok(value) => value as u64,
-        Err(errno) => {
-            if errno.code() >= Errno::ERESTARTSYS.code() {
-                // Only signal delivery turns a restart code into what a program may see.
-                cpu::raise(cpu::WORK_THREAD);
-            }
-            i64::from(-errno.code()) as u64
-        }
-    });
+    frame.set_rax(result as u64);
+    if (-FIRST_RESTART - 7..=-FIRST_RESTART).contains(&result) {
+        // Only signal delivery turns a restart code into what a program may see.
+        cpu::raise(cpu::WORK_THREAD);
+    }
     if trapped {
         crate::translate::consider(thread, site, nr);
     }
 }
 
+/// The lowest restart code; they lie within 8 (`Errno::ERESTARTSYS` and its like).
+const FIRST_RESTART: isize = Errno::ERESTARTSYS.code() as isize;
+
+/// A result as `rax` has it: one register instead of a value in memory.
+#[inline]
+fn pack(result: SysResult) -> isize {
+    match result {
+        Ok(value) => value.cast_signed(),
+        Err(errno) => -(errno.code() as isize),
+    }
+}
+
+/// What [`pack`] made, taken apart again.
+fn unpack(rax: isize) -> SysResult {
+    match i32::try_from(-rax) {
+        Ok(code @ 1..4096) => Err(Errno::from_code(code)),
+        _ => Ok(rax.cast_unsigned()),
+    }
+}
+
 macro_rules! dispatcher {
     ($($nr:literal $name:ident($($arg:ident: $kind:ident),*) => [$($handler:path)?];)*) => {
-        fn call(thread: &Thread, nr: u64, registers: [u64; 6]) -> SysResult {
+        fn call(thread: &Thread, nr: u64, frame: &LiveFrame) -> isize {
             match nr {
-                $($nr => dispatcher!(@call thread, registers, $nr, [$($kind)*] $($handler)?),)*
-                nr => unknown(thread, nr),
+                $($nr => pack(dispatcher!(@call thread, frame, $nr, [$($kind)*] $($handler)?)),)*
+                nr => pack(unknown(thread, nr)),
             }
         }
     };
-    (@call $thread:ident, $registers:ident, $nr:literal, [$($kind:ident)*]) => {
+    (@call $thread:ident, $frame:ident, $nr:literal, [$($kind:ident)*]) => {
         unknown($thread, $nr)
     };
-    (@call $thread:ident, $registers:ident, $nr:literal, [$($kind:ident)*] $handler:path) => {{
-        let mut _registers = $registers.into_iter();
+    (@call $thread:ident, $frame:ident, $nr:literal, [] $handler:path) => {
+        $handler($thread)
+    };
+    (@call $thread:ident, $frame:ident, $nr:literal, [$($kind:ident)*] $handler:path) => {{
+        let mut _registers = $frame.args().into_iter();
         $handler($thread $(, <$kind as FromRegister>::from_register(_registers.next().unwrap_or(0)))*)
     }};
 }

@@ -128,11 +128,11 @@ pub fn recorded(
     thread: &Thread,
     nr: u64,
     args: [u64; 6],
-    call: fn(&Thread, u64, [u64; 6]) -> SysResult,
+    call: impl FnOnce() -> SysResult,
 ) -> SysResult {
     let recorder = &thread.kernel.trace;
     if !recorder.wants_process(thread.process.pid) {
-        return call(thread, nr, args);
+        return call();
     }
     // Before the call: it may change or unmap what the arguments point to.
     let payload = if recorder.has_flag(FILTER_PAYLOADS) {
@@ -155,9 +155,9 @@ pub fn recorded(
         };
         recorder.write(header, &args, &payload);
         drop(payload);
-        return call(thread, nr, args);
+        return call();
     }
-    let result = call(thread, nr, args);
+    let result = call();
     if result.is_ok() && recorder.has_flag(FILTER_FAILURES) {
         return result;
     }

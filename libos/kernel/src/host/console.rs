@@ -121,6 +121,10 @@ impl Console {
             return self.output.lock().free.pop();
         }
         let frame = self.kernel().frames.alloc_contiguous(OUT_FRAMES).ok()?;
+        if output.allocated == 0 {
+            // Nobody waits for the device until all buffers are in use.
+            output.queue.want_interrupts(false);
+        }
         output.allocated += 1;
         Some(frame)
     }

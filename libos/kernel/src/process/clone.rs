@@ -288,6 +288,8 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         }),
     });
 
+    child.sched.set_slack_ns(t.sched.slack_ns());
+
     // From here on nothing fails: the child becomes visible and runs.
     if flags & CLONE_PARENT_SETTID != 0 {
         // As on Linux a bad address is not reported: the child exists.

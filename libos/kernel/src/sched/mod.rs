@@ -54,7 +54,12 @@ pub struct ThreadSched {
     /// What to add to the vCPU time for its fair time: the share it gave away by sleeping.
     slept_ns: AtomicU64,
     params: SpinLock<SchedParams>,
+    /// How late its timers may be (`PR_SET_TIMERSLACK`), in nanoseconds. They never are: the number is only kept.
+    slack_ns: AtomicU64,
 }
+
+/// The timer slack of the first process, in nanoseconds.
+const DEFAULT_SLACK_NS: u64 = 50_000;
 
 /// In `ThreadSched::clock`: the thread is on a vCPU.
 const ON_CPU: u64 = 1 << 63;
@@ -69,6 +74,7 @@ impl ThreadSched {
             clock: AtomicU64::new(0),
             slept_ns: AtomicU64::new(0),
             params: SpinLock::new(SchedParams::new()),
+            slack_ns: AtomicU64::new(DEFAULT_SLACK_NS),
         }
     }
 
@@ -135,6 +141,18 @@ impl ThreadSched {
     /// Changes its scheduling parameters.
     pub fn update_params(&self, change: impl FnOnce(&mut SchedParams)) {
         change(&mut self.params.lock());
+    }
+
+    /// Its timer slack, in nanoseconds.
+    #[must_use]
+    pub fn slack_ns(&self) -> u64 {
+        self.slack_ns.load(Ordering::Relaxed)
+    }
+
+    /// Sets its timer slack; 0 is the default.
+    pub fn set_slack_ns(&self, slack: u64) {
+        let slack = if slack == 0 { DEFAULT_SLACK_NS } else { slack };
+        self.slack_ns.store(slack, Ordering::Relaxed);
     }
 
     /// Whether it neither runs nor waits to run.

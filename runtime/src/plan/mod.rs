@@ -103,7 +103,9 @@ pub struct Request {
 }
 
 /// The least memory a container is given.
-const MINIMUM_MEMORY: MemorySize = MemorySize { bytes: 8 << 20 };
+const MINIMUM_MEMORY: MemorySize = MemorySize {
+    bytes: crate::vmm::MINIMUM_BYTES,
+};
 
 /// Docker's default capabilities (moby, oci/caps/defaults.go): CHOWN, DAC_OVERRIDE, FOWNER, FSETID, KILL,
 /// SETGID, SETUID, SETPCAP, NET_BIND_SERVICE, NET_RAW, SYS_CHROOT, MKNOD, AUDIT_WRITE, SETFCAP.

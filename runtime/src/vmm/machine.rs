@@ -23,8 +23,8 @@ use super::{Error, Kicker, KvmClock, loader, memory, raw, tables};
 
 /// Room for the libOS and the VMM's structures, on top of what the container may use.
 const OVERHEAD_BYTES: u64 = 32 << 20;
-/// The least a container can be given.
-const MINIMUM_BYTES: u64 = 8 << 20;
+/// The least memory a container can be given, in bytes.
+pub const MINIMUM_BYTES: u64 = 8 << 20;
 /// How long the libOS may take to start the first process.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 

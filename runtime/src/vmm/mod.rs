@@ -16,6 +16,6 @@ mod vcpu;
 pub use error::Error;
 pub use kick::Kicker;
 pub use layout::Layout;
-pub use machine::{DoorbellHandler, End, Machine, MachineConfig, Served, open_kvm};
+pub use machine::{DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, open_kvm};
 pub use memory::GuestMemory;
 pub use raw::KvmClock;

@@ -67,10 +67,6 @@ pub mod cpu {
         WORK.swap(0, Ordering::Relaxed)
     }
 
-    pub fn has_work() -> bool {
-        WORK.load(Ordering::Relaxed) != 0
-    }
-
     pub fn acknowledge_interrupt() {}
 
     pub fn shared_started() {}
@@ -159,12 +155,6 @@ pub mod thread {
         }
         pub fn idle() -> Self {
             Self
-        }
-        pub fn fs_base(&self) -> u64 {
-            0
-        }
-        pub fn gs_base(&self) -> u64 {
-            0
         }
         pub fn user_frame(&self) -> &LiveFrame {
             unimplemented!("no vCPU")

@@ -69,7 +69,6 @@ pub unsafe fn init(info_address: u64, index: usize) {
     unsafe {
         let block = PERCPU_BLOCK as *mut cpu::CpuBlock;
         (&raw mut (*block).index).write(index as u64);
-        (&raw mut (*block).boot_pml4).write(info.vcpus[index].pml4_gpa);
         descriptor_tables();
     }
     load_task();

@@ -34,8 +34,6 @@ pub(super) struct CpuBlock {
     pub index: u64,
     /// 64: the kernel's current thread.
     pub current: AtomicPtr<()>,
-    /// 72: physical address of the vCPU's boot PML4.
-    pub boot_pml4: u64,
 }
 
 pub(super) const KSTACK_TOP: u64 = PERCPU_BLOCK;
@@ -81,12 +79,6 @@ pub fn raise(work: u32) {
 #[must_use]
 pub fn take_work() -> u32 {
     block().work.swap(0, Ordering::Relaxed)
-}
-
-/// Whether any work flag is up.
-#[must_use]
-pub fn has_work() -> bool {
-    block().work.load(Ordering::Relaxed) != 0
 }
 
 /// The page this vCPU shares with its VMM thread.

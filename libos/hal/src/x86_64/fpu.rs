@@ -21,6 +21,10 @@ pub(super) fn init() {
     SIZE.store(leaf.ebx as usize, Ordering::Relaxed);
 }
 
+/// Reads XCR0.
+///
+/// # Safety
+/// CR4.OSXSAVE must be set.
 #[target_feature(enable = "xsave")]
 unsafe fn xgetbv0() -> u64 {
     // SAFETY: the caller vouches for OSXSAVE.

@@ -129,18 +129,6 @@ impl Context {
         let stack = self.stack.as_ref().expect("a thread with user code");
         (stack.top() - size_of::<TrapFrame>() as u64) as *mut TrapFrame
     }
-
-    /// FS base of a thread that does not run.
-    #[must_use]
-    pub fn fs_base(&self) -> u64 {
-        self.fs_base.load(Ordering::Relaxed)
-    }
-
-    /// GS base of a thread that does not run.
-    #[must_use]
-    pub fn gs_base(&self) -> u64 {
-        self.gs_base.load(Ordering::Relaxed)
-    }
 }
 
 /// FS base of the running thread.

@@ -28,10 +28,8 @@ pub(super) static INFO: Row = file("", info);
 
 fn open_file(subject: &Subject) -> Result<Arc<File>> {
     let thread = subject.thread().map_err(|_| Errno::ENOENT)?;
-    thread
-        .files()
-        .get_any(subject.fd)
-        .map_err(|_| Errno::ENOENT)
+    let files = thread.files_opt().ok_or(Errno::ENOENT)?;
+    files.get_any(subject.fd).map_err(|_| Errno::ENOENT)
 }
 
 /// Mode of the link: how the file is open.
@@ -65,11 +63,8 @@ fn target(_t: &Thread, subject: &Subject) -> Result<Location> {
 
 fn info(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     let file = open_file(subject)?;
-    let close_on_exec = subject
-        .thread()?
-        .files()
-        .is_close_on_exec(subject.fd)
-        .unwrap_or_default();
+    let files = subject.thread()?.files_opt().ok_or(Errno::ENOENT)?;
+    let close_on_exec = files.is_close_on_exec(subject.fd).unwrap_or_default();
     let flags = if close_on_exec {
         file.flags() | general::O_CLOEXEC
     } else {

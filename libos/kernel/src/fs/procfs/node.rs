@@ -142,7 +142,8 @@ impl Node {
     fn descriptor(&self, number: u32) -> Result<Subject> {
         let fd = i32::try_from(number).map_err(|_| Errno::ENOENT)?;
         let thread = self.subject.thread().map_err(|_| Errno::ENOENT)?;
-        thread.files().get_any(fd).map_err(|_| Errno::ENOENT)?;
+        let files = thread.files_opt().ok_or(Errno::ENOENT)?;
+        files.get_any(fd).map_err(|_| Errno::ENOENT)?;
         Ok(self.subject.with_fd(fd))
     }
 

@@ -298,7 +298,7 @@ fn place_text(place: &Location) -> Vec<u8> {
 }
 
 fn cwd(_t: &Thread, subject: &Subject) -> Result<Location> {
-    Ok(subject.thread()?.fs().cwd())
+    Ok(subject.thread()?.fs_opt().ok_or(Errno::ENOENT)?.cwd())
 }
 
 fn cwd_text(t: &Thread, subject: &Subject) -> Result<Vec<u8>> {
@@ -306,7 +306,7 @@ fn cwd_text(t: &Thread, subject: &Subject) -> Result<Vec<u8>> {
 }
 
 fn root(_t: &Thread, subject: &Subject) -> Result<Location> {
-    Ok(subject.thread()?.fs().root())
+    Ok(subject.thread()?.fs_opt().ok_or(Errno::ENOENT)?.root())
 }
 
 fn root_text(t: &Thread, subject: &Subject) -> Result<Vec<u8>> {

@@ -191,7 +191,7 @@ fn memory_lines(text: &mut Text, totals: &Totals) {
 fn identity_lines(text: &mut Text, task: &Task) {
     let process = &task.process;
     let thread = task.thread.as_ref();
-    let umask = thread.map(|thread| thread.fs().umask());
+    let umask = thread.and_then(|thread| Some(thread.fs_opt()?.umask()));
     if let Some(umask) = umask {
         write!(text, "Umask:\t0{umask:03o}\n");
     }
@@ -218,7 +218,7 @@ fn identity_lines(text: &mut Text, task: &Task) {
     } else {
         write!(text, "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n");
     }
-    let highest = thread.and_then(|thread| thread.files().open_fds().last().copied());
+    let highest = thread.and_then(|thread| thread.files_opt()?.open_fds().last().copied());
     let descriptors = usize::try_from(highest.unwrap_or_default()).unwrap_or_default() + 1;
     let size = if thread.is_some() {
         descriptors.next_power_of_two().max(64)

@@ -187,9 +187,9 @@ fn runs_on_the_host() {
         assert_eq!((at.tv_sec, at.tv_nsec), (0, 1));
         assert_eq!(getres(libc::CLOCK_TAI, std::ptr::null_mut()), 0);
         assert_eq!(getres(77, &raw mut at), -libc::EINVAL);
-        // The slot is not filled in, so these go to the host.
+        // The slot is not filled in, so these go to the host, whose time(2) reads a coarse clock: a tick behind.
         assert_eq!(gettimeofday(&raw mut day, std::ptr::null_mut()), 0);
         assert_eq!(time(&raw mut seconds), seconds);
     }
-    assert!(seconds >= day.tv_sec && day.tv_sec > 1_700_000_000 && day.tv_usec >= 0);
+    assert!(seconds >= day.tv_sec - 1 && day.tv_sec > 1_700_000_000 && day.tv_usec >= 0);
 }

@@ -1,0 +1,2 @@
+set -m; sleep 100 & p=$!; kill -STOP $p; while ! grep -q '^State:.T' /proc/$p/status; do :; done; jobs -s | sed 's/ *$//'; bg %1 2>&1 | sed 's/ *$//'; while grep -q '^State:.T' /proc/$p/status; do :; done
+[ "$(ps -o pgid= -p $p | tr -d ' ')" = $p ] && echo own group; kill %1; wait $p; echo $?; (ps -o pgid= -p $BASHPID | tr -d ' ' | grep -cx $BASHPID) ; sleep 100 | cat & kill -- -$(jobs -p %%); wait; echo $?; fg 2>&1; echo $?

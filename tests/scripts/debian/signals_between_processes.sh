@@ -1,4 +1,4 @@
-exec 2>&1; s() { sed -E "s,(line [0-9]+: *)[0-9]+ ,\1PID ,"; }; {
+exec 2>&1; s() { sed -E "s,(line [0-9]+:) *[0-9]+ ,\1 PID ,"; }; {
 bash -c 'trap "echo child got usr1; exit 0" USR1; echo ready > /tmp/r; while :; do sleep 0.01; done' & p=$!; while ! [ -s /tmp/r ]; do :; done; kill -USR1 $p; wait $p; echo $?; perl -e '$SIG{INT} = sub { print "int\n"; exit 4 }; $| = 1; kill INT => $$; sleep 5'; echo $?; (kill -STOP $BASHPID; echo resumed) & p=$!; while ! grep -q '^State:.T' /proc/$p/status; do :; done; kill -CONT $p; wait $p; echo $?; sleep 100 & kill -0 $!; echo $?; kill $!; wait $!; echo $?; kill -0 $! 2>/dev/null; echo $?; bash -c 'kill -KILL $PPID' & wait $!; echo $?
 setsid bash -c 'sleep 50 & sleep 50 & kill -TERM 0'; echo $?; bash -c 'trap "" TERM; bash -c "kill -TERM \$\$; echo inherited ignore"'; perl -e 'my $p = fork; if (!$p) { setpgrp; exec "sleep", 50 } select undef, undef, undef, 0.1; kill -TERM => $p; kill TERM => -$p; waitpid $p, 0; print $? & 127, "\n"'; perl -MTime::HiRes=ualarm,sleep -e '$SIG{ALRM} = sub { $n++ }; ualarm(2000, 2000); my $t = 0; while ($n < 20) { $t++ } ualarm 0; print "ticked $n\n"'
 } 2>&1 | s

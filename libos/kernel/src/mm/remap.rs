@@ -134,14 +134,7 @@ impl State {
         let Some(range) = user_range(vma.end, more) else {
             return Ok(false);
         };
-        let above = self.vmas.find_from(vma.end);
-        let blocked = above.is_some_and(|above| {
-            end > if above.is_hidden() {
-                u64::MAX
-            } else {
-                above.guarded_start(STACK_GAP_BYTES)
-            }
-        });
+        let blocked = self.blocked(vma.end..end, 0);
         if blocked || range.end != end {
             return Ok(false);
         }

@@ -124,6 +124,15 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
             }
         }
     }
+    crate::log!(
+        Debug,
+        "signal",
+        "{} ({}): exception {vector} error {error:#x} address {address:#x} at {:#x}, stack {:#x}",
+        t.process.executable().escape_ascii(),
+        t.tid(),
+        instruction(t),
+        t.frame().get().rsp
+    );
     force(t, &info);
 }
 

@@ -77,6 +77,31 @@ fn code_gets_a_hidden_area_close_below() {
 }
 
 #[test]
+fn growing_over_thunks_stops_at_what_lies_behind_them() {
+    let frames = testing::frames(16);
+    let file = program(frames);
+    let space = space(frames);
+    map_program(&space, &file);
+    let thunks = space.code_region(AT + SITE).unwrap().thunk_base.unwrap();
+    let below = thunks - PAGE;
+    map_at(&space, below, PAGE, Mapping::anonymous(RW));
+    let grow = |from: u64, to: u64| {
+        let what = crate::mm::Remap {
+            old: below,
+            old_len: from - below,
+            new_len: to - below,
+            may_move: false,
+            fixed: None,
+            keep_old: false,
+        };
+        space.remap(&what, &Limits::DEFAULT)
+    };
+    assert_eq!(grow(thunks, AT + PAGE), Err(Errno::ENOMEM));
+    assert_eq!(grow(thunks, AT), Ok(below));
+    assert!(space.thunk_region(thunks).is_none());
+}
+
+#[test]
 fn patched_pages_and_thunks_are_shown() {
     let frames = testing::frames(16);
     let file = program(frames);

@@ -70,7 +70,7 @@ fn credentials() -> Credentials {
         cap_permitted: 0,
         cap_ambient: 0,
         no_new_privileges: false,
-        keep_caps: false,
+        securebits: 0,
     }
 }
 

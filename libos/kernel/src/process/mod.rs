@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod clone;
+pub mod cpuid;
 mod credentials;
 pub mod exec;
 pub mod exit;

@@ -9,7 +9,7 @@ use husk_tests::capture::capture;
 use husk_tests::{Captured, End, Husk, Image, Job};
 
 /// Of `abi/src/boundary/version.rs`: an image with another is refused.
-const BOUNDARY_VERSION: u32 = 1;
+const BOUNDARY_VERSION: u32 = 2;
 const LIMIT: Duration = Duration::from_secs(90);
 
 const LINKER_SCRIPT: &str = "

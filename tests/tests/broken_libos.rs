@@ -44,9 +44,9 @@ fn boot(instruction: &str, version: u32) -> Captured {
         assert!(status.success(), "{argv:?}");
     }
     let job = Job::shell(&Image::busybox().unwrap(), "true");
-    let mut command = Husk::find().unwrap().command_for(&job);
-    command.env("HUSK_LIBOS", at("image"));
-    capture(&command, b"", LIMIT).unwrap()
+    let image = at("image").display().to_string();
+    let husk = Husk::find().unwrap().options(["--libos".to_owned(), image]);
+    capture(&husk.command_for(&job), b"", LIMIT).unwrap()
 }
 
 fn ends(run: &Captured, status: i32, line: &str) {

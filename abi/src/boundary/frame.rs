@@ -68,8 +68,28 @@ impl TrapFrame {
     #[must_use]
     pub fn from_words(words: &[u64; FRAME_WORDS]) -> Self {
         let [
-            r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, code,
-            rip, cs, rflags, rsp, ss,
+            r15,
+            r14,
+            r13,
+            r12,
+            rbp,
+            rbx,
+            r11,
+            r10,
+            r9,
+            r8,
+            rax,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            orig_rax,
+            code,
+            rip,
+            cs,
+            rflags,
+            rsp,
+            ss,
         ] = *words;
         Self {
             r15,

@@ -16,8 +16,19 @@ super::assert_size!(LogRing, 8);
 
 /// The libOS's rooms, each with a log threshold of its own; the names stand in the lines.
 pub const ROOMS: [&str; 13] = [
-    "boot", "fs", "futex", "host", "mm", "panic", "process", "sched", "signal", "syscall", "time",
-    "trace", "translate",
+    "boot",
+    "fs",
+    "futex",
+    "host",
+    "mm",
+    "panic",
+    "process",
+    "sched",
+    "signal",
+    "syscall",
+    "time",
+    "trace",
+    "translate",
 ];
 
 /// Index of `name` in [`ROOMS`].

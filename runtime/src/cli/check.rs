@@ -251,7 +251,7 @@ fn boot() -> Finding {
             Ended::TimedOut => failed(format!("it is not up after {} s", BOOT_LIMIT.as_secs())),
             Ended::Crashed { reason, log, .. } => {
                 failed([&[reason], &*log].concat().join("; libOS: "))
-            },
+            }
             other => failed(format!("it ended in an odd way: {other:?}")),
         },
         Err(error) => failed(error.to_string()),

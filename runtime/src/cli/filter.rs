@@ -82,7 +82,11 @@ impl FromStr for LogFilter {
             rooms: [None; ROOMS.len()],
             husk: Vec::new(),
         };
-        for directive in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        for directive in text
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+        {
             let (name, level) = match directive.split_once('=') {
                 Some((name, level)) => (name.trim(), parse_level(level.trim())?),
                 None => ("", parse_level(directive)?),
@@ -166,7 +170,11 @@ mod tests {
         assert!(!would("vmm=debug", "husk::gate", Level::DEBUG));
         assert!(would("debug,vmm=error", "husk::gate", Level::DEBUG));
         assert!(!would("debug,vmm=error", "husk::vmm", Level::WARN));
-        assert!(would("husk::vmm::debug=trace", "husk::vmm::debug", Level::TRACE));
+        assert!(would(
+            "husk::vmm::debug=trace",
+            "husk::vmm::debug",
+            Level::TRACE
+        ));
         assert!(!would("trace", "hyper", Level::ERROR));
     }
 

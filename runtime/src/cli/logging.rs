@@ -146,13 +146,7 @@ where
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
         let metadata = event.metadata();
-        let line = render(
-            self.0,
-            *metadata.level(),
-            &time,
-            metadata.target(),
-            fields,
-        );
+        let line = render(self.0, *metadata.level(), &time, metadata.target(), fields);
         writeln!(writer, "{line}")
     }
 }
@@ -182,7 +176,11 @@ fn render(format: LogFormat, level: Level, time: &str, target: &str, mut fields:
             Value::Object(object).to_string()
         }
         LogFormat::Text => {
-            let mut line = format!("{time} {:7} {source}: {}", level_name(level), fields.message);
+            let mut line = format!(
+                "{time} {:7} {source}: {}",
+                level_name(level),
+                fields.message
+            );
             for (name, value) in fields.others {
                 let _ = write!(line, " {name}={value}");
             }

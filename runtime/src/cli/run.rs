@@ -25,7 +25,12 @@ const STATUS_NOT_FOUND: u8 = 127;
 const STATUS_CRASHED: u8 = 70;
 
 /// Runs a container to its end.
-pub fn run(root: &Path, args: RunArgs, log: &LogFilter, is_verbose: bool) -> Result<ExitCode, Error> {
+pub fn run(
+    root: &Path,
+    args: RunArgs,
+    log: &LogFilter,
+    is_verbose: bool,
+) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let host = Host::look()?;
     check_cpus(args.cpus, &host)?;

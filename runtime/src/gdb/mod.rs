@@ -44,9 +44,8 @@ impl FromStr for GdbAddress {
         if text.contains('/') {
             return Ok(Self::Unix(text.into()));
         }
-        let bad = || {
-            format!("{text:?} is neither a socket's path (with a /) nor a loopback HOST:PORT")
-        };
+        let bad =
+            || format!("{text:?} is neither a socket's path (with a /) nor a loopback HOST:PORT");
         let (host, port) = text.rsplit_once(':').ok_or_else(bad)?;
         let host = if host.is_empty() { "127.0.0.1" } else { host };
         let port: u16 = port.parse().map_err(|_| bad())?;

@@ -89,11 +89,36 @@ impl Guest {
             return "its frame cannot be read".to_owned();
         };
         let rows = [
-            [("rax", frame.rax), ("rbx", frame.rbx), ("rcx", frame.rcx), ("rdx", frame.rdx)],
-            [("rsi", frame.rsi), ("rdi", frame.rdi), ("rbp", frame.rbp), ("rsp", frame.rsp)],
-            [("r8", frame.r8), ("r9", frame.r9), ("r10", frame.r10), ("r11", frame.r11)],
-            [("r12", frame.r12), ("r13", frame.r13), ("r14", frame.r14), ("r15", frame.r15)],
-            [("rip", frame.rip), ("flags", frame.rflags), ("cs", frame.cs), ("ss", frame.ss)],
+            [
+                ("rax", frame.rax),
+                ("rbx", frame.rbx),
+                ("rcx", frame.rcx),
+                ("rdx", frame.rdx),
+            ],
+            [
+                ("rsi", frame.rsi),
+                ("rdi", frame.rdi),
+                ("rbp", frame.rbp),
+                ("rsp", frame.rsp),
+            ],
+            [
+                ("r8", frame.r8),
+                ("r9", frame.r9),
+                ("r10", frame.r10),
+                ("r11", frame.r11),
+            ],
+            [
+                ("r12", frame.r12),
+                ("r13", frame.r13),
+                ("r14", frame.r14),
+                ("r15", frame.r15),
+            ],
+            [
+                ("rip", frame.rip),
+                ("flags", frame.rflags),
+                ("cs", frame.cs),
+                ("ss", frame.ss),
+            ],
             [
                 ("fs", thread.fs_base),
                 ("gs", thread.gs_base),

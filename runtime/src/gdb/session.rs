@@ -66,9 +66,7 @@ fn farewell(end: End) -> StopReason {
             match signal {
                 Some(signal) => MultiThreadStopReason::Terminated(Signal(signal)),
                 None => MultiThreadStopReason::Exited(
-                    status
-                        .code()
-                        .map_or(u8::MAX, |code| (code & 0xff) as u8),
+                    status.code().map_or(u8::MAX, |code| (code & 0xff) as u8),
                 ),
             }
         }

@@ -72,9 +72,7 @@ impl Guest {
             .stops()
             .into_iter()
             .filter_map(|(index, stop)| {
-                let current = self
-                    .inspector
-                    .current(&stop?.registers, &self.threads)?;
+                let current = self.inspector.current(&stop?.registers, &self.threads)?;
                 Some((self.threads[current].tid, index))
             })
             .collect();
@@ -216,9 +214,8 @@ impl MultiThreadBase for Guest {
 
 impl ThreadExtraInfo for Guest {
     fn thread_extra_info(&self, tid: Tid, buffer: &mut [u8]) -> Result<usize, TargetFailure> {
-        let named = |thread: &Thread| {
-            format!("thread {} of {} {}", thread.tid, thread.pid, thread.name)
-        };
+        let named =
+            |thread: &Thread| format!("thread {} of {} {}", thread.tid, thread.pid, thread.name);
         let text = match (self.vcpu_of(tid), self.thread_of(tid)) {
             (Some(index), _) => {
                 let current = self

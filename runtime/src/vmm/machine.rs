@@ -185,7 +185,10 @@ impl Machine {
             .map(|_| Kicker::new().map_err(Error::Thread))
             .collect::<Result<Vec<_>, _>>()?;
         let debug = Debug::new(&kickers, config.stopped).map_err(Error::Thread)?;
-        let archive = config.root_archive.try_clone().map_err(Error::RootArchive)?;
+        let archive = config
+            .root_archive
+            .try_clone()
+            .map_err(Error::RootArchive)?;
         let inspector = Arc::new(Inspector::new(
             GuestSpace::new(memory.clone(), rom, archive),
             Arc::new(debug),

@@ -204,5 +204,10 @@ pub fn switch(old: &Context, new: &Context) {
         unsafe { (*new.fpu.get()).restore() };
     }
     // SAFETY: `new.rsp` was left by an earlier switch away from it, or by `Context::user`.
-    unsafe { entry::hal_switch(old.record.rsp.as_ptr(), new.record.rsp.load(Ordering::Relaxed)) }
+    unsafe {
+        entry::hal_switch(
+            old.record.rsp.as_ptr(),
+            new.record.rsp.load(Ordering::Relaxed),
+        )
+    }
 }

@@ -207,7 +207,8 @@ impl Debug {
         self.vcpus.iter().all(|(control, _)| {
             let phase = control.phase();
             let left = deadline.saturating_duration_since(Instant::now());
-            let is_running = |phase: &mut Phase| matches!(phase, Phase::Running | Phase::Resuming(_));
+            let is_running =
+                |phase: &mut Phase| matches!(phase, Phase::Running | Phase::Resuming(_));
             let (mut phase, _) = control
                 .changed
                 .wait_timeout_while(phase, left, is_running)

@@ -3,9 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use husk_abi::boundary::frame::TrapFrame;
-use husk_abi::boundary::layout::{
-    PERCPU_BLOCK, PERCPU_IDLE_STACK_TOP, PERCPU_INTERRUPT_STACK_TOP,
-};
+use husk_abi::boundary::layout::{PERCPU_BLOCK, PERCPU_IDLE_STACK_TOP, PERCPU_INTERRUPT_STACK_TOP};
 
 use super::backtrace;
 use super::control::Debug;
@@ -60,8 +58,7 @@ impl Inspector {
     /// The libOS's symbols; read on first use, which takes some ten milliseconds.
     #[must_use]
     pub fn symbols(&self) -> &Symbols {
-        self.symbols
-            .get_or_init(|| Symbols::of(self.image))
+        self.symbols.get_or_init(|| Symbols::of(self.image))
     }
 
     /// A PML4 that maps the libOS.
@@ -92,12 +89,8 @@ impl Inspector {
     /// The libOS's frames under these registers, innermost first.
     #[must_use]
     pub fn backtrace(&self, registers: &Registers) -> Vec<Place> {
-        let addresses = backtrace::walk(
-            &self.space,
-            registers.root,
-            registers.rip,
-            registers.rbp(),
-        );
+        let addresses =
+            backtrace::walk(&self.space, registers.root, registers.rip, registers.rbp());
         let lookup = |(index, address): (usize, &u64)| {
             // A return address may lie behind its function's end.
             let at = if index == 0 { *address } else { address - 1 };

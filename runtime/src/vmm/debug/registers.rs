@@ -50,7 +50,22 @@ impl Registers {
     #[must_use]
     pub fn to_vcpu(&self) -> kvm_regs {
         let [
-            rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15,
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rbp,
+            rsp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
         ] = self.general;
         kvm_regs {
             rax,
@@ -94,7 +109,22 @@ impl Registers {
     /// Puts the general registers, instruction pointer and flags into `frame`.
     pub fn put_into(&self, frame: &mut TrapFrame) {
         let [
-            rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r12, r13, r14, r15,
+            rax,
+            rbx,
+            rcx,
+            rdx,
+            rsi,
+            rdi,
+            rbp,
+            rsp,
+            r8,
+            r9,
+            r10,
+            r11,
+            r12,
+            r13,
+            r14,
+            r15,
         ] = self.general;
         *frame = TrapFrame {
             rax,

@@ -118,9 +118,16 @@ impl Inspector {
         let registers = self.saved_registers(thread)?;
         let places = self.backtrace(&registers);
         let is_waiting = |place: &&Place| {
-            ["husk_kernel::sched", "husk_kernel::sync", "husk_hal", "hal_", "core::", "alloc::"]
-                .iter()
-                .any(|room| place.function.trim_start_matches('<').starts_with(room))
+            [
+                "husk_kernel::sched",
+                "husk_kernel::sync",
+                "husk_hal",
+                "hal_",
+                "core::",
+                "alloc::",
+            ]
+            .iter()
+            .any(|room| place.function.trim_start_matches('<').starts_with(room))
         };
         places
             .iter()

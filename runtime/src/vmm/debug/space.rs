@@ -321,7 +321,13 @@ mod tests {
                 .unwrap();
         }
         let _ = space.mappings(0x1000);
-        for address in [0, 0x7fff_ffff_ffff, u64::MAX, 1 << 47, 0xffff_8000_0000_0000] {
+        for address in [
+            0,
+            0x7fff_ffff_ffff,
+            u64::MAX,
+            1 << 47,
+            0xffff_8000_0000_0000,
+        ] {
             let mut buffer = [0; 100];
             let _ = space.read(0x1000, address, &mut buffer);
             let _ = space.read(u64::MAX, address, &mut buffer);

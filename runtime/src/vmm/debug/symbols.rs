@@ -120,11 +120,7 @@ impl Symbols {
 
     fn with_lines(&self, address: u64) -> Option<Vec<Place>> {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut frames = lines
-            .as_ref()?
-            .find_frames(address)
-            .skip_all_loads()
-            .ok()?;
+        let mut frames = lines.as_ref()?.find_frames(address).skip_all_loads().ok()?;
         let mut places = Vec::new();
         while let Ok(Some(frame)) = frames.next() {
             let Some(function) = &frame.function else {
@@ -134,9 +130,9 @@ impl Symbols {
                 |_| format!("{address:#x}"),
                 |name: Cow<'_, str>| demangled(&name),
             );
-            let line = frame.location.and_then(|location| {
-                Some((shortened(location.file?).to_owned(), location.line?))
-            });
+            let line = frame
+                .location
+                .and_then(|location| Some((shortened(location.file?).to_owned(), location.line?)));
             places.push(Place {
                 function: name,
                 line,

@@ -61,7 +61,15 @@ pub struct Thread {
 impl Thread {
     fn of(words: &[u64; RECORD_WORDS]) -> Self {
         let [
-            ids, state, root, stack_top, rsp, fs_base, gs_base, name_low, name_high,
+            ids,
+            state,
+            root,
+            stack_top,
+            rsp,
+            fs_base,
+            gs_base,
+            name_low,
+            name_high,
         ] = *words;
         let mut name = [0; 16];
         name[..8].copy_from_slice(&name_low.to_le_bytes());

@@ -39,6 +39,9 @@ impl Kernel {
     /// Builds the kernel from what the VMM said. `vdso` is the vDSO's ELF image.
     #[must_use]
     pub fn new(boot: &BootInfo, config: GuestConfig, vdso: &'static [u8]) -> Self {
+        if boot.vcpu_count > 1 {
+            husk_hal::lock::expect_several_cpus();
+        }
         Self {
             frames: mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes),
             sched: sched::Scheduler::new(boot.vcpu_count as usize),

@@ -73,8 +73,8 @@ pub enum Kind {
     },
     /// Pattern 2: the `syscall` and the instructions behind it.
     Behind(Lengths),
-    /// Pattern 3: the instruction before the `syscall`.
-    Before,
+    /// Pattern 3: the first of these instructions before the `syscall`.
+    Before(Lengths),
 }
 
 /// A proven site that is to be patched.
@@ -84,8 +84,8 @@ pub struct Site<'a> {
     pub kind: Kind,
     /// File offset of the first byte to be replaced.
     pub start: u64,
-    /// The bytes to be replaced, at most [`MAX_REPLACED`].
-    pub old: &'a [u8],
+    /// The bytes from there on that the thunk does the work of, without the `syscall` of patterns 1 and 3.
+    pub code: &'a [u8],
     /// Address of the slot that holds the libOS's entry.
     pub slot: u64,
     /// The file's own page that holds the site's first byte.
@@ -95,10 +95,18 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// The bytes to be replaced, at most [`MAX_REPLACED`].
+    fn old(&self) -> &[u8] {
+        match self.kind {
+            Kind::Before(lengths) => &self.code[..lengths.first()],
+            _ => self.code,
+        }
+    }
+
     fn syscall(&self) -> u64 {
         match self.kind {
             Kind::Behind(_) => self.start,
-            Kind::Load { .. } | Kind::Before => self.start + self.old.len() as u64,
+            Kind::Load { .. } | Kind::Before(_) => self.start + self.code.len() as u64,
         }
     }
 
@@ -107,12 +115,12 @@ impl Site<'_> {
         let from = i64::try_from(self.start).ok()?;
         match self.kind {
             Kind::Load { nr } => {
-                let return_to = from + (self.old.len() + SYSCALL_LEN) as i64;
+                let return_to = from + (self.code.len() + SYSCALL_LEN) as i64;
                 Thunk::load_and_call(at, nr, return_to, self.slot)
             }
-            Kind::Before => Thunk::run_and_call(at, self.old, from, self.slot),
+            Kind::Before(lengths) => Thunk::run_and_call(at, self.code, lengths, from, self.slot),
             Kind::Behind(lengths) => {
-                let code = self.old.get(SYSCALL_LEN..)?;
+                let code = self.code.get(SYSCALL_LEN..)?;
                 Thunk::call_and_continue(at, code, lengths, from, self.slot)
             }
         }
@@ -122,7 +130,7 @@ impl Site<'_> {
     /// instructions would not trap.
     fn jump(&self, at: i64) -> Option<([u8; MAX_REPLACED], usize)> {
         let from = i64::try_from(self.start).ok()?;
-        let (code, len) = thunk::jump(from, at, self.old.len())?;
+        let (code, len) = thunk::jump(from, at, self.old().len())?;
         let Kind::Behind(lengths) = self.kind else {
             return Some((code, len));
         };
@@ -136,18 +144,20 @@ impl Site<'_> {
         Some((code, len))
     }
 
-    /// The instructions that run in `thunk` behind the call.
+    /// The instructions that run in `thunk`.
     fn displaced(&self, thunk: &Thunk) -> [Option<Displaced>; MAX_DISPLACED] {
+        let (lengths, mut site) = match self.kind {
+            Kind::Load { .. } => (Lengths::one(small(self.code.len())), 0),
+            Kind::Before(lengths) => (lengths, 0),
+            Kind::Behind(lengths) => (lengths, SYSCALL_LEN),
+        };
         let mut displaced = [None; MAX_DISPLACED];
-        if let Kind::Behind(lengths) = self.kind {
-            let mut site = SYSCALL_LEN;
-            for (index, len) in lengths.iter().enumerate() {
-                displaced[index] = Some(Displaced {
-                    thunk: thunk.displaced[index],
-                    site: u8::try_from(site).unwrap_or(u8::MAX),
-                });
-                site += len;
-            }
+        for (index, len) in lengths.iter().enumerate() {
+            displaced[index] = Some(Displaced {
+                thunk: thunk.displaced[index],
+                site: small(site),
+            });
+            site += len;
         }
         displaced
     }
@@ -333,14 +343,14 @@ impl TextImage {
                 is_new: false,
             });
         }
-        let end = (site.start + site.old.len() as u64).max(syscall + SYSCALL_LEN as u64);
+        let end = (site.start + site.code.len() as u64).max(syscall + SYSCALL_LEN as u64);
         if state.table.overlaps(site.start, end - site.start) {
             return Err(TrapReason::Ambiguous);
         }
 
         // Everything that can fail comes first; the jump is the last thing written.
         let (thunk_at, code, jump) = state.place_thunk(site, delta, area_bytes)?;
-        let jump = &jump[..site.old.len()];
+        let jump = &jump[..site.old().len()];
         let change = Change::new(site, jump)?;
         if state.unpatchable.contains(&change.page) {
             return Err(TrapReason::FileChanged);
@@ -398,7 +408,7 @@ struct Change {
 
 impl Change {
     fn new(site: &Site<'_>, new: &[u8]) -> Result<Self, TrapReason> {
-        let differs = |at: &usize| site.old[*at] != new[*at];
+        let differs = |at: &usize| site.old()[*at] != new[*at];
         let first = (0..new.len()).find(differs).unwrap_or(0);
         let last = (0..new.len()).rev().find(differs).unwrap_or(0);
         let from = site.start + first as u64;
@@ -428,9 +438,9 @@ impl Change {
         let frame = state.pages.get(&self.page).copied().unwrap_or(site.page);
         let at = index(site.start % PAGE_SIZE);
         let mut seen = [0; MAX_REPLACED];
-        let len = site.old.len().min(PAGE_SIZE as usize - at);
+        let len = site.old().len().min(PAGE_SIZE as usize - at);
         phys::read(frame, at, &mut seen[..len]);
-        seen[..len] == site.old[..len]
+        seen[..len] == site.old()[..len]
     }
 
     /// Whether one aligned 8-byte store makes it.

@@ -27,7 +27,7 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
     let site = Site {
         kind: Kind::Load { nr: 39 },
         start: SITE,
-        old: &CODE[..5],
+        code: &CODE[..5],
         slot: 0xffff_ffff_8000_0000,
         page: file.pages[1],
         alone: true,

@@ -41,7 +41,7 @@ fn patch_from(
     let site = Site {
         kind: Kind::Load { nr: 39 },
         start,
-        old: load,
+        code: load,
         slot: SLOT,
         page: file.pages[(start / 4096) as usize],
         alone,

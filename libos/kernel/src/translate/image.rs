@@ -35,7 +35,7 @@ use crate::sync::SpinLock;
 
 /// Sites an image remembers as not to be patched; more are looked at again each time.
 const MAX_REFUSED: usize = 4096;
-/// Copies that were replaced by newer ones and are kept until the image goes.
+/// Copies that are not handed out any more and are kept until the image goes.
 const MAX_RETIRED: usize = 64;
 
 /// Where an image gets its frames. They come zeroed, with one reference.
@@ -195,7 +195,8 @@ struct State {
     table: PatchTable,
     /// Patched copies by page index.
     pages: BTreeMap<u64, Frame>,
-    retired: Vec<Frame>,
+    /// Copies that are not handed out any more, with their page index.
+    retired: Vec<(u64, Frame)>,
     thunks: ThunkArea,
     /// What of the thunk area holds thunks, by page.
     thunk_pages: BTreeMap<u64, Frame>,
@@ -249,24 +250,24 @@ impl TextImage {
     }
 
     /// The file's contents within `pages` (indices) have changed; to be called after each change. Copies of these
-    /// pages are handed out no more; mappings that have one keep it. What was judged with the old bytes
-    /// in view is judged again.
-    pub fn file_changed(&self, pages: Range<u64>) {
+    /// pages are handed out no more; those that are mapped get the new contents: `fill` fills a frame with what a page
+    /// has now. What was judged with the old bytes in view is judged again. No other vCPU runs the code meanwhile.
+    pub fn file_changed(&self, pages: Range<u64>, fill: impl Fn(u64, Frame)) {
         if self.in_use.load(Ordering::Acquire) {
             // A site next to a page's edge was judged with bytes of its neighbour.
             let pages = pages.start.saturating_sub(1)..pages.end.saturating_add(1);
-            self.state.lock().forget(pages);
+            self.state.lock().forget(pages, fill);
         }
     }
 
     /// The file may change at any time from now on without anybody's being told (it is mapped shared and
     /// writable): as [`TextImage::file_changed`] for all of it, and nothing is patched any more.
-    pub fn file_may_change(&self) {
+    pub fn file_may_change(&self, fill: impl Fn(u64, Frame)) {
         if self.frozen.swap(true, Ordering::AcqRel) {
             return;
         }
         self.in_use.store(true, Ordering::Release);
-        self.state.lock().forget(0..u64::MAX);
+        self.state.lock().forget(0..u64::MAX, fill);
     }
 
     /// What is known of the `syscall` at file offset `syscall`.
@@ -468,17 +469,24 @@ struct Needed {
 }
 
 impl State {
-    /// Forgets what is known of `pages` of the file. Thunks and copies stay: they may be in use.
-    fn forget(&mut self, pages: Range<u64>) {
+    /// Forgets what is known of `pages` of the file. Thunks and copies stay, for they may be in use; the copies are filled
+    /// with what the file has.
+    fn forget(&mut self, pages: Range<u64>, fill: impl Fn(u64, Frame)) {
         let offsets = pages.start.saturating_mul(PAGE_SIZE)..pages.end.saturating_mul(PAGE_SIZE);
         self.table.forget_sites(offsets.clone());
         self.refused.retain(|offset, _| !offsets.contains(offset));
-        while let Some((index, _)) = self.pages.range(pages.clone()).next() {
-            let index = *index;
-            self.retired.extend(self.pages.remove(&index));
+        while let Some((index, frame)) = self.pages.range(pages.clone()).next() {
+            let (index, frame) = (*index, *frame);
+            self.pages.remove(&index);
+            self.retired.push((index, frame));
             // A file that changes and runs in turns does not eat up memory.
             if self.retired.len() >= MAX_RETIRED {
                 self.unpatchable.insert(index);
+            }
+        }
+        for (index, frame) in &self.retired {
+            if pages.contains(index) {
+                fill(*index, *frame);
             }
         }
     }
@@ -543,7 +551,8 @@ impl State {
         if let Some(copy) = copy {
             phys::copy_frames(current.unwrap_or(site.page), copy, 1);
             phys::write(copy, change.at, change.bytes());
-            self.retired.extend(self.pages.insert(change.page, copy));
+            let old = self.pages.insert(change.page, copy);
+            self.retired.extend(old.map(|old| (change.page, old)));
         } else if let Some(frame) = current {
             if change.fits_word() {
                 change.store_word(frame);
@@ -561,7 +570,8 @@ impl Drop for TextImage {
             return;
         };
         let pages = core::mem::take(&mut state.pages).into_values();
-        let retired = core::mem::take(&mut state.retired).into_iter();
+        let retired = core::mem::take(&mut state.retired);
+        let retired = retired.into_iter().map(|(_, frame)| frame);
         let thunks = core::mem::take(&mut state.thunk_pages).into_values();
         for frame in pages.chain(retired).chain(thunks) {
             source.give_back(frame);

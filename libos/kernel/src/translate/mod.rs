@@ -12,7 +12,7 @@
 //! - Nobody outside sees thunk addresses: [`original_rip`], [`settle`].
 //! - The thunk is entered and left with nothing on the user's stack, so a clone child may return on another.
 //!
-//! Locks: an image's is a leaf above the frame allocator; the memory room may hold an address space's lock when it
+//! Locks: an image's is a leaf above a file's page map and the frame allocator; the memory room may hold an address space's lock when it
 //! asks an image for a page.
 
 mod area;
@@ -25,10 +25,13 @@ mod table;
 mod testing;
 pub mod thunk;
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use husk_abi::boundary::stats::{SITE_BYTES, TranslationReport, TrapReason};
 use husk_hal::phys::Frame;
 use husk_hal::trap::{ENTRY_TRANSLATED, EXIT_FULL, TrapFrame};
-use husk_hal::{boot, user};
+use husk_hal::{boot, cpu, user};
 
 pub use image::{FrameSource, TextImage};
 #[cfg(test)]
@@ -192,14 +195,37 @@ pub fn original_rip(thread: &Thread, rip: u64) -> u64 {
 /// Makes `frame`, where the program was interrupted, one without thunks: instruction pointer and registers are what they
 /// would be if nothing were translated.
 pub fn settle(thread: &Thread, frame: &mut TrapFrame) {
-    match place(thread, frame.rip) {
-        Some(Place::At(address) | Place::Entering(address)) => frame.rip = address,
-        Some(Place::Returned(address)) => {
-            frame.rip = address;
-            frame.rcx = address;
-        }
-        None => {}
+    if let Some(place) = place(thread, frame.rip) {
+        put_at(frame, place);
     }
+}
+
+fn put_at(frame: &mut TrapFrame, place: Place) {
+    frame.rip = place.address();
+    if let Place::Returned(address) = place {
+        frame.rcx = address;
+    }
+}
+
+/// The thunks of `left` are no longer mapped in `space`: threads that are in them, or will return to them from a system
+/// call, go on where they would be without. No other vCPU runs threads of `space` meanwhile.
+pub fn leave_thunks(space: &AddressSpace, left: Vec<CodeRegion>) {
+    let left: Vec<_> = left.into_iter().map(region).collect();
+    cpu::with_current(|current: &Thread| {
+        for thread in current.kernel.tasks.threads() {
+            let is_of_space = thread
+                .mm_opt()
+                .is_some_and(|mm| core::ptr::eq(Arc::as_ptr(&mm), space));
+            if !is_of_space {
+                continue;
+            }
+            let live = thread.frame();
+            let rip = live.rip();
+            if let Some(place) = left.iter().find_map(|code| engine::place(code, rip)) {
+                live.update(|frame| put_at(frame, place));
+            }
+        }
+    });
 }
 
 /// If the running thread was interrupted just before a thunk's jump into the libOS, makes the system call now: rcx is

@@ -225,7 +225,7 @@ fn pattern_2_runs_like_the_original() {
         syscall: (syscall - SITE) as usize,
         address: SITE,
     };
-    let lengths = behind(&text).expect("can be displaced");
+    let lengths = behind(&text, true).expect("can be displaced");
     let from = syscall as i64;
     let thunk =
         Thunk::call_and_continue(THUNK as i64, &compare, lengths, from, code.slot()).expect("near");

@@ -26,6 +26,8 @@ const REACH_BYTES: u64 = 1 << 30;
 pub struct CodeRegion {
     /// The file.
     pub mappable: Arc<dyn Mappable>,
+    /// What `/proc/*/maps` calls it.
+    pub path: Arc<[u8]>,
     /// First address.
     pub start: u64,
     /// One past the last address.
@@ -47,6 +49,7 @@ fn region(vma: &Vma) -> Option<CodeRegion> {
     object.mappable.text()?;
     Some(CodeRegion {
         mappable: object.mappable.clone(),
+        path: object.path.clone(),
         start: vma.start,
         end: vma.end,
         file_offset: object.offset,
@@ -317,6 +320,7 @@ impl State {
             let file_start = base.wrapping_add_signed(delta.wrapping_neg());
             self.left.push(CodeRegion {
                 mappable: mappable.clone(),
+                path: Arc::default(),
                 start: file_start,
                 end: file_start,
                 file_offset: 0,

@@ -44,7 +44,7 @@
 //! Pattern 3 is pattern 1 with any instruction M of at least five bytes that means the same elsewhere and is followed
 //! by no more than a few such instructions up to S ([`before`]); the proof is the same. Only M is replaced; the thunk runs
 //! copies of the others, and who jumps to them finds them. Pattern 2 replaces S itself and the instructions behind it ([`behind`]). That these are instructions needs
-//! no proof: the call at S has returned to them. That nobody jumps between them needs none either: see
+//! no proof: the call at S returns to them. That nobody jumps between them needs none either: see
 //! [`super::thunk::is_trapping`].
 
 use core::cmp::Ordering;
@@ -166,7 +166,7 @@ struct Step {
 /// Decides what the site is.
 #[must_use]
 pub fn classify(text: &Text<'_>, registers: &Registers) -> Site {
-    if registers.rax == RT_SIGRETURN {
+    if is_restorer(registers.rax) {
         return Site::Restorer;
     }
     let Some(rest) = text.bytes.get(text.syscall..) else {
@@ -183,6 +183,12 @@ pub fn classify(text: &Text<'_>, registers: &Registers) -> Site {
         Load::Found { .. } | Load::Contradicted => Site::Ambiguous,
         Load::None => Site::Unloaded,
     }
+}
+
+/// Whether the call is `rt_sigreturn`.
+#[must_use]
+pub fn is_restorer(nr: u64) -> bool {
+    nr == RT_SIGRETURN
 }
 
 enum Load {
@@ -401,9 +407,18 @@ fn step(decoder: &mut Decoder<'_>, text: &Text<'_>, offset: usize) -> Option<Ste
 }
 
 /// The instructions behind the `syscall` that mean the same elsewhere: as many as make, with it, room for a jump.
-/// The last may be a branch, which a thunk can do as well, or a `ret`.
+/// The last may be a branch, which a thunk can do as well, or a `ret`. `returns`: the call comes back. If it does not, only
+/// the usual test for an error is taken for code: nothing else looks like it.
 #[must_use]
-pub fn behind(text: &Text<'_>) -> Option<Lengths> {
+pub fn behind(text: &Text<'_>, returns: bool) -> Option<Lengths> {
+    const ERROR_TEST: [[u8; 6]; 2] = [
+        [0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff],
+        [0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff],
+    ];
+    let follows = text.bytes.get(text.syscall + SYSCALL_LEN..)?;
+    if !returns && !ERROR_TEST.iter().any(|test| follows.starts_with(test)) {
+        return None;
+    }
     let mut decoder = decoder(text);
     let mut lengths = Lengths::default();
     let mut offset = text.syscall + SYSCALL_LEN;

@@ -53,6 +53,8 @@ pub struct Trap {
     pub syscall: u64,
     /// Registers it was executed with.
     pub registers: Registers,
+    /// Whether the call comes back, so that code is known to follow.
+    pub returns: bool,
     /// Address of the slot that holds the libOS's entry.
     pub slot: u64,
 }
@@ -175,7 +177,7 @@ fn judge_and_patch(
         decode::Site::Restorer => return Err(TrapReason::Restorer),
         decode::Site::Other => return Err(TrapReason::ModifiedCode),
     };
-    for (kind, code) in choices(&window, load) {
+    for (kind, code) in choices(&window, load, trap.returns) {
         let attempt = Attempt {
             kind,
             start: syscall + code.start as u64 - at as u64,
@@ -197,11 +199,12 @@ fn judge_and_patch(
 fn choices<'a>(
     text: &'a Text<'a>,
     load: Option<(u32, u8)>,
+    returns: bool,
 ) -> impl Iterator<Item = (Kind, Range<usize>)> + 'a {
     let at = text.syscall;
     let load = load.map(|(nr, len)| (Kind::Load { nr }, at - usize::from(len)..at));
     let behind = move || {
-        let lengths = decode::behind(text)?;
+        let lengths = decode::behind(text, returns)?;
         Some((Kind::Behind(lengths), at..at + SYSCALL_LEN + lengths.sum()))
     };
     let before = move || {

@@ -20,6 +20,7 @@ pub mod decode;
 mod engine;
 mod image;
 mod stats;
+mod symbols;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -29,6 +30,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use husk_abi::boundary::stats::{SITE_BYTES, TranslationReport, TrapReason};
+use husk_abi::linux::general;
 use husk_hal::phys::Frame;
 use husk_hal::trap::{ENTRY_TRANSLATED, EXIT_FULL, TrapFrame};
 use husk_hal::{boot, cpu, user};
@@ -41,7 +43,7 @@ use crate::mm::{AddressSpace, CodeRegion, Frames};
 use crate::{Kernel, Thread};
 use decode::Registers;
 use engine::{CodeSpace, Region, Trap};
-use stats::{SiteText, Stats};
+use stats::{SiteKey, SiteText, Stats};
 use table::Place;
 
 /// Counters over all executables' translation; patches themselves are in each file's [`TextImage`].
@@ -59,11 +61,19 @@ impl Translator {
             stats: Stats::new(count_sites),
         }
     }
+}
 
-    /// The numbers for `--stats`.
-    #[must_use]
-    pub fn report(&self) -> TranslationReport {
-        self.stats.report()
+/// The numbers for `--stats`, when nothing is counted any more.
+#[must_use]
+pub fn report(kernel: &Kernel) -> TranslationReport {
+    let (calls, calls_trapped) = kernel.trace.counts();
+    TranslationReport {
+        calls,
+        calls_trapped,
+        ..kernel
+            .translator
+            .stats
+            .report(&|frame| kernel.frames.put(frame))
     }
 }
 
@@ -123,9 +133,29 @@ impl CodeSpace for ProcessSpace<'_> {
     }
 }
 
-/// The system call `nr` trapped, was served and will return to `return_address`: patch its site if that is
-/// sound. `thread` is the current one, its frame still the trap's.
+/// Whether call `nr` does not come back to where it was made if all goes well, so that its site is to be considered
+/// before it is served.
+#[must_use]
+pub fn departs(nr: u64) -> bool {
+    const DEPART: [u32; 5] = [
+        general::__NR_rt_sigreturn,
+        general::__NR_execve,
+        general::__NR_exit,
+        general::__NR_exit_group,
+        general::__NR_execveat,
+    ];
+    DEPART.into_iter().map(u64::from).any(|number| number == nr)
+}
+
+/// The system call `nr` trapped, was served (unless it [`departs`]) and will return to `return_address`: patch its site if
+/// that is sound. `thread` is the current one, its frame still the trap's.
 pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
+    let stats = &thread.kernel.translator.stats;
+    if decode::is_restorer(nr) && !stats.counts_sites() {
+        // Nothing will come of it, and signals are not made slower for that.
+        stats.count(TrapReason::Restorer);
+        return;
+    }
     let Some(mm) = thread.mm_opt() else { return };
     let trap = Trap {
         syscall: return_address.wrapping_sub(decode::SYSCALL_LEN as u64),
@@ -133,6 +163,7 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
             rax: nr,
             r8: thread.frame().args()[4],
         },
+        returns: !departs(nr),
         slot: boot::fast_entry_slot(),
     };
     let space = ProcessSpace {
@@ -148,31 +179,40 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
             frame.rip = verdict.resume.unwrap_or(frame.rip);
         });
     }
-    let stats = &thread.kernel.translator.stats;
     stats.count(verdict.reason);
     if stats.counts_sites() {
-        let key = match &verdict.region {
-            Some(region) => (
-                Some(region.file.identity()),
-                trap.syscall - region.start + region.file_offset,
-            ),
-            None => (None, trap.syscall),
-        };
-        stats.count_site(key, nr, verdict.reason, || site_text(thread, &trap));
+        let key = site_key(verdict.region.as_ref(), trap.syscall);
+        stats.count_site(key, nr, verdict.reason, || site_text(thread, trap.syscall));
+    }
+}
+
+fn site_key(region: Option<&Region>, syscall: u64) -> SiteKey {
+    match region {
+        Some(region) => (
+            Some(region.file.identity()),
+            syscall - region.start + region.file_offset,
+        ),
+        None => (None, syscall),
     }
 }
 
 /// What `--stats` shows of a site.
-fn site_text(thread: &Thread, trap: &Trap) -> SiteText {
+fn site_text(thread: &Thread, syscall: u64) -> SiteText {
+    let mm = thread.mm_opt();
     let read = |address: u64| {
         let mut bytes = [0; SITE_BYTES];
-        let len = user::copy_in(&mut bytes, address);
-        bytes[..len].to_vec()
+        let read = mm.as_ref().map(|mm| mm.read_bytes(address, &mut bytes));
+        bytes[..read.and_then(Result::ok).unwrap_or(0)].to_vec()
     };
+    let code = mm.as_ref().and_then(|mm| mm.code_region(syscall));
     SiteText {
-        program: thread.process.executable(),
-        before: read(trap.syscall.wrapping_sub(SITE_BYTES as u64)),
-        after: read(trap.syscall),
+        before: read(syscall.wrapping_sub(SITE_BYTES as u64)),
+        after: read(syscall),
+        path: match &code {
+            Some(code) => code.path.to_vec(),
+            None => thread.process.executable(),
+        },
+        file: code.map(|code| code.mappable),
     }
 }
 

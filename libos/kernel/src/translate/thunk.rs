@@ -331,11 +331,14 @@ mod tests {
         let code = [0x83, 0x3d, 0x00, 0x01, 0, 0, 0x01, 0x74, 0x10];
         let lengths = [7, 2];
         let (at, from) = (0x9000_i64, 0x2000_i64);
-        let behind = crate::translate::decode::behind(&crate::translate::decode::Text {
-            bytes: &[&[0x0f, 0x05][..], &code[..]].concat(),
-            syscall: 0,
-            address: 0,
-        });
+        let behind = crate::translate::decode::behind(
+            &crate::translate::decode::Text {
+                bytes: &[&[0x0f, 0x05][..], &code[..]].concat(),
+                syscall: 0,
+                address: 0,
+            },
+            true,
+        );
         assert_eq!(behind.map(|found| found.sum()), Some(7), "room enough");
         for (code, lengths) in [(&code[..7], &lengths[..1]), (&code[7..], &lengths[1..])] {
             let lengths = Lengths::one(lengths[0]);

@@ -356,13 +356,18 @@ fn what_follows_is_displaced_as_far_as_a_jump_needs() {
     for (after, expected) in cases {
         let mut bytes = SYSCALL.to_vec();
         bytes.extend(after);
-        let found = behind(&text_at(&bytes, 0));
+        let found = behind(&text_at(&bytes, 0), true);
         let found: Option<Vec<_>> = found.map(|lengths| lengths.iter().collect());
         assert_eq!(found.as_deref(), expected, "{after:02x?}");
     }
+    // Behind a call that does not come back may be anything but the usual test.
+    let moves = [0x0f, 0x05, 0x48, 0x89, 0xc3];
+    assert_eq!(behind(&text_at(&moves, 0), false), None);
+    let test = [0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01];
+    assert_eq!(behind(&text_at(&test, 0), false), Some(Lengths::one(6)));
     // The text ends.
     let bytes = [0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0];
-    assert_eq!(behind(&text_at(&bytes, 0)), None);
+    assert_eq!(behind(&text_at(&bytes, 0), true), None);
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Kernel {
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),
-            trace: trace::Recorder::new(boot),
+            trace: trace::Recorder::new(boot, config.count_sites),
             host: host::Host::new(boot),
             uts: process::Uts::new(&config.hostname),
             config,

@@ -40,7 +40,10 @@ impl Ucred {
     #[must_use]
     pub fn to_bytes(self) -> [u8; 12] {
         let mut bytes = [0; 12];
-        for (field, value) in bytes.chunks_exact_mut(4).zip([self.pid, self.uid, self.gid]) {
+        for (field, value) in bytes
+            .chunks_exact_mut(4)
+            .zip([self.pid, self.uid, self.gid])
+        {
             field.copy_from_slice(&value.to_ne_bytes());
         }
         bytes
@@ -136,7 +139,8 @@ pub fn read(t: &Thread, at: UserAddr, len: usize, takes_rights: bool) -> Result<
     let mut rest = &bytes[..];
     while rest.len() >= HEADER {
         let (Some(len), Some(level), Some(kind)) = (
-            rest.first_chunk::<8>().map(|len| usize::from_ne_bytes(*len)),
+            rest.first_chunk::<8>()
+                .map(|len| usize::from_ne_bytes(*len)),
             word(rest, 8),
             word(rest, 12),
         ) else {

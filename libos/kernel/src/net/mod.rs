@@ -28,8 +28,10 @@ pub use socket::{Base, Patience, Shutdown, Socket, SocketFile};
 
 /// Longest queue of connections `listen(2)` gives (`net.core.somaxconn`).
 pub const SOMAXCONN: u32 = 4096;
-/// Default and largest buffer size in bytes (`net.core.wmem_default` and its like).
+/// Default buffer size in bytes (`net.core.wmem_default` and `rmem_default`).
 pub const BUFFER_BYTES: u32 = 212_992;
+/// The largest size programs can ask for, before it is doubled (`net.core.wmem_max` and `rmem_max`).
+pub const MAX_BUFFER_BYTES: u32 = 4 << 20;
 
 /// What all sockets of the guest share.
 #[derive(Debug, Default)]

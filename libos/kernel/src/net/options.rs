@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::{general, net};
 
-use super::{BUFFER_BYTES, Socket};
+use super::{BUFFER_BYTES, MAX_BUFFER_BYTES, Socket};
 use crate::{Errno, Result, Thread};
 
 /// Smallest buffer sizes, in bytes.
@@ -124,7 +124,9 @@ pub fn int(value: &[u8]) -> Result<i32> {
 fn timeout(value: &[u8]) -> Result<Option<u64>> {
     let field = |at: usize| -> Result<i64> {
         let bytes = value.get(at..at + 8).ok_or(Errno::EINVAL)?;
-        Ok(i64::from_ne_bytes(bytes.try_into().map_err(|_| Errno::EINVAL)?))
+        Ok(i64::from_ne_bytes(
+            bytes.try_into().map_err(|_| Errno::EINVAL)?,
+        ))
     };
     let (seconds, micros) = (field(0)?, field(8)?);
     let Ok(micros @ 0..1_000_000) = u64::try_from(micros) else {
@@ -199,7 +201,7 @@ pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<(
     match name {
         net::SO_SNDBUF | net::SO_SNDBUFFORCE => {
             let limit = if name == net::SO_SNDBUF {
-                BUFFER_BYTES
+                MAX_BUFFER_BYTES
             } else {
                 forced(i32::MAX as u32 / 2)?
             };
@@ -209,7 +211,7 @@ pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<(
         }
         net::SO_RCVBUF | net::SO_RCVBUFFORCE => {
             let limit = if name == net::SO_RCVBUF {
-                BUFFER_BYTES
+                MAX_BUFFER_BYTES
             } else {
                 forced(i32::MAX as u32 / 2)?
             };
@@ -252,6 +254,8 @@ pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<(
             base.edit_options(|options| options.peek_offset = offset.max(-1));
         }
         net::SO_PEEK_OFF => return Err(Errno::EOPNOTSUPP),
+        // Obsolete: accepted and ignored.
+        net::SO_BSDCOMPAT => {}
         net::SO_TYPE | net::SO_PROTOCOL | net::SO_DOMAIN | net::SO_ERROR => {
             return Err(Errno::ENOPROTOOPT);
         }
@@ -283,6 +287,7 @@ pub fn get(t: &Thread, socket: &dyn Socket, name: u32, room: usize) -> Result<Ve
         net::SO_RCVBUF => options.receive_buffer.cast_signed(),
         net::SO_RCVLOWAT => options.receive_low_water as i32,
         net::SO_SNDLOWAT => 1,
+        net::SO_BSDCOMPAT => 0,
         net::SO_PRIORITY => options.priority,
         net::SO_PEEK_OFF if socket.passes_rights() => options.peek_offset,
         net::SO_PEEK_OFF => return Err(Errno::EOPNOTSUPP),

@@ -303,6 +303,9 @@ pub trait Socket: Send + Sync + core::fmt::Debug {
     /// The last descriptor was closed.
     fn released(&self);
 
+    /// A descriptor was closed, but others, or messages, still hold the socket.
+    fn descriptor_closed(&self) {}
+
     /// For families that need their own type back.
     fn as_any(&self) -> &dyn core::any::Any;
 }
@@ -412,6 +415,10 @@ impl FileOps for SocketFile {
 
     fn released(&self) {
         self.socket.released();
+    }
+
+    fn descriptor_closed(&self) {
+        self.socket.descriptor_closed();
     }
 
     fn as_any(&self) -> &dyn core::any::Any {

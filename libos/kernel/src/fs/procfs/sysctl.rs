@@ -33,7 +33,10 @@ macro_rules! setting {
 pub(super) const SYS: &[Row] = &[
     directory("fs", FS),
     directory("kernel", KERNEL),
-    directory("net", &[directory("core", NET_CORE), directory("unix", NET_UNIX)]),
+    directory(
+        "net",
+        &[directory("core", NET_CORE), directory("unix", NET_UNIX)],
+    ),
     directory("vm", VM),
 ];
 
@@ -101,10 +104,10 @@ const RANDOM: &[Row] = &[
 
 const NET_CORE: &[Row] = &[
     setting!("rmem_default", net::BUFFER_BYTES),
-    setting!("rmem_max", net::BUFFER_BYTES),
+    setting!("rmem_max", net::MAX_BUFFER_BYTES),
     setting!("somaxconn", net::SOMAXCONN),
     setting!("wmem_default", net::BUFFER_BYTES),
-    setting!("wmem_max", net::BUFFER_BYTES),
+    setting!("wmem_max", net::MAX_BUFFER_BYTES),
 ];
 
 const NET_UNIX: &[Row] = &[setting!("max_dgram_qlen", net::unix::MAX_DATAGRAMS)];

@@ -325,9 +325,7 @@ impl UnixSocket {
             embryo.close(true);
         }
         drop(messages);
-        if kernel.net.unix.in_flight.has_sockets() {
-            rights::collect(kernel);
-        }
+        rights::collect_if_any(kernel);
     }
 
     /// Readiness (`poll(2)`).

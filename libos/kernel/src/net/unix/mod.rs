@@ -410,6 +410,10 @@ impl Socket for UnixSocket {
         self.close(false);
     }
 
+    fn descriptor_closed(&self) {
+        rights::collect_if_any(self.base.kernel);
+    }
+
     fn as_any(&self) -> &dyn core::any::Any {
         self
     }
@@ -440,11 +444,7 @@ pub fn create(t: &Thread, kind: u32, protocol: i32) -> Result<Arc<UnixSocket>> {
 ///
 /// # Errors
 /// As [`create`].
-pub fn pair(
-    t: &Thread,
-    kind: u32,
-    protocol: i32,
-) -> Result<(Arc<UnixSocket>, Arc<UnixSocket>)> {
+pub fn pair(t: &Thread, kind: u32, protocol: i32) -> Result<(Arc<UnixSocket>, Arc<UnixSocket>)> {
     let one = create(t, kind, protocol)?;
     let other = create(t, kind, protocol)?;
     for (socket, peer) in [(&one, &other), (&other, &one)] {
@@ -456,3 +456,5 @@ pub fn pair(
     Ok((one, other))
 }
 
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use core::mem;
 use husk_abi::linux::net;
 
 use super::names::to_bytes;
-use super::queue::Message;
+use super::queue::{Message, packet_cost};
 use super::rights::Rights;
 use super::stream::credentials_item;
 use super::{Phase, UnixSocket, names};
@@ -53,7 +53,7 @@ impl UnixSocket {
         }
         let patience = self.base.send_patience(message.is_nonblocking());
         let rights = Rights::new(t, mem::take(&mut message.control.rights))?;
-        let charge = self.pay(t, len, patience)?;
+        let charge = self.pay(t, packet_cost(len), patience)?;
         let mut data = alloc::vec![0; len];
         if message.buf.take(&mut data)? < len {
             return Err(Errno::EFAULT);
@@ -188,14 +188,16 @@ impl UnixSocket {
                     data: message.data[skip..].to_vec(),
                     name: message.sender(),
                     credentials: message.credentials,
-                    rights: message.rights.as_ref().map(Rights::peek).unwrap_or_default(),
+                    rights: message
+                        .rights
+                        .as_ref()
+                        .map(Rights::peek)
+                        .unwrap_or_default(),
                     was_full: false,
                 };
                 break (None, packet);
             }
-            let Some(mut message) = inner.messages.pop_front() else {
-                return None;
-            };
+            let mut message = inner.messages.pop_front()?;
             let rights = match (message.rights.take(), &mut table) {
                 (Some(rights), Some(table)) => rights.take(table),
                 _ => alloc::vec::Vec::new(),
@@ -260,9 +262,6 @@ impl UnixSocket {
         }
         if copied < len {
             message.result_flags |= net::MSG_TRUNC;
-        }
-        if is_sequenced {
-            message.result_flags |= net::MSG_EOR;
         }
         if options.has(Switches::PASS_CREDENTIALS) {
             message.control.push(credentials_item(packet.credentials));

@@ -12,30 +12,44 @@ use crate::net::control::Ucred;
 use crate::net::{BUFFER_BYTES, Base};
 use crate::sync::WaitQueue;
 
-/// What a message counts against `SO_SNDBUF` beside its bytes: Linux's bookkeeping, which programs notice in
-/// how much a nonblocking socket takes.
-const OVERHEAD: usize = 256;
-/// The smallest area Linux allocates for a message's bytes, with the record at its end.
-const SMALLEST: usize = 704;
-/// That record.
+/// What Linux keeps beside a message's bytes: programs notice it in how much a nonblocking socket takes.
+const RECORD: usize = 256;
+/// What lies at the end of the area of the first bytes.
 const TAIL: usize = 320;
-/// More bytes than this lie in pages of their own.
 const PAGE: usize = 4096;
+/// The most of a stream's bytes in the first area, and in pages beside it.
+const STREAM_AREA: usize = PAGE - TAIL;
+const STREAM_PAGES: usize = 32 * 1024;
+/// The most bytes of a stream that are sent as one message.
+pub const MAX_PIECE: usize = STREAM_AREA + STREAM_PAGES;
+/// The same for packets; a larger packet has a larger first area.
+const PACKET_AREA: usize = 4 * PAGE - TAIL;
+const PACKET_PAGES: usize = 17 * PAGE;
 
-/// What a message of `len` bytes counts against its sender's `SO_SNDBUF`.
+/// What a message with `first` bytes in its first area and `rest` in pages counts.
+fn cost(first: usize, rest: usize) -> usize {
+    let area = (first.next_multiple_of(64) + TAIL).next_power_of_two();
+    area + RECORD + rest.next_multiple_of(PAGE)
+}
+
+/// What a piece of a stream of `len` bytes counts against its sender's `SO_SNDBUF`.
 #[must_use]
-pub fn cost(len: usize) -> usize {
-    let area = if len <= 32 * 1024 {
-        (len.next_multiple_of(64) + TAIL).next_power_of_two()
-    } else {
-        (len + TAIL).next_multiple_of(PAGE)
-    };
-    let area = if len + TAIL <= SMALLEST {
-        SMALLEST
-    } else {
-        area
-    };
-    area + OVERHEAD
+pub fn stream_cost(len: usize) -> usize {
+    let rest = len
+        .saturating_sub(STREAM_AREA)
+        .next_multiple_of(PAGE)
+        .min(len);
+    cost(len - rest, rest)
+}
+
+/// What a packet of `len` bytes counts against its sender's `SO_SNDBUF`.
+#[must_use]
+pub fn packet_cost(len: usize) -> usize {
+    let rest = len
+        .saturating_sub(PACKET_AREA)
+        .min(PACKET_PAGES)
+        .next_multiple_of(PAGE);
+    cost(len - rest, rest)
 }
 
 /// The sending side of a socket as its messages know it, which may outlive the socket.
@@ -102,10 +116,9 @@ impl Outlet {
         self.used() * 4 <= self.limit()
     }
 
-    /// Pays for a message of `len` bytes.
+    /// Pays `bytes` for a message.
     #[must_use]
-    pub fn charge(self: &Arc<Self>, len: usize) -> Charge {
-        let bytes = cost(len);
+    pub fn charge(self: &Arc<Self>, bytes: usize) -> Charge {
         self.used.fetch_add(bytes, Ordering::SeqCst);
         Charge {
             outlet: self.clone(),
@@ -173,5 +186,36 @@ impl Message {
     #[must_use]
     pub fn sender(&self) -> Option<Name> {
         self.charge.outlet.name()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_PIECE, packet_cost, stream_cost};
+
+    /// As measured on Linux 6.18 with `TIOCOUTQ`.
+    #[test]
+    fn costs() {
+        for (len, stream, packet) in [
+            (1, 768, 768),
+            (100, 768, 768),
+            (384, 1280, 1280),
+            (1000, 2304, 2304),
+            (2000, 4352, 4352),
+            (4000, 4864, 8448),
+            (10000, 12544, 16640),
+        ] {
+            assert_eq!(
+                (stream_cost(len), packet_cost(len)),
+                (stream, packet),
+                "{len}"
+            );
+        }
+        assert_eq!(
+            stream_cost(MAX_PIECE) + stream_cost(40000 - MAX_PIECE),
+            41472
+        );
+        assert_eq!(packet_cost(40000), 41216);
+        assert_eq!(packet_cost(100_000), 102_656);
     }
 }

@@ -1,11 +1,11 @@
 //! Descriptors in messages (`SCM_RIGHTS`).
 //!
 //! A file in a message is kept alive by it. A socket whose only holders are messages in queues that in turn
-//! only such sockets own can never be received again: [`collect`] finds these and empties their queues. It
-//! runs when a socket is closed while sockets are in flight.
+//! only such sockets own can never be received again: [`collect_if_any`] finds these and empties their queues.
+//! It runs when a descriptor of a socket is closed while sockets are in flight.
 //!
-//! A message with descriptors enters and leaves a queue under the [`InFlight`] lock, so that what `collect`
-//! counts holds still.
+//! A message with descriptors enters and leaves a queue under the [`InFlight`] lock, so that what is counted
+//! holds still.
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
@@ -109,10 +109,13 @@ impl Rights {
         *table.by_user.entry(self.user).or_default() += self.files.len();
         for file in &self.files {
             if unix_socket(file).is_some() {
-                let passed = table.sockets.entry(address(file)).or_insert_with(|| Passed {
-                    file: Arc::downgrade(file),
-                    count: 0,
-                });
+                let passed = table
+                    .sockets
+                    .entry(address(file))
+                    .or_insert_with(|| Passed {
+                        file: Arc::downgrade(file),
+                        count: 0,
+                    });
                 passed.count += 1;
             }
         }
@@ -176,12 +179,6 @@ impl InFlight {
         self.table.lock()
     }
 
-    /// Whether a socket is in a message.
-    #[must_use]
-    pub fn has_sockets(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
-    }
-
     /// Drops files that were in messages. A file may be a socket with messages with files: these come here in
     /// turn and only queue up, so that the depth of the stack does not depend on programs.
     fn bury(&self, files: Vec<Arc<File>>) {
@@ -203,7 +200,11 @@ impl InFlight {
 /// Calls `visit` for the files in the messages of `socket`, and of connections it has not accepted.
 fn each_passed(socket: &UnixSocket, mut visit: impl FnMut(&Arc<File>)) {
     let mut scan = |inner: &Inner| {
-        for rights in inner.messages.iter().filter_map(|message| message.rights.as_ref()) {
+        for rights in inner
+            .messages
+            .iter()
+            .filter_map(|message| message.rights.as_ref())
+        {
             rights.files.iter().for_each(&mut visit);
         }
     };
@@ -237,8 +238,15 @@ struct Candidate {
     is_reachable: bool,
 }
 
+/// [`collect`], when there is anything to look at.
+pub fn collect_if_any(kernel: &'static Kernel) {
+    if kernel.net.unix.in_flight.count.load(Ordering::Relaxed) > 0 {
+        collect(kernel);
+    }
+}
+
 /// Empties the queues of sockets that are in flight and can never be received.
-pub fn collect(kernel: &'static Kernel) {
+fn collect(kernel: &'static Kernel) {
     let in_flight = &kernel.net.unix.in_flight;
     if in_flight.is_collecting.swap(true, Ordering::AcqRel) {
         return;

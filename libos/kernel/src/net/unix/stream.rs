@@ -7,7 +7,7 @@ use core::mem;
 use husk_abi::linux::net;
 
 use super::names::to_bytes;
-use super::queue::{Charge, Message};
+use super::queue::{Charge, MAX_PIECE, Message, stream_cost};
 use super::rights::Rights;
 use super::{Inner, Phase, UnixSocket};
 use crate::net::control::{Item, Ucred};
@@ -16,8 +16,6 @@ use crate::net::{Incoming, Outgoing, Patience};
 use crate::signal;
 use crate::{Errno, Result, SysResult, Thread};
 
-/// The most bytes sent as one message: what Linux puts into one buffer.
-const MAX_PIECE: usize = 36 * 1024;
 /// Nobody, as a receiver that wants credentials sees a message without.
 const NOBODY: Ucred = Ucred {
     pid: 0,
@@ -51,11 +49,11 @@ enum Step {
 }
 
 impl UnixSocket {
-    /// Waits for room for a message of `len` bytes and pays for it.
+    /// Waits for room for a message and pays `cost` for it.
     ///
     /// # Errors
     /// The pending error, `EPIPE`, `EAGAIN`, and for signals as [`Patience::wait`].
-    pub(super) fn pay(&self, t: &Thread, len: usize, patience: Patience) -> Result<Charge> {
+    pub(super) fn pay(&self, t: &Thread, cost: usize, patience: Patience) -> Result<Charge> {
         let ready = || {
             if let Some(error) = self.base.take_error() {
                 return Some(Err(error));
@@ -63,9 +61,7 @@ impl UnixSocket {
             if self.inner.lock().shut.sending {
                 return Some(Err(Errno::EPIPE));
             }
-            self.outlet
-                .has_room()
-                .then(|| Ok(self.outlet.charge(len)))
+            self.outlet.has_room().then(|| Ok(self.outlet.charge(cost)))
         };
         patience.wait(t, &self.base.writers, ready)?
     }
@@ -166,7 +162,7 @@ impl UnixSocket {
                 let most = (self.outlet.limit() / 2 - 64).min(MAX_PIECE);
                 (ordinary - *sent).min(most)
             };
-            let charge = self.pay(t, len, patience)?;
+            let charge = self.pay(t, stream_cost(len), patience)?;
             let mut data = alloc::vec![0; len];
             if message.buf.take(&mut data)? < len {
                 return Err(Errno::EFAULT);
@@ -232,7 +228,11 @@ impl UnixSocket {
                 message.control.push(Item::Rights(rights));
             }
         }
-        if copied > 0 { Ok(copied) } else { result.map(|()| 0) }
+        if copied > 0 {
+            Ok(copied)
+        } else {
+            result.map(|()| 0)
+        }
     }
 
     /// Where the next peek begins (`SO_PEEK_OFF`): further on after a peek, nearer after a read.
@@ -255,10 +255,7 @@ impl UnixSocket {
         let _reading = self.reading.lock();
         let byte = {
             let mut inner = self.inner.lock();
-            let number = inner
-                .urgent
-                .filter(|_| !inline)
-                .ok_or(Errno::EINVAL)?;
+            let number = inner.urgent.filter(|_| !inline).ok_or(Errno::EINVAL)?;
             if !message.is_peek() {
                 inner.urgent = None;
             }
@@ -448,8 +445,7 @@ impl Reader<'_> {
             let found = inner.past_mark(self.index, self.is_peek, self.inline, copied, thrown);
             let Some(index) = found else {
                 let at_end = self.index >= inner.messages.len();
-                let is_over =
-                    inner.shut.receiving || inner.is_dead || self.socket.base.has_error();
+                let is_over = inner.shut.receiving || inner.is_dead || self.socket.base.has_error();
                 return if at_end && is_over {
                     Step::End
                 } else {

@@ -173,6 +173,7 @@ impl Thread {
         let len = name.len().min(15);
         field[..len].copy_from_slice(&name[..len]);
         *self.name.lock() = field;
+        self.context.record().set_name(&field);
     }
 }
 

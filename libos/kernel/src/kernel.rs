@@ -2,7 +2,7 @@
 
 use husk_abi::boundary::{boot::BootInfo, config::GuestConfig};
 
-use crate::{fs, futex, host, mm, process, sched, signal, time, trace, translate};
+use crate::{fs, futex, host, mm, net, process, sched, signal, time, trace, translate};
 
 /// Everything that is not a thread's or a process's own.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct Kernel {
     pub queued_signals: signal::QueuedByUser,
     /// Mounts and file systems.
     pub fs: fs::Vfs,
+    /// Sockets.
+    pub net: net::Net,
     /// Futex wait queues.
     pub futexes: futex::Futexes,
     /// Clocks and the vDSO.
@@ -49,6 +51,7 @@ impl Kernel {
             tasks: process::Tasks::new(),
             queued_signals: signal::QueuedByUser::new(),
             fs: fs::Vfs::new(boot.root_archive),
+            net: net::Net::new(),
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),

@@ -28,8 +28,10 @@
 pub mod config;
 pub mod cpio;
 pub mod digest;
+mod merged;
 pub mod progress;
 pub mod read;
+pub mod reference;
 pub mod source;
 pub mod store;
 mod tarball;
@@ -40,7 +42,9 @@ pub mod unpack;
 
 pub use config::ImageConfig;
 pub use digest::Digest;
+pub use merged::Stack;
 pub use progress::{NoProgress, Progress};
+pub use reference::Reference;
 pub use source::Source;
-pub use store::{Image, Store, StoreError};
+pub use store::{Image, Name, Named, Removed, Store, StoreError};
 pub use tarball::TarError;

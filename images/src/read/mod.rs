@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 pub use error::ReadError;
 
 use crate::config::{self, ConfigDocument, ImageConfig};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::progress::Progress;
 use crate::source::Source;
 use crate::text::shown;
@@ -40,8 +40,10 @@ pub struct FoundImage {
     /// Digest of the configuration: what Docker calls the image ID. It covers the `diff_ids` and by
     /// them every byte of the root.
     pub digest: Digest,
-    /// The name the source gives the image, where it gives one.
-    pub reference: Option<String>,
+    /// Names the source gives the image, as they stand there.
+    pub names: Vec<String>,
+    /// Digests the image has at a registry: of its manifest and of the index that names it.
+    pub manifests: Vec<Digest>,
     /// The configuration.
     pub config: ImageConfig,
     /// The bytes of the configuration.
@@ -87,21 +89,24 @@ pub fn find(source: &Source, spool_dir: &Path) -> Result<FoundImage, ReadError> 
 }
 
 impl FoundImage {
-    /// Unpacks every layer in order, verifying each. On an error the target holds part of the image
-    /// and must be thrown away.
+    /// The digests of the uncompressed layers, lowest first.
+    pub fn diff_ids(&self) -> impl Iterator<Item = &Digest> {
+        self.layers.iter().map(|layer| &layer.diff_id)
+    }
+
+    /// Applies layer `index`, the lowest being 0, and verifies it. Gives its uncompressed length in bytes. On an error
+    /// the target holds part of the layer and must be thrown away.
     ///
     /// # Errors
     /// [`ReadError`]: a digest that does not fit, a corrupt layer, or [`ReadError::Unpack`].
-    pub fn unpack(
+    pub fn apply(
         &self,
+        index: usize,
         unpacker: &mut Unpacker,
         progress: &mut dyn Progress,
-    ) -> Result<(), ReadError> {
-        for (i, layer) in self.layers.iter().enumerate() {
-            let label = format!("layer {} of {}", i + 1, self.layers.len());
-            layer::apply(&self.blobs, layer, &label, unpacker, progress)?;
-        }
-        Ok(())
+    ) -> Result<u64, ReadError> {
+        let label = format!("layer {} of {}", index + 1, self.layers.len());
+        layer::apply(&self.blobs, &self.layers[index], &label, unpacker, progress)
     }
 }
 
@@ -161,8 +166,8 @@ fn config_document(blobs: &Blobs, name: &str, bytes: &[u8]) -> Result<ConfigDocu
 /// Pairs layers with their `diff_ids` and puts the parts together.
 fn found(
     blobs: Blobs,
-    reference: Option<String>,
-    digest: Digest,
+    names: Vec<String>,
+    manifests: Vec<Digest>,
     config_bytes: Vec<u8>,
     document: ConfigDocument,
     layers: Vec<(String, Option<Stored>)>,
@@ -191,8 +196,10 @@ fn found(
         })
         .collect();
     Ok(FoundImage {
-        digest,
-        reference,
+        // Docker's archives name the configuration freely; its content is what counts.
+        digest: Digest::of(Algorithm::Sha256, &config_bytes),
+        names,
+        manifests,
         config: document.config,
         config_bytes,
         layers,

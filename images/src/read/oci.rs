@@ -121,12 +121,12 @@ pub(super) fn find(blobs: Blobs, tag: Option<&str>) -> Result<FoundImage, ReadEr
         blobs: &blobs,
         others: Vec::new(),
     };
-    let mut hits: Vec<(Descriptor, Option<String>)> = Vec::new();
+    let mut hits: Vec<(Descriptor, &Descriptor)> = Vec::new();
     for candidate in &candidates {
         if let Some(hit) = search.manifest(candidate, 0)?
             && hits.iter().all(|(seen, _)| seen.digest != hit.digest)
         {
-            hits.push((hit, candidate.names().next().cloned()));
+            hits.push((hit, candidate));
         }
     }
     if hits.len() > 1 {
@@ -136,7 +136,7 @@ pub(super) fn find(blobs: Blobs, tag: Option<&str>) -> Result<FoundImage, ReadEr
             digests: hits.into_iter().map(|(hit, _)| hit.digest).collect(),
         });
     }
-    let Some((descriptor, name)) = hits.pop() else {
+    let Some((descriptor, named)) = hits.pop() else {
         if search.others.is_empty() {
             return Err(ReadError::NoImage {
                 path: blobs.path().to_owned(),
@@ -168,8 +168,15 @@ pub(super) fn find(blobs: Blobs, tag: Option<&str>) -> Result<FoundImage, ReadEr
         }
         layers.push((name, Some(stored)));
     }
-    let digest = config_stored.digest;
-    found(blobs, name, digest, config_bytes, document, layers)
+    let names = named.names().take(1).cloned().collect();
+    let mut manifests = Vec::new();
+    for at in [named, &descriptor] {
+        let digest = at.blob(&blobs)?.1.digest;
+        if !manifests.contains(&digest) {
+            manifests.push(digest);
+        }
+    }
+    found(blobs, names, manifests, config_bytes, document, layers)
 }
 
 /// The entries of `index.json` that `tag` names, or all when they cannot be different images.

@@ -391,7 +391,6 @@ impl Archive<'_> {
     fn pad(&mut self, to: u64) -> Result<(), CpioError> {
         self.zeros(self.at.next_multiple_of(to) - self.at)
     }
-
 }
 
 fn failed(cause: io::Error) -> CpioError {

@@ -61,7 +61,10 @@ impl Reference {
 
     /// `host/path:tag`: what names are compared by.
     pub fn name(&self) -> String {
-        let tag = self.tag.as_deref().map_or(String::new(), |tag| format!(":{tag}"));
+        let tag = self
+            .tag
+            .as_deref()
+            .map_or(String::new(), |tag| format!(":{tag}"));
         format!("{}/{}{tag}", self.host, self.path)
     }
 
@@ -72,7 +75,10 @@ impl Reference {
         }
         let official = self.path.strip_prefix(OFFICIAL);
         // `library/a/b` would read as something else without its start.
-        official.filter(|path| !path.contains('/')).unwrap_or(&self.path).to_owned()
+        official
+            .filter(|path| !path.contains('/'))
+            .unwrap_or(&self.path)
+            .to_owned()
     }
 }
 
@@ -82,7 +88,9 @@ impl fmt::Display for Reference {
         if let Some(tag) = &self.tag {
             write!(f, ":{tag}")?;
         }
-        self.digest.as_ref().map_or(Ok(()), |digest| write!(f, "@{digest}"))
+        self.digest
+            .as_ref()
+            .map_or(Ok(()), |digest| write!(f, "@{digest}"))
     }
 }
 
@@ -90,17 +98,26 @@ impl FromStr for Reference {
     type Err = ReferenceError;
 
     fn from_str(text: &str) -> Result<Self, ReferenceError> {
-        let bad = |why| ReferenceError { text: shown(text), why };
+        let bad = |why| ReferenceError {
+            text: shown(text),
+            why,
+        };
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => {
-                let digest = digest.parse().map_err(|_| bad("what follows the @ is no digest"))?;
+                let digest = digest
+                    .parse()
+                    .map_err(|_| bad("what follows the @ is no digest"))?;
                 (rest, Some(digest))
             }
             None => (text, None),
         };
         let (name, tag) = split_tag(rest);
         if let Some(tag) = tag.filter(|tag| !is_tag(tag)) {
-            return Err(bad(if tag.is_empty() { "nothing follows the colon" } else { "malformed tag" }));
+            return Err(bad(if tag.is_empty() {
+                "nothing follows the colon"
+            } else {
+                "malformed tag"
+            }));
         }
         let (host, path) = match name.split_once('/') {
             Some((host, path)) if is_host(host) => (host, path),
@@ -108,12 +125,20 @@ impl FromStr for Reference {
         };
         if path.is_empty() || !path.split('/').all(is_component) {
             let upper = path.bytes().any(|b| b.is_ascii_uppercase());
-            return Err(bad(if upper { "names are lower-case" } else { "malformed name" }));
+            return Err(bad(if upper {
+                "names are lower-case"
+            } else {
+                "malformed name"
+            }));
         }
         if host == DEFAULT_HOST && path.len() == 64 && path.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(bad("64 hexadecimal digits name an image by its id"));
         }
-        let host = if host == "index.docker.io" { DEFAULT_HOST } else { host };
+        let host = if host == "index.docker.io" {
+            DEFAULT_HOST
+        } else {
+            host
+        };
         let official = host == DEFAULT_HOST && !path.contains('/');
         let path = format!("{}{path}", if official { OFFICIAL } else { "" });
         if host.len() + 1 + path.len() > MAX_NAME {
@@ -121,7 +146,12 @@ impl FromStr for Reference {
         }
         let tag = tag.map(str::to_owned);
         let tag = tag.or_else(|| digest.is_none().then(|| DEFAULT_TAG.to_owned()));
-        Ok(Self { host: host.to_owned(), path, tag, digest })
+        Ok(Self {
+            host: host.to_owned(),
+            path,
+            tag,
+            digest,
+        })
     }
 }
 
@@ -146,13 +176,17 @@ fn is_host(part: &str) -> bool {
     let (host, port) = match bracketed {
         Some((address, "")) => (address, None),
         Some((address, rest)) => (address, rest.strip_prefix(':').or(Some(""))),
-        None => part.split_once(':').map_or((part, None), |(host, port)| (host, Some(port))),
+        None => part
+            .split_once(':')
+            .map_or((part, None), |(host, port)| (host, Some(port))),
     };
     let label = |label: &str| {
         let edge = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_alphanumeric());
         edge(label.bytes().next())
             && edge(label.bytes().next_back())
-            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
     };
     let well_formed = match bracketed {
         Some((address, _)) => address.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -185,20 +219,47 @@ mod tests {
     #[test]
     fn docker_fills_in_what_is_left_out() {
         let table = [
-            ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
-            ("docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
-            ("index.docker.io/library/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+            (
+                "busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "busybox:1.36",
+                "docker.io/library/busybox:1.36",
+                "busybox:1.36",
+            ),
+            (
+                "docker.io/busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
+            (
+                "index.docker.io/library/busybox",
+                "docker.io/library/busybox:latest",
+                "busybox:latest",
+            ),
             ("ada/tool:v1", "docker.io/ada/tool:v1", "ada/tool:v1"),
             ("localhost/x", "localhost/x:latest", "localhost/x:latest"),
-            ("localhost:5000/x/y", "localhost:5000/x/y:latest", "localhost:5000/x/y:latest"),
-            ("reg.io/a__b/c-d.e:T_1", "reg.io/a__b/c-d.e:T_1", "reg.io/a__b/c-d.e:T_1"),
+            (
+                "localhost:5000/x/y",
+                "localhost:5000/x/y:latest",
+                "localhost:5000/x/y:latest",
+            ),
+            (
+                "reg.io/a__b/c-d.e:T_1",
+                "reg.io/a__b/c-d.e:T_1",
+                "reg.io/a__b/c-d.e:T_1",
+            ),
             ("[::1]:5000/x", "[::1]:5000/x:latest", "[::1]:5000/x:latest"),
             ("Host/x", "Host/x:latest", "Host/x:latest"),
         ];
         for (text, name, shown) in table {
             let reference = parse(text);
-            assert_eq!((reference.name().as_str(), reference.to_string().as_str()), (name, shown));
+            assert_eq!(
+                (reference.name().as_str(), reference.to_string().as_str()),
+                (name, shown)
+            );
             assert_eq!(parse(shown), reference, "{shown} reads back");
         }
     }
@@ -207,10 +268,16 @@ mod tests {
     fn digests() {
         let digest = format!("sha256:{}", "a".repeat(64));
         let only = parse(&format!("busybox@{digest}"));
-        assert_eq!((only.tag(), only.digest().unwrap().to_string()), (None, digest.clone()));
+        assert_eq!(
+            (only.tag(), only.digest().unwrap().to_string()),
+            (None, digest.clone())
+        );
         assert_eq!(only.to_string(), format!("busybox@{digest}"));
         let both = parse(&format!("reg.io:1/b:t@{digest}"));
-        assert_eq!((both.host(), both.path(), both.tag()), ("reg.io:1", "b", Some("t")));
+        assert_eq!(
+            (both.host(), both.path(), both.tag()),
+            ("reg.io:1", "b", Some("t"))
+        );
         assert!("b@sha256:abc".parse::<Reference>().is_err());
     }
 
@@ -220,8 +287,29 @@ mod tests {
         let hex = "a".repeat(64);
         let tag = format!("x:{}", "t".repeat(129));
         for text in [
-            "", ":", "a:", ":tag", "Busybox", "a//b", "/a", "a/", "-a", "a-", "a..b", "a___b", "a b", "a:-t",
-            "a:b:c", "a@", "a\n", "ä", "host:port/x", "[::x]/a", &long, &hex, &tag,
+            "",
+            ":",
+            "a:",
+            ":tag",
+            "Busybox",
+            "a//b",
+            "/a",
+            "a/",
+            "-a",
+            "a-",
+            "a..b",
+            "a___b",
+            "a b",
+            "a:-t",
+            "a:b:c",
+            "a@",
+            "a\n",
+            "ä",
+            "host:port/x",
+            "[::x]/a",
+            &long,
+            &hex,
+            &tag,
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?}");
         }

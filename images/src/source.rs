@@ -102,6 +102,17 @@ impl Source {
         }
     }
 
+    /// The same file or directory, another image of it.
+    #[must_use]
+    pub fn with_reference(&self, text: &str) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            Self::DockerArchive { reference, .. } => *reference = Some(text.to_owned()),
+            Self::Oci { tag, .. } | Self::OciArchive { tag, .. } => *tag = Some(text.to_owned()),
+        }
+        other
+    }
+
     fn transport(&self) -> &'static str {
         match self {
             Self::DockerArchive { .. } => "docker-archive",
@@ -175,7 +186,8 @@ fn is_docker_reference(text: &str) -> bool {
     if let Some(number) = text.strip_prefix('@') {
         return !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     }
-    text.parse::<Reference>().is_ok_and(|reference| reference.digest().is_none())
+    text.parse::<Reference>()
+        .is_ok_and(|reference| reference.digest().is_none())
 }
 
 /// `alphanumeric (separator alphanumeric)*` parts joined by slashes (OCI image-spec,

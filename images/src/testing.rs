@@ -15,7 +15,7 @@ use rustix::fs::{FileType, Mode, Stat};
 use crate::digest::{Algorithm, Digest};
 use crate::merged::{Branch, Node, Stack, Xattrs};
 use crate::source::Source;
-use crate::unpack::{Unpacked, UnpackError, Unpacker};
+use crate::unpack::{UnpackError, Unpacked, Unpacker};
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -26,7 +26,14 @@ impl Scratch {
     pub(crate) fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("husk-images-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        // These tests make thousands of directories; in memory nobody else's writes hold them up.
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        let path = base.join(name);
         fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -68,7 +75,10 @@ fn flatten_below(
         let (from, to) = (dir.path.join(base), target.join(base));
         // Looked up by itself it is the same.
         let again = stack.lookup(dir, base.as_bytes()).unwrap().unwrap();
-        assert_eq!((again.layer, again.stat.st_ino), (node.layer, node.stat.st_ino));
+        assert_eq!(
+            (again.layer, again.stat.st_ino),
+            (node.layer, node.stat.st_ino)
+        );
         match &node.dir {
             Some(child) => {
                 fs::create_dir(&to).unwrap();
@@ -115,7 +125,13 @@ fn give(path: &Path, stat: &Stat, xattrs: Xattrs) {
         chmodat(CWD, path, mode, AtFlags::empty()).unwrap();
     }
     for (key, value) in xattrs {
-        rustix::fs::lsetxattr(path, key.as_slice(), &value, rustix::fs::XattrFlags::empty()).unwrap();
+        rustix::fs::lsetxattr(
+            path,
+            key.as_slice(),
+            &value,
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
     }
     let time = Timespec {
         tv_sec: stat.st_mtime,
@@ -148,8 +164,8 @@ pub(crate) fn unpack_layers(
 }
 
 /// Name, kind, mode, owner, links, time, size and link target of everything below `root`.
-pub(crate) fn listing(root: &Path) -> Vec<String> {
-    fn below(dir: &Path, root: &Path, lines: &mut Vec<String>) {
+pub(crate) fn listing(root: &Path, count_links: bool) -> Vec<String> {
+    fn below(dir: &Path, root: &Path, count_links: bool, lines: &mut Vec<String>) {
         let mut paths: Vec<_> = fs::read_dir(dir)
             .unwrap()
             .map(|e| e.unwrap().path())
@@ -158,11 +174,13 @@ pub(crate) fn listing(root: &Path) -> Vec<String> {
         for path in paths {
             let meta = path.symlink_metadata().unwrap();
             let size = if meta.is_dir() { 0 } else { meta.len() };
-            let links = if meta.is_dir() { 0 } else { meta.nlink() };
+            let links = if meta.is_dir() || !count_links {
+                0
+            } else {
+                meta.nlink()
+            };
             let target = fs::read_link(&path).ok();
-            let data = meta
-                .is_file()
-                .then(|| sha256(&fs::read(&path).unwrap()));
+            let data = meta.is_file().then(|| sha256(&fs::read(&path).unwrap()));
             let user = lgetxattr_text(&path, "user.k");
             lines.push(format!(
                 "{:?} {:o} {}:{} {links} {}.{} {size} {target:?} {data:?} {user:?}",
@@ -174,12 +192,12 @@ pub(crate) fn listing(root: &Path) -> Vec<String> {
                 meta.mtime_nsec(),
             ));
             if meta.is_dir() {
-                below(&path, root, lines);
+                below(&path, root, count_links, lines);
             }
         }
     }
     let mut lines = Vec::new();
-    below(root, root, &mut lines);
+    below(root, root, count_links, &mut lines);
     lines
 }
 
@@ -207,7 +225,12 @@ impl Random {
 }
 
 /// The archive `content` as a source.
-pub(crate) fn source_of(scratch: &Scratch, transport: &str, content: &[u8], reference: &str) -> Source {
+pub(crate) fn source_of(
+    scratch: &Scratch,
+    transport: &str,
+    content: &[u8],
+    reference: &str,
+) -> Source {
     let path = scratch.path().join("source");
     fs::write(&path, content).unwrap();
     let text = format!("{transport}:{}{reference}", path.display());

@@ -20,7 +20,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, readlinkat, statat};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, openat2, readlinkat, statat,
+};
 use rustix::io::Errno;
 
 pub(crate) use xattr::{OPAQUE_KEYS, Xattrs, is_overlayfs, proc_path};
@@ -66,7 +68,9 @@ impl Node {
 
 impl fmt::Debug for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.layers.iter().map(|layer| &layer.path)).finish()
+        f.debug_list()
+            .entries(self.layers.iter().map(|layer| &layer.path))
+            .finish()
     }
 }
 
@@ -85,7 +89,10 @@ impl Stack {
             // The layer itself may be reached through links: it is the caller's choice.
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             let fd = rustix::fs::open(path, flags, Mode::empty())?;
-            Ok(Layer { fd, path: path.clone() })
+            Ok(Layer {
+                fd,
+                path: path.clone(),
+            })
         };
         Ok(Self {
             layers: paths.iter().map(open).collect::<io::Result<_>>()?,
@@ -106,7 +113,9 @@ impl Stack {
             return Err(io::Error::other("it is not a regular file"));
         }
         let mut bytes = Vec::new();
-        self.open_file(node.layer, &path)?.take(limit).read_to_end(&mut bytes)?;
+        self.open_file(node.layer, &path)?
+            .take(limit)
+            .read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 
@@ -124,7 +133,11 @@ impl Stack {
             return Ok(None);
         };
         let stat = statat(&self.layers[0].fd, c".", AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(Some(Node { stat, layer: 0, dir: Some(dir) }))
+        Ok(Some(Node {
+            stat,
+            layer: 0,
+            dir: Some(dir),
+        }))
     }
 
     /// Where layer `layer` lies.
@@ -174,15 +187,17 @@ impl Stack {
 
     /// The regular file `path`, for reading.
     pub(crate) fn open_file(&self, layer: usize, path: &Path) -> io::Result<File> {
-        Ok(File::from(self.open_at(layer, path, OFlags::RDONLY | OFlags::NONBLOCK)?))
+        Ok(File::from(self.open_at(
+            layer,
+            path,
+            OFlags::RDONLY | OFlags::NONBLOCK,
+        )?))
     }
 
     /// The extended attributes of `path` but overlayfs' own.
     pub(crate) fn xattrs(&self, layer: usize, path: &Path) -> io::Result<Xattrs> {
         match (path.parent(), path.file_name()) {
-            (Some(parent), Some(base)) => {
-                xattr::all(&self.dir(layer, parent)?, base.as_bytes())
-            }
+            (Some(parent), Some(base)) => xattr::all(&self.dir(layer, parent)?, base.as_bytes()),
             _ => xattr::all(&self.dir(layer, Path::new(""))?, b"."),
         }
     }
@@ -191,7 +206,10 @@ impl Stack {
     fn resolve(&self, path: &Path) -> io::Result<Option<(PathBuf, Node)>> {
         let steps = |path: &[u8]| -> Vec<Vec<u8>> {
             let parts = path.split(|b| *b == b'/').rev();
-            parts.filter(|p| !p.is_empty() && *p != b".").map(<[u8]>::to_vec).collect()
+            parts
+                .filter(|p| !p.is_empty() && *p != b".")
+                .map(<[u8]>::to_vec)
+                .collect()
         };
         let Some(root) = self.root_node()? else {
             return Ok(None);
@@ -235,10 +253,20 @@ impl Stack {
     }
 
     fn open_at(&self, layer: usize, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-        let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+        let path = if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        };
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        Ok(openat2(&self.layers[layer].fd, path, flags, Mode::empty(), resolve)?)
+        Ok(openat2(
+            &self.layers[layer].fd,
+            path,
+            flags,
+            Mode::empty(),
+            resolve,
+        )?)
     }
 }
 
@@ -262,7 +290,11 @@ impl Slot {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             // Below a directory a file of another kind is hidden, and hides what is below it.
             if self.node.is_none() && !is_whiteout(&stat) {
-                self.node = Some(Node { stat, layer, dir: None });
+                self.node = Some(Node {
+                    stat,
+                    layer,
+                    dir: None,
+                });
             }
             self.closed = true;
             return Ok(());
@@ -274,7 +306,10 @@ impl Slot {
         let node = self.node.get_or_insert_with(|| Node {
             stat,
             layer,
-            dir: Some(Branch { path, layers: Vec::new() }),
+            dir: Some(Branch {
+                path,
+                layers: Vec::new(),
+            }),
         });
         if let Some(dir) = &mut node.dir {
             dir.layers.push(layer);

@@ -18,7 +18,9 @@ const MAX_VALUE: usize = 64 << 10;
 
 /// Whether the attribute `key` is one of overlayfs' own.
 pub(crate) fn is_overlayfs(key: &[u8]) -> bool {
-    [&b"trusted.overlay."[..], b"user.overlay."].iter().any(|prefix| key.starts_with(prefix))
+    [&b"trusted.overlay."[..], b"user.overlay."]
+        .iter()
+        .any(|prefix| key.starts_with(prefix))
 }
 
 /// There is no `getxattrat` on older kernels: the last component below the handle's /proc name is the same file, and
@@ -36,7 +38,8 @@ pub(super) fn is_opaque(dir: &OwnedFd, base: &[u8]) -> io::Result<bool> {
         let mut value = [0; 1];
         match lgetxattr(path.as_slice(), key, &mut value) {
             Ok(1) if value == *b"y" => return Ok(true),
-            Ok(_) | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::RANGE) => {}
+            Ok(_)
+            | Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::RANGE) => {}
             Err(e) => return Err(e.into()),
         }
     }
@@ -53,7 +56,10 @@ pub(super) fn all(dir: &OwnedFd, base: &[u8]) -> io::Result<Xattrs> {
         Err(e) => return Err(e.into()),
     };
     let mut xattrs = Vec::new();
-    for key in list[..length].split(|b| *b == 0).filter(|key| !key.is_empty()) {
+    for key in list[..length]
+        .split(|b| *b == 0)
+        .filter(|key| !key.is_empty())
+    {
         if is_overlayfs(key) {
             continue;
         }

@@ -23,6 +23,7 @@ pub use error::ReadError;
 use crate::config::{self, ConfigDocument, ImageConfig};
 use crate::digest::{Algorithm, Digest};
 use crate::progress::Progress;
+use crate::reference::Reference;
 use crate::source::Source;
 use crate::text::shown;
 use crate::unpack::Unpacker;
@@ -89,6 +90,12 @@ pub fn find(source: &Source, spool_dir: &Path) -> Result<FoundImage, ReadError> 
 }
 
 impl FoundImage {
+    /// The names that are image references. A layout may name its images by tags alone, which name nothing elsewhere.
+    pub fn references(&self) -> Vec<Reference> {
+        let full = self.names.iter().filter(|name| name.contains([':', '/']));
+        full.filter_map(|name| name.parse().ok()).collect()
+    }
+
     /// The digests of the uncompressed layers, lowest first.
     pub fn diff_ids(&self) -> impl Iterator<Item = &Digest> {
         self.layers.iter().map(|layer| &layer.diff_id)

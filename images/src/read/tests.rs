@@ -44,7 +44,10 @@ impl Ground {
             unpacker.finish().unwrap();
             paths.insert(0, layer);
         }
-        let text = Stack::open(&paths).unwrap().read(Path::new("/f"), 100).unwrap();
+        let text = Stack::open(&paths)
+            .unwrap()
+            .read(Path::new("/f"), 100)
+            .unwrap();
         Ok((found, String::from_utf8(text.unwrap_or_default()).unwrap()))
     }
 }

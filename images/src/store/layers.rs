@@ -37,9 +37,7 @@ pub(super) fn chain_ids(diff_ids: &[Digest]) -> Vec<Digest> {
     for diff_id in diff_ids {
         chain.push(match chain.last() {
             None => diff_id.clone(),
-            Some(below) => {
-                Digest::of(Algorithm::Sha256, format!("{below} {diff_id}").as_bytes())
-            }
+            Some(below) => Digest::of(Algorithm::Sha256, format!("{below} {diff_id}").as_bytes()),
         });
     }
     chain
@@ -65,14 +63,20 @@ impl Store {
             if home.is_dir() {
                 continue;
             }
-            let below: Vec<PathBuf> = chain[..index].iter().rev().map(|id| self.layer_dir(id)).collect();
+            let below: Vec<PathBuf> = chain[..index]
+                .iter()
+                .rev()
+                .map(|id| self.layer_dir(id))
+                .collect();
             let work = format!("layer-{}", key(id));
             self.make(&work, &home, progress, |dir, progress| {
                 let target = dir.join(DIFF);
                 make_dir(&target)?;
                 let lower = Stack::open(&below).map_err(|c| failed("open", &target, c))?;
                 let mut unpacker = Unpacker::new(&target, lower).map_err(StoreError::Unpack)?;
-                let bytes = found.apply(index, &mut unpacker, progress).map_err(StoreError::Read)?;
+                let bytes = found
+                    .apply(index, &mut unpacker, progress)
+                    .map_err(StoreError::Read)?;
                 let unpacked = unpacker.finish().map_err(StoreError::Unpack)?;
                 let record = LayerRecord {
                     diff_id: diff_ids[index].to_string(),
@@ -108,7 +112,10 @@ impl Store {
 
     pub(super) fn layer_record(&self, chain_id: &Digest) -> Result<LayerRecord, StoreError> {
         let path = self.layers.join(key(chain_id)).join(RECORD);
-        let damaged = |why: String| StoreError::Damaged { path: path.clone(), why };
+        let damaged = |why: String| StoreError::Damaged {
+            path: path.clone(),
+            why,
+        };
         let bytes = fs::read(&path).map_err(|e| damaged(e.to_string()))?;
         serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))
     }

@@ -102,7 +102,9 @@ pub enum StoreError {
     #[error("{0}")]
     RootArchive(CpioError),
     /// More layers than overlayfs stacks.
-    #[error("the image has {layers} layers, more than the {limit} that can be stacked: rebuild it with fewer")]
+    #[error(
+        "the image has {layers} layers, more than the {limit} that can be stacked: rebuild it with fewer"
+    )]
     TooManyLayers {
         /// Of the image.
         layers: usize,
@@ -110,7 +112,9 @@ pub enum StoreError {
         limit: usize,
     },
     /// No such image.
-    #[error("no image {wanted} in the store: husk pull or husk image load brings one, husk image ls shows what is there")]
+    #[error(
+        "no image {wanted} in the store: husk pull or husk image load brings one, husk image ls shows what is there"
+    )]
     NotFound {
         /// What was asked for, in quotes.
         wanted: String,
@@ -172,7 +176,14 @@ impl Store {
             tmp: version.join("tmp"),
             locks: version.join("locks"),
         };
-        for dir in [&version, &store.layers, &store.images, &store.names, &store.tmp, &store.locks] {
+        for dir in [
+            &version,
+            &store.layers,
+            &store.images,
+            &store.names,
+            &store.tmp,
+            &store.locks,
+        ] {
             make_dir(dir)?;
         }
         let lock = store.locks.join("store");
@@ -229,7 +240,10 @@ impl Store {
     ) -> Result<Vec<Result<Image, StoreError>>, StoreError> {
         let _shared = self.share(progress)?;
         let ids = self.image_ids()?;
-        Ok(ids.iter().filter_map(|id| self.image(id).transpose()).collect())
+        Ok(ids
+            .iter()
+            .filter_map(|id| self.image(id).transpose())
+            .collect())
     }
 
     /// Where the image's files are, for looking into it.
@@ -261,7 +275,8 @@ impl Store {
                 let root = self.root(image)?;
                 let new = dir.join(ROOT_ARCHIVE);
                 let file = File::create_new(&new).map_err(|c| failed("create", &new, c))?;
-                cpio::write_root_archive(&root, &file, progress).map_err(StoreError::RootArchive)?;
+                cpio::write_root_archive(&root, &file, progress)
+                    .map_err(StoreError::RootArchive)?;
                 progress.begin("writing to disk", None);
                 file.sync_all().map_err(|c| failed("write out", &new, c))?;
                 progress.end();
@@ -304,9 +319,14 @@ impl Store {
     ) -> Result<(), StoreError> {
         let lock_path = self.locks.join(work);
         let what = "waiting for another process that makes the same";
-        let lock = Lock::wait(&lock_path, what, progress).map_err(|c| failed("lock", &lock_path, c))?;
+        let lock =
+            Lock::wait(&lock_path, what, progress).map_err(|c| failed("lock", &lock_path, c))?;
         // Whoever held the lock may have made it meanwhile.
-        let made = if home.exists() { Ok(()) } else { self.make_locked(work, home, progress, fill) };
+        let made = if home.exists() {
+            Ok(())
+        } else {
+            self.make_locked(work, home, progress, fill)
+        };
         lock.remove();
         made
     }
@@ -343,7 +363,10 @@ impl Store {
             // If it was removed while we waited, another may stand there.
             if lock::is_named(&lease, &path).map_err(|c| failed("open", &path, c))? {
                 let lease = Some(Arc::new(lease));
-                return Ok(self.image(id)?.map(|image| Image { _lease: lease, ..image }));
+                return Ok(self.image(id)?.map(|image| Image {
+                    _lease: lease,
+                    ..image
+                }));
             }
         }
     }
@@ -375,8 +398,16 @@ impl Store {
         }))
     }
 
-    fn document(&self, id: &Digest, path: &Path, bytes: &[u8]) -> Result<ConfigDocument, StoreError> {
-        let damaged = |why| StoreError::Damaged { path: path.to_owned(), why };
+    fn document(
+        &self,
+        id: &Digest,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<ConfigDocument, StoreError> {
+        let damaged = |why| StoreError::Damaged {
+            path: path.to_owned(),
+            why,
+        };
         let found = Digest::of(Algorithm::Sha256, bytes);
         if found != *id {
             return Err(damaged(format!("its digest is {found}")));
@@ -385,12 +416,19 @@ impl Store {
     }
 
     fn image_ids(&self) -> Result<Vec<Digest>, StoreError> {
-        Ok(entries(&self.images)?.iter().filter_map(|name| from_key(name)).collect())
+        Ok(entries(&self.images)?
+            .iter()
+            .filter_map(|name| from_key(name))
+            .collect())
     }
 
     /// Keeps layers from being swept away while the result lives.
     fn share(&self, progress: &mut dyn Progress) -> Result<File, StoreError> {
-        self.store_lock(FlockOperation::LockShared, FlockOperation::NonBlockingLockShared, progress)
+        self.store_lock(
+            FlockOperation::LockShared,
+            FlockOperation::NonBlockingLockShared,
+            progress,
+        )
     }
 
     fn store_lock(
@@ -460,7 +498,9 @@ fn from_key(key: &str) -> Option<Digest> {
 }
 
 fn not_found(wanted: &str) -> StoreError {
-    StoreError::NotFound { wanted: crate::text::shown(wanted) }
+    StoreError::NotFound {
+        wanted: crate::text::shown(wanted),
+    }
 }
 
 /// The names in a directory of the store. What is no text was not put there by a store.

@@ -72,7 +72,9 @@ impl Store {
             manifests: name.manifests.iter().map(Digest::to_string).collect(),
         };
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let new = self.names.join(format!("{NEW}{}-{number}", std::process::id()));
+        let new = self
+            .names
+            .join(format!("{NEW}{}-{number}", std::process::id()));
         let home = self.name_path(&name.reference);
         let text = serde_json::to_vec(&record).unwrap_or_default();
         let written = File::create(&new).and_then(|mut file| {
@@ -112,7 +114,10 @@ impl Store {
     pub(super) fn resolve(&self, wanted: &str) -> Result<Digest, StoreError> {
         // As Docker: a name wins over digits that an id begins with.
         if let Ok(reference) = wanted.parse::<Reference>() {
-            let mut fitting = self.names()?.into_iter().filter(|named| named.fits(&reference));
+            let mut fitting = self
+                .names()?
+                .into_iter()
+                .filter(|named| named.fits(&reference));
             if let Some(named) = fitting.next() {
                 return Ok(named.image);
             }
@@ -127,7 +132,9 @@ impl Store {
         match ids.len() {
             0 => Err(not_found(wanted)),
             1 => Ok(ids.remove(0)),
-            _ => Err(StoreError::Ambiguous { wanted: shown(wanted) }),
+            _ => Err(StoreError::Ambiguous {
+                wanted: shown(wanted),
+            }),
         }
     }
 
@@ -143,16 +150,20 @@ impl Named {
         let own = &self.name.reference;
         let same_repository = (own.host(), own.path()) == (reference.host(), reference.path());
         let tag = reference.tag().is_none_or(|tag| own.tag() == Some(tag));
-        let digest = reference.digest().is_none_or(|digest| {
-            *digest == self.image || self.name.manifests.contains(digest)
-        });
+        let digest = reference
+            .digest()
+            .is_none_or(|digest| *digest == self.image || self.name.manifests.contains(digest));
         same_repository && tag && digest
     }
 }
 
 fn decode(bytes: &[u8]) -> Option<Named> {
     let record: Record = serde_json::from_slice(bytes).ok()?;
-    let manifests = record.manifests.iter().filter_map(|text| text.parse().ok()).collect();
+    let manifests = record
+        .manifests
+        .iter()
+        .filter_map(|text| text.parse().ok())
+        .collect();
     Some(Named {
         name: Name {
             reference: record.name.parse().ok()?,

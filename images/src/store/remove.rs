@@ -50,7 +50,9 @@ impl Store {
         let id = self.resolve(wanted)?;
         let mut names = self.names_of(&id)?;
         let meant: Vec<Named> = match wanted.parse::<Reference>() {
-            Ok(reference) => names.extract_if(.., |named| named.fits(&reference)).collect(),
+            Ok(reference) => names
+                .extract_if(.., |named| named.fits(&reference))
+                .collect(),
             Err(_) => Vec::new(),
         };
         // Nothing fitted, so it was the id: all names are meant.
@@ -58,7 +60,9 @@ impl Store {
             true => (names, Vec::new()),
             false => (meant, names),
         };
-        let by_id = !meant.iter().any(|named| wanted.parse().is_ok_and(|r| named.fits(&r)));
+        let by_id = !meant
+            .iter()
+            .any(|named| wanted.parse().is_ok_and(|r| named.fits(&r)));
         if by_id && meant.len() > 1 && !force {
             let list: Vec<String> = meant.iter().map(|n| n.name.reference.to_string()).collect();
             return Err(StoreError::SeveralNames {
@@ -71,7 +75,9 @@ impl Store {
             false => None,
         };
         if let Some(Taken::Used) = lease {
-            return Err(StoreError::InUse { wanted: shown(wanted) });
+            return Err(StoreError::InUse {
+                wanted: shown(wanted),
+            });
         }
         for named in meant {
             if self.remove_name(&named.name.reference)? {
@@ -125,7 +131,9 @@ impl Store {
     /// Sweeps after an error, if nobody else is at work; else whoever opens the store next does.
     pub(super) fn sweep_soon(&self) {
         // The error that brought us here counts.
-        let _ = self.mark_due().and_then(|()| self.sweep_if_idle(&mut Removed::default()));
+        let _ = self
+            .mark_due()
+            .and_then(|()| self.sweep_if_idle(&mut Removed::default()));
     }
 
     /// Does a sweep that a killed or busy process left to be done.
@@ -174,7 +182,9 @@ impl Store {
     /// Notes that there may be layers of no image. A sweep has the store to itself, so it cannot miss this.
     fn mark_due(&self) -> Result<(), StoreError> {
         let path = self.due_path();
-        File::create(&path).map(drop).map_err(|c| failed("create", &path, c))
+        File::create(&path)
+            .map(drop)
+            .map_err(|c| failed("create", &path, c))
     }
 
     fn sweep_if_idle(&self, removed: &mut Removed) -> Result<(), StoreError> {
@@ -277,9 +287,18 @@ fn disk_usage(path: &Path) -> u64 {
         return 0;
     };
     // Names of one file share its blocks.
-    let own = if meta.is_dir() { meta.blocks() * 512 } else { meta.blocks() * 512 / meta.nlink().max(1) };
+    let own = if meta.is_dir() {
+        meta.blocks() * 512
+    } else {
+        meta.blocks() * 512 / meta.nlink().max(1)
+    };
     let children = match meta.is_dir() {
-        true => fs::read_dir(path).into_iter().flatten().flatten().map(|e| disk_usage(&e.path())).sum(),
+        true => fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| disk_usage(&e.path()))
+            .sum(),
         false => 0,
     };
     own + children

@@ -83,7 +83,9 @@ impl Dirs {
         for (path, plan) in self.planned.into_iter().rev() {
             let raw = [b"/", path.as_os_str().as_bytes()].concat();
             let name = Name::parse(&raw)?;
-            let dir = root.open_below(&path).map_err(|c| name.failed("reach", c))?;
+            let dir = root
+                .open_below(&path)
+                .map_err(|c| name.failed("reach", c))?;
             let fd = dir.readable().map_err(|c| name.failed("open", c))?;
             if plan.opaque {
                 set_opaque(&fd).map_err(|c| name.failed("hide lower layers in", c))?;

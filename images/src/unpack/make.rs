@@ -95,8 +95,7 @@ pub(super) fn apply(
     let skipped = set_xattrs(xattrs, name, |key, value| {
         fsetxattr(fd, key, value, XattrFlags::empty())
     })?;
-    futimens(fd, &times(attributes.mtime))
-        .map_err(|e| name.failed("set the time of", e.into()))?;
+    futimens(fd, &times(attributes.mtime)).map_err(|e| name.failed("set the time of", e.into()))?;
     Ok(skipped)
 }
 
@@ -134,12 +133,7 @@ pub(super) fn special(
 }
 
 /// A symbolic link, its target verbatim.
-fn symlink(
-    dir: &Dir,
-    entry: &Entry,
-    name: &Name<'_>,
-    process: Owner,
-) -> Result<u64, UnpackError> {
+fn symlink(dir: &Dir, entry: &Entry, name: &Name<'_>, process: Owner) -> Result<u64, UnpackError> {
     let base = name.base().unwrap_or_default();
     symlinkat(entry.link.as_slice(), &dir.fd, base)
         .map_err(|e| name.failed("create the symbolic link", e.into()))?;
@@ -147,12 +141,7 @@ fn symlink(
 }
 
 /// A device node or a FIFO.
-fn node(
-    dir: &Dir,
-    entry: &Entry,
-    name: &Name<'_>,
-    process: Owner,
-) -> Result<u64, UnpackError> {
+fn node(dir: &Dir, entry: &Entry, name: &Name<'_>, process: Owner) -> Result<u64, UnpackError> {
     let base = name.base().unwrap_or_default();
     let file_type = match entry.kind {
         Kind::Char => FileType::CharacterDevice,

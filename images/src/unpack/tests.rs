@@ -737,8 +737,8 @@ fn archives_of_gnu_tar_come_out_as_they_went_in() {
             lines.into_iter().map(cut).collect()
         };
         assert_eq!(
-            strip(listing(&source)),
-            strip(listing(&target)),
+            strip(listing(&source, true)),
+            strip(listing(&target, true)),
             "{options:?}"
         );
         assert!(

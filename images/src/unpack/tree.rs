@@ -175,7 +175,13 @@ impl Tree {
             None => {
                 let place = self.raise(place)?;
                 let dev = makedev(0, 0);
-                mknodat(&place.upper()?.fd, base, FileType::CharacterDevice, Mode::empty(), dev)?;
+                mknodat(
+                    &place.upper()?.fd,
+                    base,
+                    FileType::CharacterDevice,
+                    Mode::empty(),
+                    dev,
+                )?;
             }
         }
         Ok(())
@@ -289,8 +295,14 @@ impl Tree {
             mode: stat.st_mode & 0o7777,
             uid: stat.st_uid,
             gid: stat.st_gid,
-            mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
-            dev: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
+            mtime: (
+                stat.st_mtime,
+                u32::try_from(stat.st_mtime_nsec).unwrap_or(0),
+            ),
+            dev: (
+                rustix::fs::major(stat.st_rdev),
+                rustix::fs::minor(stat.st_rdev),
+            ),
             size: stat.st_size.cast_unsigned(),
             data_offset: 0,
             sparse: None,
@@ -395,7 +407,10 @@ impl Tree {
         self.dirs.made(&path, self.owner);
         if replaces
             && let Some(lower) = &place.lower
-            && self.lower.lookup(lower, base)?.is_some_and(|node| node.dir.is_some())
+            && self
+                .lower
+                .lookup(lower, base)?
+                .is_some_and(|node| node.dir.is_some())
         {
             self.dirs.opaque(&path);
         }

@@ -2,6 +2,7 @@
 
 pub mod args;
 mod check;
+mod image;
 mod logging;
 mod progress;
 mod run;
@@ -69,6 +70,7 @@ fn command(cli: Cli) -> ExitCode {
     };
     let result = logging::start(&cli).and_then(|()| match cli.verb {
         Verb::Run(args) => run::run(&cli.root, *args, cli.debug),
+        Verb::Image(verb) => image::run(&cli.root, verb),
         Verb::Check => check::run(),
         Verb::Trace(args) => trace::run(&args),
         Verb::Version => version::run(),

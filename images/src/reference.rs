@@ -59,13 +59,26 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// `host/path:tag`: what names are compared by.
+    /// What an image of this reference is named by: the tag where there is one, else the digest.
+    #[must_use]
+    pub fn to_name(&self) -> Self {
+        match self.tag {
+            Some(_) => Self {
+                digest: None,
+                ..self.clone()
+            },
+            None => self.clone(),
+        }
+    }
+
+    /// The name in full: what names are compared by.
     pub fn name(&self) -> String {
-        let tag = self
-            .tag
-            .as_deref()
-            .map_or(String::new(), |tag| format!(":{tag}"));
-        format!("{}/{}{tag}", self.host, self.path)
+        let named = self.to_name();
+        let tag = named.tag.map_or(String::new(), |tag| format!(":{tag}"));
+        let digest = named
+            .digest
+            .map_or(String::new(), |digest| format!("@{digest}"));
+        format!("{}/{}{tag}{digest}", self.host, self.path)
     }
 
     /// `host/path` as people write it.

@@ -96,5 +96,10 @@ fn stored_by_name(name: &str) -> Option<Stored> {
     let file = name.rsplit('/').next()?;
     let hex = file.strip_suffix(".json").unwrap_or(file);
     let digest = format!("sha256:{hex}").parse().ok()?;
-    Some(Stored { digest, size: None })
+    Some(Stored {
+        digest,
+        size: None,
+        #[cfg(feature = "registry")]
+        urls: None,
+    })
 }

@@ -5,6 +5,7 @@
 //! | `blobs` | named byte strings in a directory or a tar file |
 //! | `docker` | the `docker save` format |
 //! | `oci` | index, platform choice, manifest |
+//! | `remote` | what to fetch from a registry |
 //! | `layer` | decompress and verify one layer while it is unpacked |
 
 mod blobs;
@@ -13,12 +14,16 @@ mod docker;
 mod error;
 mod layer;
 mod oci;
+#[cfg(feature = "registry")]
+mod remote;
 
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
 pub use error::ReadError;
+#[cfg(feature = "registry")]
+pub(crate) use remote::{BlobToFetch, Document};
 
 use crate::config::{self, ConfigDocument, ImageConfig};
 use crate::digest::{Algorithm, Digest};
@@ -30,7 +35,7 @@ use crate::unpack::Unpacker;
 use blobs::Blobs;
 
 /// Longest JSON document read, in bytes. The distribution specification wants at least 4 MiB.
-const MAX_JSON_BYTES: u64 = 8 << 20;
+pub(crate) const MAX_JSON_BYTES: u64 = 8 << 20;
 
 /// The platform of our guests.
 const OS: &str = "linux";
@@ -68,6 +73,9 @@ struct LayerRef {
 struct Stored {
     digest: Digest,
     size: Option<u64>,
+    /// Where else than at a registry it is to be had.
+    #[cfg(feature = "registry")]
+    urls: Option<Vec<String>>,
 }
 
 /// Finds the image `source` names. Reads headers and JSON only, unless the archive as a whole is
@@ -82,11 +90,17 @@ pub fn find(source: &Source, spool_dir: &Path) -> Result<FoundImage, ReadError> 
         Source::DockerArchive { reference, .. } => {
             docker::find(Blobs::open_tar(path, spool_dir)?, reference.as_deref())
         }
-        Source::Oci { tag, .. } => oci::find(Blobs::open_dir(path), tag.as_deref()),
+        Source::Oci { tag, .. } => oci::find(Blobs::open_dir(path, path), tag.as_deref()),
         Source::OciArchive { tag, .. } => {
             oci::find(Blobs::open_tar(path, spool_dir)?, tag.as_deref())
         }
     }
+}
+
+/// Finds the only image of the layout `dir`, which has been downloaded; `shown` stands for it in messages.
+#[cfg(feature = "registry")]
+pub(crate) fn find_downloaded(dir: &Path, shown: &Path) -> Result<FoundImage, ReadError> {
+    oci::find(Blobs::open_dir(dir, shown), None)
 }
 
 impl FoundImage {
@@ -97,8 +111,32 @@ impl FoundImage {
     }
 
     /// The digests of the uncompressed layers, lowest first.
-    pub fn diff_ids(&self) -> impl Iterator<Item = &Digest> {
-        self.layers.iter().map(|layer| &layer.diff_id)
+    pub fn diff_ids(&self) -> Vec<Digest> {
+        self.layers
+            .iter()
+            .map(|layer| layer.diff_id.clone())
+            .collect()
+    }
+
+    /// The stored form of those layers that `is_wanted` by their index, the lowest being 0.
+    #[cfg(feature = "registry")]
+    pub(crate) fn blobs_of(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<BlobToFetch> {
+        let wanted = self
+            .layers
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_wanted(*index));
+        let mut blobs: Vec<BlobToFetch> = Vec::new();
+        for (_, layer) in wanted {
+            // A layer may stand in an image twice.
+            if let Some(Stored { digest, size, urls }) = layer.stored.clone()
+                && blobs.iter().all(|blob| blob.digest != digest)
+            {
+                let size = size.unwrap_or_default();
+                blobs.push(BlobToFetch { digest, size, urls });
+            }
+        }
+        blobs
     }
 
     /// Applies layer `index`, the lowest being 0, and verifies it. Gives its uncompressed length in bytes. On an error

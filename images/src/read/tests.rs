@@ -36,7 +36,7 @@ impl Ground {
         let target = self.scratch.path().join("target");
         crate::unpack::remove_tree(&target).unwrap();
         let mut paths = Vec::new();
-        for index in 0..found.diff_ids().count() {
+        for index in 0..found.diff_ids().len() {
             let layer = target.join(index.to_string());
             fs::create_dir_all(&layer).unwrap();
             let mut unpacker = Unpacker::new(&layer, Stack::open(&paths).unwrap()).unwrap();

@@ -50,7 +50,7 @@ impl Store {
         found: &FoundImage,
         progress: &mut dyn Progress,
     ) -> Result<(), StoreError> {
-        let diff_ids: Vec<Digest> = found.diff_ids().cloned().collect();
+        let diff_ids = found.diff_ids();
         if diff_ids.len() > MAX_LAYERS {
             return Err(StoreError::TooManyLayers {
                 layers: diff_ids.len(),
@@ -100,7 +100,8 @@ impl Store {
 
     /// Which layers of an image with these `diff_ids` are stored, lowest first. Another process may remove them unless
     /// the store is shared.
-    pub(super) fn stored_layers(&self, diff_ids: &[Digest]) -> Vec<bool> {
+    #[cfg(feature = "registry")]
+    pub(crate) fn stored_layers(&self, diff_ids: &[Digest]) -> Vec<bool> {
         let is_stored = |id: &Digest| self.layers.join(key(id)).is_dir();
         chain_ids(diff_ids).iter().map(is_stored).collect()
     }

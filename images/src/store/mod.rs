@@ -38,6 +38,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -46,7 +47,7 @@ use crate::config::{self, ConfigDocument, ImageConfig};
 use crate::cpio::{self, CpioError};
 use crate::digest::{Algorithm, Digest};
 use crate::merged::Stack;
-use crate::progress::Progress;
+use crate::progress::{NoProgress, Progress};
 use crate::read::{self, FoundImage, ReadError};
 use crate::source::Source;
 use crate::unpack::{self, UnpackError};
@@ -147,6 +148,10 @@ pub enum StoreError {
         /// What does not fit.
         why: String,
     },
+    /// A registry is at fault, or the way there.
+    #[cfg(feature = "registry")]
+    #[error("{0}")]
+    Registry(Box<crate::registry::RegistryError>),
     /// The store itself is at fault.
     #[error("cannot {action} {}: {cause}; check the image store's disk and permissions", path.display())]
     Store {
@@ -286,7 +291,7 @@ impl Store {
     }
 
     /// Stores layers and configuration. The caller shares the store.
-    fn add_found(
+    pub(crate) fn add_found(
         &self,
         found: &FoundImage,
         progress: &mut dyn Progress,
@@ -415,6 +420,31 @@ impl Store {
         config::parse(bytes).map_err(damaged)
     }
 
+    /// Whether an image is stored. Another process may remove it at once.
+    #[cfg(feature = "registry")]
+    pub(crate) fn has_image(&self, id: &Digest) -> bool {
+        self.images.join(key(id)).is_dir()
+    }
+
+    /// A directory in `tmp/` that goes away with the value.
+    pub(crate) fn own_dir(&self, prefix: &str) -> Result<OwnDir, StoreError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{prefix}-{}-{number}", std::process::id());
+        let (lock_path, path) = (self.locks.join(&name), self.tmp.join(&name));
+        // Only a process of another PID namespace might have it.
+        let lock = Lock::wait(&lock_path, "waiting for another process", &mut NoProgress);
+        let lock = lock.map_err(|c| failed("lock", &lock_path, c))?;
+        let dir = OwnDir {
+            path,
+            lock: Some(lock),
+        };
+        // Left by a killed process that had our number.
+        unpack::remove_tree(&dir.path).map_err(|c| failed("remove", &dir.path, c))?;
+        make_dir(&dir.path)?;
+        Ok(dir)
+    }
+
     fn image_ids(&self) -> Result<Vec<Digest>, StoreError> {
         Ok(entries(&self.images)?
             .iter()
@@ -423,7 +453,7 @@ impl Store {
     }
 
     /// Keeps layers from being swept away while the result lives.
-    fn share(&self, progress: &mut dyn Progress) -> Result<File, StoreError> {
+    pub(crate) fn share(&self, progress: &mut dyn Progress) -> Result<File, StoreError> {
         self.store_lock(
             FlockOperation::LockShared,
             FlockOperation::NonBlockingLockShared,
@@ -482,6 +512,29 @@ impl Drop for Scaffold<'_> {
     fn drop(&mut self) {
         // The error that brought us here counts; what stays is removed by the next `open`.
         let _ = unpack::remove_tree(self.dir);
+    }
+}
+
+/// A directory in `tmp/` with its lock.
+pub(crate) struct OwnDir {
+    path: PathBuf,
+    /// Always there until the end.
+    lock: Option<Lock>,
+}
+
+impl OwnDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for OwnDir {
+    fn drop(&mut self) {
+        // What stays is removed by the next `open`.
+        let _ = unpack::remove_tree(&self.path);
+        if let Some(lock) = self.lock.take() {
+            lock.remove();
+        }
     }
 }
 

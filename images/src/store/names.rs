@@ -15,7 +15,7 @@ use crate::text::shown;
 /// A name of an image, with what a registry knows it by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name {
-    /// Host, path and tag; no digest.
+    /// See [`Reference::to_name`].
     pub reference: Reference,
     /// Digests of the manifest and of the index that led to it, as far as known.
     pub manifests: Vec<Digest>,
@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// Gives an image a name, taking it from another that had it. The caller shares the store.
-    pub(super) fn put_name(&self, name: &Name, image: &Digest) -> Result<(), StoreError> {
+    pub(crate) fn put_name(&self, name: &Name, image: &Digest) -> Result<(), StoreError> {
         let record = Record {
             name: name.reference.name(),
             image: image.to_string(),

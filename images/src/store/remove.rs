@@ -4,19 +4,16 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use super::lock::Lock;
 use super::names::Named;
-use super::{CONFIG, Store, StoreError, entries, failed, key, layers, not_found};
+use super::{CONFIG, OwnDir, Store, StoreError, entries, failed, key, layers, not_found};
 use crate::digest::Digest;
-use crate::progress::{NoProgress, Progress};
+use crate::progress::Progress;
 use crate::reference::Reference;
 use crate::text::shown;
-use crate::unpack;
 
 /// What was removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,8 +27,6 @@ pub struct Removed {
     /// What these took on disk, in bytes.
     pub bytes: u64,
 }
-
-static NUMBER: AtomicU64 = AtomicU64::new(0);
 
 impl Store {
     /// Takes a name away, and with the last name the image. `wanted` may be an id of an image with at most one name, or
@@ -129,7 +124,7 @@ impl Store {
     }
 
     /// Sweeps after an error, if nobody else is at work; else whoever opens the store next does.
-    pub(super) fn sweep_soon(&self) {
+    pub(crate) fn sweep_soon(&self) {
         // The error that brought us here counts.
         let _ = self
             .mark_due()
@@ -170,7 +165,8 @@ impl Store {
     /// The caller shares the store and has taken the image over.
     fn remove_image(&self, id: &Digest, removed: &mut Removed) -> Result<(), StoreError> {
         self.mark_due()?;
-        removed.bytes += self.discard(&self.images.join(key(id)))?;
+        let trash = self.to_trash(&self.images.join(key(id)))?;
+        removed.bytes += disk_usage(trash.path());
         removed.images.push(id.clone());
         Ok(())
     }
@@ -229,32 +225,16 @@ impl Store {
         }
         drop(alone);
         for trash in trash {
-            removed.bytes += trash.empty()?;
+            removed.bytes += disk_usage(trash.path());
         }
         Ok(())
     }
 
-    /// Removes a layer or an image. Gives what it took on disk, in bytes.
-    fn discard(&self, path: &Path) -> Result<u64, StoreError> {
-        self.to_trash(path)?.empty()
-    }
-
     /// Moves a layer or an image out of the way in one step.
-    fn to_trash(&self, path: &Path) -> Result<Trash, StoreError> {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("trash-{}-{number}", std::process::id());
-        let (lock_path, dir) = (self.locks.join(&name), self.tmp.join(&name));
-        let lock = Lock::wait(&lock_path, "waiting", &mut NoProgress);
-        let lock = lock.map_err(|c| failed("lock", &lock_path, c))?;
-        // Left by a killed process that had our number.
-        unpack::remove_tree(&dir).map_err(|c| failed("remove", &dir, c))?;
-        match fs::rename(path, &dir) {
-            Ok(()) => Ok(Trash { dir, lock }),
-            Err(cause) => {
-                lock.remove();
-                Err(failed("remove", path, cause))
-            }
-        }
+    fn to_trash(&self, path: &Path) -> Result<OwnDir, StoreError> {
+        let trash = self.own_dir("trash")?;
+        fs::rename(path, trash.path()).map_err(|c| failed("remove", path, c))?;
+        Ok(trash)
     }
 }
 
@@ -263,21 +243,6 @@ enum Taken {
     /// Nobody uses it, and nobody will while this lives.
     Ours(File),
     Used,
-}
-
-/// What is to be deleted.
-struct Trash {
-    dir: PathBuf,
-    lock: Lock,
-}
-
-impl Trash {
-    fn empty(self) -> Result<u64, StoreError> {
-        let bytes = disk_usage(&self.dir);
-        let gone = unpack::remove_tree(&self.dir).map_err(|c| failed("remove", &self.dir, c));
-        self.lock.remove();
-        gone.map(|()| bytes)
-    }
 }
 
 /// What a tree takes on disk, in bytes. Only told to the user: what cannot be read counts nothing.

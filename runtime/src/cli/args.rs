@@ -58,6 +58,8 @@ pub enum LogFormat {
 pub enum Verb {
     /// Run a command in a container made from an image
     Run(Box<RunArgs>),
+    /// Get an image from a registry into the store
+    Pull(PullArgs),
     /// Load, list, inspect and remove images
     #[command(subcommand)]
     Image(ImageVerb),
@@ -148,6 +150,32 @@ fn stored(text: &str) -> Result<String, String> {
         text.parse::<Reference>().map_err(|e| e.to_string())?;
     }
     Ok(text.to_owned())
+}
+
+/// `husk pull`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Credentials are those of docker login: auths, credHelpers and credsStore of \
+                        $DOCKER_CONFIG/config.json or ~/.docker/config.json."
+)]
+pub struct PullArgs {
+    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; the host is docker.io and the tag latest where they are left out
+    #[arg(value_name = "REFERENCE")]
+    pub reference: Reference,
+    /// Insist on a valid certificate; with false, also talk to registries without one, or without TLS at all
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = ArgAction::Set
+    )]
+    pub tls_verify: bool,
+    /// Print the image's name only
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// `husk image`.
@@ -252,7 +280,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 3] = ["--root", "--log", "--log-format"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 4] = ["image", "check", "trace", "version"];
+const OTHER_VERBS: [&str; 5] = ["pull", "image", "check", "trace", "version"];
 
 /// Whether the first word of `args` (the program's name is not among them) that is no flag is another verb
 /// than `run`. An unknown verb, or none, counts as an attempt to run.
@@ -305,7 +333,7 @@ pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
 /// clap's error and its first tip, without the usage that follows.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command given; write run, image, check, trace or version (husk --help explains)"
+        return "no command given; write run, pull, image, check, trace or version (husk --help explains)"
             .to_owned();
     }
     let text = error.to_string();

@@ -5,6 +5,7 @@ mod check;
 mod image;
 mod logging;
 mod progress;
+mod pull;
 mod run;
 mod stats;
 mod trace;
@@ -70,6 +71,7 @@ fn command(cli: Cli) -> ExitCode {
     };
     let result = logging::start(&cli).and_then(|()| match cli.verb {
         Verb::Run(args) => run::run(&cli.root, *args, cli.debug),
+        Verb::Pull(args) => pull::run(&cli.root, &args),
         Verb::Image(verb) => image::run(&cli.root, verb),
         Verb::Check => check::run(),
         Verb::Trace(args) => trace::run(&args),

@@ -1,9 +1,9 @@
-//! Shows what scripts print: `cargo run -p husk-tests --example show -- runc|husk PART-OF-A-NAME`.
+//! Shows what scripts print: `cargo run -p husk-tests --example show -- runc|husk PART-OF-A-NAME`, Debian's ones too.
 
 use std::time::Instant;
 
 use husk_tests::scripts::{FIRST_LIGHT, TOPICS};
-use husk_tests::{Husk, Image, Runc, Runner};
+use husk_tests::{Husk, Image, Job, Runc, Runner, debian};
 
 fn main() -> anyhow::Result<()> {
     let mut arguments = std::env::args().skip(1);
@@ -13,18 +13,21 @@ fn main() -> anyhow::Result<()> {
     };
     let wanted = arguments.next().unwrap_or_default();
     let image = Image::busybox()?;
-    let all = TOPICS.iter().flat_map(|(_, scripts)| *scripts);
-    for script in std::iter::once(&FIRST_LIGHT)
-        .chain(all)
-        .filter(|script| script.name.contains(&wanted))
-    {
+    let busybox = std::iter::once(&FIRST_LIGHT)
+        .chain(TOPICS.iter().flat_map(|(_, scripts)| *scripts))
+        .map(|script| (script.name.to_owned(), script.job(&image)));
+    let mut jobs: Vec<(String, Job)> = busybox.collect();
+    for script in debian::scripts()? {
+        jobs.push((script.name.clone(), script.job()?));
+    }
+    for (name, job) in jobs.iter().filter(|(name, _)| name.contains(&wanted)) {
         let start = Instant::now();
-        let run = runner.run(&script.job(&image))?;
+        let run = runner.run(job)?;
         let shown =
             |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(4000)]).into_owned();
         println!(
             "=== {} ({:?}, {} ms)",
-            script.name,
+            name,
             run.end,
             start.elapsed().as_millis()
         );

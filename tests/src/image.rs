@@ -155,7 +155,10 @@ pub fn write_oci(files: &BTreeMap<String, Vec<u8>>, dir: &Path) -> Result<()> {
 
 /// An image on disk in every format.
 #[derive(Clone, Debug)]
-pub struct Image(PathBuf);
+pub struct Image {
+    dir: PathBuf,
+    unpacked_once: bool,
+}
 
 impl Image {
     /// Writes `content`, or finds it written.
@@ -177,7 +180,19 @@ impl Image {
             fs::write(dir.join("rootfs.tar"), &content.layers[0])?;
             Ok(())
         })?;
-        Ok(Self(path))
+        Ok(Self {
+            dir: path,
+            unpacked_once: false,
+        })
+    }
+
+    /// A large image in `dir`, which holds `docker.tar` and `rootfs.tar` only. runc runs it on an overlay over one
+    /// unpacked copy, instead of unpacking it for each container.
+    pub(crate) fn unpacked_once(dir: PathBuf) -> Self {
+        Self {
+            dir,
+            unpacked_once: true,
+        }
     }
 
     /// Debian's static busybox with a small file tree around it.
@@ -196,22 +211,27 @@ impl Image {
 
     /// The archive in the format of `docker save`.
     pub fn docker_archive(&self) -> PathBuf {
-        self.0.join("docker.tar")
+        self.dir.join("docker.tar")
     }
 
     /// The OCI layout directory.
     pub fn oci(&self) -> PathBuf {
-        self.0.join("oci")
+        self.dir.join("oci")
     }
 
     /// The OCI layout as an archive.
     pub fn oci_archive(&self) -> PathBuf {
-        self.0.join("oci.tar")
+        self.dir.join("oci.tar")
+    }
+
+    /// Where the unpacked layer is kept for all containers, if it is.
+    pub fn shared_rootfs(&self) -> Option<PathBuf> {
+        self.unpacked_once.then(|| self.dir.join("rootfs"))
     }
 
     /// The one layer, from which runc's root file system is unpacked.
     pub fn rootfs_tar(&self) -> PathBuf {
-        self.0.join("rootfs.tar")
+        self.dir.join("rootfs.tar")
     }
 }
 

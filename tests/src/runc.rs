@@ -1,6 +1,7 @@
 //! runc, the oracle.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -41,37 +42,26 @@ impl Runner for Runc {
     fn run(&self, job: &Job) -> Result<Captured> {
         let bundle = Scratch::new("bundle")?;
         let rootfs = bundle.path().join("rootfs");
-        // GNU tar, because it also restores the directories' times.
-        fs::create_dir(&rootfs)?;
-        let tar = Command::new("tar")
-            .args(["--numeric-owner", "-xpf"])
-            .arg(job.image.rootfs_tar())
-            .arg("-C")
-            .arg(&rootfs)
-            .output()?;
-        ensure!(
-            tar.status.success(),
-            "tar: {}",
-            String::from_utf8_lossy(&tar.stderr)
-        );
+        let overlay = match job.image.shared_rootfs() {
+            None => {
+                unpack(&job.image.rootfs_tar(), &rootfs)?;
+                None
+            }
+            Some(shared) => {
+                unpack_shared(&job.image.rootfs_tar(), &shared)?;
+                Some(Overlay::mount(&shared, bundle.path(), rootfs)?)
+            }
+        };
 
-        let spec = Command::new("runc")
-            .arg("spec")
-            .current_dir(bundle.path())
-            .output()
-            .context("cannot run runc")?;
-        ensure!(
-            spec.status.success(),
-            "runc spec: {}",
-            String::from_utf8_lossy(&spec.stderr)
-        );
+        run(Command::new("runc").arg("spec").current_dir(bundle.path()))?;
         let path = bundle.path().join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&path)?)?;
         adjust(&mut spec, job);
         fs::write(&path, spec.to_string())?;
 
         let container = Container {
-            id: unique("husk-test"),
+            id: unique("oracle"),
+            _overlay: overlay,
             bundle,
         };
         let result = capture(
@@ -84,6 +74,74 @@ impl Runner for Runc {
         );
         drop(container);
         result
+    }
+}
+
+/// GNU tar, because it also restores the directories' times.
+fn unpack(tar: &Path, rootfs: &Path) -> Result<()> {
+    fs::create_dir(rootfs)?;
+    run(Command::new("tar")
+        .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"])
+        .arg(tar)
+        .arg("-C")
+        .arg(rootfs))
+}
+
+/// Once for all containers and test processes.
+fn unpack_shared(tar: &Path, shared: &Path) -> Result<()> {
+    let scratch = Scratch::new("unpack")?;
+    if shared.exists() {
+        return Ok(());
+    }
+    let rootfs = scratch.path().join("rootfs");
+    unpack(tar, &rootfs)?;
+    match fs::rename(&rootfs, shared) {
+        Err(error) if !shared.exists() => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_os_string();
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {}", name.display()))?;
+    ensure!(
+        output.status.success(),
+        "{}: {}",
+        name.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// A writable view of a directory, unmounted when it goes.
+struct Overlay(PathBuf);
+
+impl Overlay {
+    fn mount(lower: &Path, scratch: &Path, at: PathBuf) -> Result<Self> {
+        let (upper, work) = (scratch.join("upper"), scratch.join("work"));
+        for dir in [&upper, &work, &at] {
+            fs::create_dir(dir)?;
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lower.display(),
+            upper.display(),
+            work.display()
+        );
+        run(Command::new("mount")
+            .args(["-t", "overlay", "overlay", "-o", &options])
+            .arg(&at))?;
+        Ok(Self(at))
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        if let Err(error) = run(Command::new("umount").arg(&self.0)) {
+            eprintln!("cannot unmount {}: {error:#}", self.0.display());
+        }
     }
 }
 
@@ -111,6 +169,7 @@ fn adjust(spec: &mut Value, job: &Job) {
 /// A container that is deleted whatever happens, before its bundle.
 struct Container {
     id: String,
+    _overlay: Option<Overlay>,
     bundle: Scratch,
 }
 

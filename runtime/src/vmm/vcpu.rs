@@ -1,6 +1,9 @@
 //! One vCPU: its initial state, and its life on a thread.
 
+mod debug;
+
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,6 +18,7 @@ use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, k
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::debug::{Inspector, Reason};
 use super::loader::Image;
 use super::machine::{DoorbellHandler, End, SHARED_OFFSET, Served};
 use super::memory::GuestMemory;
@@ -25,6 +29,11 @@ const MSR_STAR: u32 = 0xc000_0081;
 const MSR_LSTAR: u32 = 0xc000_0082;
 const MSR_CSTAR: u32 = 0xc000_0083;
 const MSR_SYSCALL_MASK: u32 = 0xc000_0084;
+/// Says that [`MSR_MISC_FEATURES_ENABLES`] has its bit 0.
+const MSR_PLATFORM_INFO: u32 = 0xce;
+const PLATFORM_INFO_CPUID_FAULT: u64 = 1 << 31;
+/// Bit 0: `cpuid` faults above CPL 0.
+const MSR_MISC_FEATURES_ENABLES: u32 = 0x140;
 const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
 
 /// TF, DF and AC; never IF (kvm-facts.md, quirk 5).
@@ -44,6 +53,9 @@ pub struct Vcpu {
     shared: u64,
     memory: GuestMemory,
     kicker: Kicker,
+    inspector: Arc<Inspector>,
+    /// The debugger wants one instruction executed, and what it needs to know afterwards.
+    stepping: Option<debug::Step>,
 }
 
 fn segment(selector: u16, kind: u8, long: bool, dpl: u8) -> kvm_segment {
@@ -78,6 +90,7 @@ impl Vcpu {
         xcr0: u64,
         memory: GuestMemory,
         kicker: Kicker,
+        inspector: Arc<Inspector>,
     ) -> Result<Self, Error> {
         let fd = vm
             .create_vcpu(u64::from(index))
@@ -151,6 +164,22 @@ impl Vcpu {
             });
         }
 
+        // Best effort: `cpuid` at CPL 3 then faults, and the libOS answers it without leaving the guest. A KVM that
+        // cannot do it answers each one itself.
+        let faulting = [
+            (MSR_PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT),
+            (MSR_MISC_FEATURES_ENABLES, 1),
+        ]
+        .map(|(index, data)| kvm_msr_entry {
+            index,
+            data,
+            ..kvm_msr_entry::default()
+        });
+        if let Ok(msrs) = Msrs::from_entries(&faulting) {
+            let written = fd.set_msrs(&msrs).unwrap_or(0);
+            tracing::debug!(possible = written == faulting.len(), "cpuid faulting");
+        }
+
         fd.set_regs(&kvm_regs {
             rip: image.entry,
             rsp: PERCPU_IDLE_STACK_TOP,
@@ -166,6 +195,8 @@ impl Vcpu {
             shared: boot.percpu_gpa + SHARED_OFFSET,
             memory,
             kicker,
+            inspector,
+            stepping: None,
         })
     }
 
@@ -226,10 +257,16 @@ impl Vcpu {
         self.kicker.attach_this_thread();
         raw::kicks_leave(&mut self.fd);
         let end = loop {
-            if let Some(end) = self.run_once(&timer, handler) {
+            let stopped = if self.is_stop_wanted() {
+                self.stop(Reason::Asked)
+            } else {
+                None
+            };
+            if let Some(end) = stopped.or_else(|| self.run_once(&timer, handler)) {
                 break end;
             }
         };
+        self.ended(end);
         raw::kicks_leave_nothing();
         end
     }
@@ -262,12 +299,6 @@ impl Vcpu {
         };
         match exit {
             Exit::Kicked => {
-                if tracing::enabled!(tracing::Level::DEBUG)
-                    && let Ok(regs) = self.fd.get_regs()
-                {
-                    tracing::debug!(vcpu = self.index, rip = %format_args!("{:#x}", regs.rip),
-                        rsp = %format_args!("{:#x}", regs.rsp), "kicked");
-                }
                 self.fd.set_kvm_immediate_exit(0);
                 self.kicker.take();
                 self.interrupt();
@@ -281,6 +312,7 @@ impl Vcpu {
                 self.kicker.sleep(self.deadline());
                 self.fd.set_kvm_immediate_exit(0);
             }
+            Exit::Doorbell(doorbell::DEBUG, vector) => return self.trapped(vector),
             Exit::Doorbell(port, value) => match handler.ring(self.index, port, value) {
                 Served::Resume => {}
                 Served::End(end) => return Some(end),

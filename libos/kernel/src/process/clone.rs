@@ -238,6 +238,8 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     frame.rax = 0;
     frame.orig_rax = u64::MAX;
     frame.code = EXIT_FULL;
+    // As `syscall` leaves it; a translated call's frame does not have it.
+    frame.r11 = frame.rflags;
     if request.stack != 0 {
         frame.rsp = request.stack;
     }
@@ -288,6 +290,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         }),
     });
 
+    child.context.record().set_name(&child.name.lock());
     child.sched.set_slack_ns(t.sched.slack_ns());
 
     // From here on nothing fails: the child becomes visible and runs.

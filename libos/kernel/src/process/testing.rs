@@ -116,7 +116,7 @@ pub(crate) fn user_credentials(id: u32, caps: u64) -> Credentials {
         cap_permitted: caps,
         cap_ambient: 0,
         no_new_privileges: false,
-        keep_caps: false,
+        securebits: 0,
     }
 }
 
@@ -164,7 +164,7 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
         rlimits: Vec::new(),
         hostname: String::from("test"),
         streams: [StreamKind::Null; 3],
-        log_level: LogLevel::Error,
+        log_levels: [LogLevel::Error; husk_abi::boundary::log::ROOMS.len()],
         count_sites: false,
     };
     Box::leak(Box::new(Kernel::new(&boot, config, &[])))

@@ -1,0 +1,3 @@
+bash -euc 'echo start; false; echo never'; echo $?; bash -uc 'echo $undefined' 2>&1; echo $?; bash -xc 'echo traced; x=1' 2>&1; bash -nc 'syntax ( error' 2>&1 | head -2; bash -c 'exit 300'; echo $?
+bash --norc -c 'echo $0 $1 $#' name arg; echo 'echo from stdin $1' | bash -s arg; bash -c 'echo ${BASH_SUBSHELL} $(echo $BASH_SUBSHELL) $(echo $(echo $BASH_SUBSHELL))'; bash -c 'set -e; (false; echo no) || echo caught; echo end'
+printf 'echo script $0 $@\nexit 9\n' > /tmp/s.sh; bash /tmp/s.sh 1 2; echo $?; chmod +x /tmp/s.sh; /tmp/s.sh a; /tmp 2>&1; echo $?; /etc/passwd 2>&1; echo $?; nosuchcmd 2>&1; echo $?; . /tmp/nosuch 2>&1; echo $?

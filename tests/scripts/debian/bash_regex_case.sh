@@ -1,0 +1,2 @@
+for s in foo123 bar x-9 "" "a b"; do if [[ $s =~ ^([a-z]+)([0-9]*)$ ]]; then echo "${BASH_REMATCH[1]}|${BASH_REMATCH[2]}"; else echo "no: $s"; fi; case $s in foo*) echo F;;& *[0-9]) echo digit;; "") echo empty;; *) echo other; esac; done
+[[ abc < abd && -f /etc/passwd && ! -d /etc/passwd ]] && echo yes; [[ /bin/sh -ef /usr/bin/sh ]] && echo same; [[ -n $HOME || -z $x ]]; echo $?; select x in a b c; do echo "chose $x"; break; done <<< 2 2>/dev/null

@@ -1,0 +1,1 @@
+read -t 0.05 x < <(sleep 0.5); echo $?; read -t 0 < /dev/null; echo $?; read -t 5 x <<< quick; echo "$? $x"; mkfifo /tmp/f; exec 3<> /tmp/f; read -t 0.05 -u 3 x; echo $?; echo line >&3; read -t 5 -u 3 x; echo "$? $x"; printf 'a\0b\0' > /tmp/z; while IFS= read -r -d '' v; do echo "v=$v"; done < /tmp/z; read -N 4 x <<< abcdefg; echo $x; TMOUT=1; read x < <(sleep 3); echo $?

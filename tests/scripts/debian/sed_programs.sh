@@ -1,0 +1,3 @@
+seq 20 | sed -n '3,5p;/1[0-2]/{s/1/X/;p};$='; echo 'a b c' | sed 's/\(.\) \(.\)/\2 \1/;y/abc/xyz/'; printf 'l1\\\nl2\nl3\n' | sed -e :a -e '/\\$/N; s/\\\n/ /; ta'; seq 5 | sed '1!G;h;$!d'; cd /tmp; cp /etc/passwd p; sed -i.bak 's/root/toor/g' p; cmp p p.bak | head -1; head -1 p
+seq 3 | sed 'a\after' ; seq 3 | sed '2i before'; seq 4 | sed '2c changed'; seq 6 | sed '0~2d'; echo x | sed 's/x/\n/g' | wc -l; sed -E 's/([^:]+):.*/\U\1/' /etc/group | head -3; sed '/^#/d;/^$/d' /etc/nsswitch.conf 2>/dev/null | wc -l; seq 3 | sed 'w /tmp/w
+d'; cat w; echo abc | sed 's/b/[&&]/;s/$/!/'; sed --expression='s/' <<< x 2>&1; echo $?; seq 100000 | sed 's/9/N/g' | md5sum

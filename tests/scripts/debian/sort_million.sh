@@ -1,0 +1,1 @@
+seq 1000000 | awk '{ print ($1 * 7919) % 1000003 }' > /tmp/n; sort -n /tmp/n | md5sum; sort -rn /tmp/n | head -2; sort -S 4M -n /tmp/n | tail -1; sort -u /tmp/n | wc -l; sort --parallel=4 /tmp/n | md5sum; LC_ALL=C sort -c /tmp/n; echo $?; ls /tmp

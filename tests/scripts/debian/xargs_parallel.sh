@@ -1,0 +1,3 @@
+seq 40 | xargs -P 8 -I{} bash -c 'echo $(({} * {}))' | sort -n | md5sum; seq 100 | xargs -n 7 -P 4 echo | tr ' ' '\n' | sort -n | tail -1; seq 5 | xargs -n1 -P3 bash -c 'exit $((1 == 3))' ; echo $?
+seq 3 | xargs -I{} bash -c '[ {} != 2 ]'; echo $?; printf 'a b\0c d\0' | xargs -0 -n1 echo; echo x | xargs -r false; echo $?; : | xargs echo empty; : | xargs -r echo none; seq 10 | xargs -P0 -n1 true; echo $?; seq 2 | xargs -n1 bash -c 'exit 255'; echo $?; echo a | xargs nosuch 2>&1; echo $?
+find /etc -maxdepth 1 -type f -print0 | xargs -0 -P 4 -n 5 cksum | sort | md5sum > /tmp/1; cksum $(find /etc -maxdepth 1 -type f) | sort | md5sum | cmp - /tmp/1 && echo same

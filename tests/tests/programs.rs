@@ -103,6 +103,16 @@ fn vector_registers() {
 }
 
 #[test]
+fn unix_sockets() {
+    same(&["/t/net_unix"], 120);
+}
+
+#[test]
+fn descriptors_and_credentials_in_messages() {
+    same(&["/t/net_rights"], 120);
+}
+
+#[test]
 fn a_crash_of_the_first_process_is_its_status() {
     for case in ["read_null", "ud2", "divide_by_zero", "hlt"] {
         // The parent of the crash is a shell that hands its status on.

@@ -99,7 +99,7 @@ macro_rules! dispatcher {
     }};
 }
 
-use crate::{fs, futex, mm, process, sched, signal, time};
+use crate::{fs, futex, mm, net, process, sched, signal, time};
 husk_abi::syscall_table!(dispatcher);
 
 /// A call the libOS does not have: counted and logged once per number, then `ENOSYS`.

@@ -143,6 +143,13 @@ impl PatchTable {
             .filter(|patch| patch.syscall == offset)
     }
 
+    /// The patched site one of whose replaced bytes is at `offset` of the file.
+    #[must_use]
+    pub fn containing(&self, offset: u64) -> Option<&Patch> {
+        self.last_in(..=offset)
+            .filter(|patch| offset - patch.start < u64::from(patch.len))
+    }
+
     /// Whether a patch replaces any of the `len` bytes at `offset`.
     #[must_use]
     pub fn overlaps(&self, offset: u64, len: u64) -> bool {
@@ -198,7 +205,14 @@ mod tests {
         thunk_len: 19,
         call_at: 5,
         call_end: 19,
-        displaced: [Some(Displaced { thunk: 0, site: 0 }), None, None, None],
+        displaced: [
+            Some(Displaced { thunk: 0, site: 0 }),
+            None,
+            None,
+            None,
+            None,
+            None,
+        ],
     };
 
     /// `mov $39, %eax; mov %ebx, %edx; syscall` at 0x3000.
@@ -213,6 +227,8 @@ mod tests {
         displaced: [
             Some(Displaced { thunk: 0, site: 0 }),
             Some(Displaced { thunk: 5, site: 5 }),
+            None,
+            None,
             None,
             None,
         ],
@@ -230,6 +246,8 @@ mod tests {
         displaced: [
             Some(Displaced { thunk: 21, site: 2 }),
             Some(Displaced { thunk: 24, site: 5 }),
+            None,
+            None,
             None,
             None,
         ],

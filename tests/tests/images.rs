@@ -111,6 +111,9 @@ fn names_move_and_several_name_one() {
     let one = ground
         .archive("app", &content("one", 1, 1).unwrap())
         .unwrap();
+    // The other will have a file of that name.
+    fs::rename(ground.dir().join("app.tar"), ground.dir().join("one.tar")).unwrap();
+    let one = one.replace("app.tar", "one.tar");
     ground.ok(&["image", "load", &one]).unwrap();
     ground
         .ok(&["image", "load", &one, "--name", "app:old"])

@@ -42,7 +42,7 @@ impl Ground {
     fn assert_empty(&self) {
         assert_eq!(self.names("images"), [""; 0]);
         assert_eq!(self.names("tmp"), [""; 0]);
-        if self.names("locks").contains(&"sweep-due".to_owned()) {
+        if self.names("locks").contains(&SWEEP_DUE.to_owned()) {
             // A process that another test is about to start has our locks until it runs its program.
             self.open().prune(false, &mut NoProgress).unwrap();
         }
@@ -240,6 +240,7 @@ fn killed_runs_are_cleaned_up() {
         fs::create_dir_all(store.tmp.join(&key).join("diff/half")).unwrap();
         fs::write(store.tmp.join(&key).join("layer.json"), "half").unwrap();
         fs::write(store.tmp.join("spool-1-1"), "half").unwrap();
+        fs::write(store.locks.join("trash-1-1"), "").unwrap();
     };
     // Found by the next run that opens the store ...
     leave();
@@ -461,7 +462,8 @@ fn mutated_archives_are_stored_whole_or_not_at_all() {
     let [lower, upper] = layers().try_into().unwrap();
     let layers = [stored(lower, gzip), stored(upper, zstd)];
     let image = layout.image("amd64", &layers, "");
-    layout.index.push(layout.nested(&[image], ""));
+    let index = layout.nested(&[image], "");
+    layout.index.push(index);
     let docker = docker_archive(&self::layers());
     let seeds = [
         ("docker-archive", docker.clone()),

@@ -10,11 +10,11 @@ pub enum TrapReason {
     FirstUse,
     /// The site is patched: a restart, a jump straight to the `syscall`, or a process that had the old page.
     Patched,
-    /// No number is loaded right before it, but what follows could be displaced (pattern 2).
-    Pattern2,
+    /// Instructions that could be displaced follow, but a jump between them would go unnoticed.
+    Enterable,
     /// Looks like pattern 1, but that is not proven.
     Ambiguous,
-    /// Neither pattern.
+    /// No pattern.
     NoPattern,
     /// `rt_sigreturn`: never patched.
     Restorer,
@@ -41,7 +41,7 @@ impl TrapReason {
     pub const ALL: [Self; 14] = [
         Self::FirstUse,
         Self::Patched,
-        Self::Pattern2,
+        Self::Enterable,
         Self::Ambiguous,
         Self::NoPattern,
         Self::Restorer,
@@ -61,7 +61,7 @@ impl TrapReason {
         match self {
             Self::FirstUse => "first use",
             Self::Patched => "patched site",
-            Self::Pattern2 => "pattern 2",
+            Self::Enterable => "enterable",
             Self::Ambiguous => "ambiguous",
             Self::NoPattern => "no pattern",
             Self::Restorer => "signal restorer",
@@ -238,14 +238,14 @@ mod tests {
     fn a_report_survives_the_wire() {
         let report = TranslationReport {
             sites_translated: 3,
-            traps: alloc::vec![(TrapReason::FirstUse, 3), (TrapReason::Pattern2, 9)],
+            traps: alloc::vec![(TrapReason::FirstUse, 3), (TrapReason::Enterable, 9)],
             sites: alloc::vec![SiteReport {
                 file: Some((1, 2)),
                 program: b"/bin/busybox".to_vec(),
                 offset: 0x1234,
                 nr: 39,
                 traps: 9,
-                reason: TrapReason::Pattern2,
+                reason: TrapReason::Enterable,
                 before: alloc::vec![1, 2],
                 after: alloc::vec![0x0f, 0x05],
             }],

@@ -133,8 +133,10 @@ hal_exit_jump:
     .globl hal_exit_fast_end
 hal_exit_fast_end:
 
-    // The caller had TF, DF or AC: run without, give them back by iretq.
+    // The caller had TF, DF or AC: run without, give them back by iretq. r11 is what `syscall` makes it.
 2:  orq ${exit_full}, 0x80(%rsp)
+    mov 0x98(%rsp), %rax
+    mov %rax, 0x30(%rsp)
     pushq $0x202
     popfq
     jmp 3b

@@ -95,6 +95,15 @@ fn float_errors(vector: u64, state: &[u8]) -> u32 {
 /// Exception `vector` of the running thread's user code, with the CPU's `error` code; `address` is CR2 for a page
 /// fault. Handles what memory management can, and otherwise raises the signal.
 pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
+    let is_translations = match vector {
+        DEBUG => translate::is_extra_step(t),
+        // A jump between instructions that a jump to a thunk has replaced.
+        INVALID_OPCODE => translate::resume(t),
+        _ => false,
+    };
+    if is_translations {
+        return;
+    }
     let info = match vector {
         PAGE_FAULT => match t.mm().fault(address, error) {
             Ok(()) => return,

@@ -1,6 +1,6 @@
 use super::*;
 use crate::mm::{Access, testing};
-use crate::translate::{FrameSource, Site};
+use crate::translate::{FrameSource, Kind, Site};
 
 const AT: u64 = 0x40_0000;
 /// `mov $39, %eax; syscall`: getpid.
@@ -25,9 +25,9 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
     let text = file.text.as_ref().unwrap();
     let source: &'static dyn FrameSource = frames;
     let site = Site {
+        kind: Kind::Load { nr: 39 },
         start: SITE,
         old: &CODE[..5],
-        nr: 39,
         slot: 0xffff_ffff_8000_0000,
         page: file.pages[1],
         alone: true,

@@ -6,7 +6,7 @@ use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PAGE_SIZE, USER_START};
 
 use super::map::{Mapping, user_range};
 use super::pte::Owner;
-use super::space::{AddressSpace, Limits, MAX_AREAS, STACK_GAP_BYTES, State, page_up};
+use super::space::{AddressSpace, Limits, MAX_AREAS, State, page_up};
 use super::vma::{Backing, Flags, Vma};
 use crate::{Errno, Result};
 

@@ -60,6 +60,8 @@ pub const SYSCALL_LEN: usize = 2;
 const MAX_INSTRUCTION: usize = 15;
 /// Good chains a run must have: in code most are, in data few (see "When (A) fails").
 const MIN_GOOD: usize = 5;
+/// Bytes of the instructions a thunk runs in front of a `cpuid`, at most.
+const MAX_LEADING: usize = 16;
 /// Bytes a near jump takes.
 const JUMP_LEN: usize = 5;
 const RT_SIGRETURN: u64 = 15;
@@ -204,25 +206,60 @@ fn load_of_number(before: &[u8], registers: &Registers) -> Load {
     Load::Found { nr, len }
 }
 
+/// The instructions in front of a `cpuid` that a thunk can run as well, the first of which makes room for a jump and is
+/// proven to be an instruction. Only that one is replaced, so the others may be jumped to; it may be a conditional branch.
+#[must_use]
+pub fn leading(text: &Text<'_>) -> Option<Lengths> {
+    let mut decoder = decoder(text);
+    for back in JUMP_LEN..=MAX_LEADING.min(text.syscall) {
+        let start = text.syscall - back;
+        let mut lengths = Lengths::default();
+        let mut offset = start;
+        for (index, len) in lengths.0.iter_mut().enumerate() {
+            let Some(instruction) = decode(&mut decoder, text, offset) else {
+                break;
+            };
+            let is_movable = means_the_same_elsewhere(&instruction)
+                || index == 0
+                    && instruction.mnemonic() != Mnemonic::Jmp
+                    && branch_opcode(&instruction).is_some();
+            if !is_movable || index == 0 && instruction.len() < JUMP_LEN {
+                break;
+            }
+            *len = u8::try_from(instruction.len()).ok()?;
+            offset += instruction.len();
+            if offset >= text.syscall {
+                break;
+            }
+        }
+        if offset == text.syscall && proven_first(text, back, usize::from(lengths.0[0])) {
+            return Some(lengths);
+        }
+    }
+    None
+}
+
 /// Decodes a text here and there, without looking at anything twice as far as chains go.
 struct Chains<'a> {
     text: &'a Text<'a>,
     decoder: Decoder<'a>,
     /// The first offset that is looked at; the tables below begin there.
     first: usize,
-    /// Offset of the load of the number.
+    /// Offset of the load of the number, and of what is behind it.
     start: usize,
+    end: usize,
     steps: [Option<Step>; BEFORE],
     fates: [Option<Chain>; BEFORE],
 }
 
 impl<'a> Chains<'a> {
-    fn new(text: &'a Text<'a>, start: usize) -> Self {
+    fn new(text: &'a Text<'a>, start: usize, end: usize) -> Self {
         Self {
             text,
             decoder: decoder(text),
             first: text.syscall.saturating_sub(BEFORE),
             start,
+            end,
             steps: [None; BEFORE],
             fates: [None; BEFORE],
         }
@@ -280,7 +317,7 @@ impl<'a> Chains<'a> {
         let Some(target) = target.and_then(|target| usize::try_from(target).ok()) else {
             return true;
         };
-        if target > self.start && target < self.text.syscall {
+        if target > self.start && target < self.end {
             return false;
         }
         !(self.first..self.text.syscall).contains(&target) || self.fate(target) != Chain::Bad
@@ -319,7 +356,13 @@ impl<'a> Chains<'a> {
 
 /// The rule of the module's documentation, with its vetoes.
 fn proven(text: &Text<'_>, len: usize) -> bool {
-    let mut chains = Chains::new(text, text.syscall - len);
+    proven_first(text, len, len)
+}
+
+/// The same for the `len` bytes that begin `back` bytes before the `syscall`.
+fn proven_first(text: &Text<'_>, back: usize, len: usize) -> bool {
+    let start = text.syscall - back;
+    let mut chains = Chains::new(text, start, start + len);
     let Some(run) = chains.accepting_run() else {
         return false;
     };

@@ -11,6 +11,7 @@ use husk_hal::phys::{self, Frame};
 use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
 use super::image::{FrameSource, Kind, Known, MAX_REPLACED, Patched, Site, TextImage};
 use super::table::Place;
+use super::thunk::Call;
 use crate::mm::Mappable;
 
 /// A private, read-only, executable mapping of a file.
@@ -49,7 +50,9 @@ pub trait CodeSpace {
 /// The trap.
 #[derive(Clone, Copy, Debug)]
 pub struct Trap {
-    /// Address of the `syscall` instruction.
+    /// What trapped.
+    pub call: Call,
+    /// Address of the `syscall` (or `cpuid`) instruction.
     pub syscall: u64,
     /// Registers it was executed with.
     pub registers: Registers,
@@ -168,14 +171,20 @@ fn judge_and_patch(
         syscall: at,
         address: from,
     };
-    let (load, mut failure) = match decode::classify(&window, &trap.registers) {
+    let is_cpuid = trap.call == Call::Cpuid;
+    let site = if is_cpuid && bytes[at..].starts_with(&trap.call.bytes()) {
+        decode::Site::Unloaded
+    } else {
+        decode::classify(&window, &trap.registers)
+    };
+    let (load, mut failure) = match site {
         decode::Site::Pattern1 { nr, len } => (Some((nr, len)), None),
         decode::Site::Unloaded => (None, None),
         decode::Site::Ambiguous => (None, Some(TrapReason::Ambiguous)),
         decode::Site::Restorer => return Err(TrapReason::Restorer),
         decode::Site::Other => return Err(TrapReason::ModifiedCode),
     };
-    for (kind, old) in choices(&window, load) {
+    for (kind, old) in choices(&window, load, trap.call) {
         let attempt = Attempt {
             kind,
             start: syscall + old.start as u64 - at as u64,
@@ -197,6 +206,7 @@ fn judge_and_patch(
 fn choices<'a>(
     text: &'a Text<'a>,
     load: Option<(u32, u8)>,
+    call: Call,
 ) -> impl Iterator<Item = (Kind, Range<usize>)> + 'a {
     let at = text.syscall;
     let load = load.map(|(nr, len)| (Kind::Load { nr }, at - usize::from(len)..at));
@@ -204,9 +214,15 @@ fn choices<'a>(
         let lengths = decode::behind(text)?;
         Some((Kind::Behind(lengths), at..at + SYSCALL_LEN + lengths.sum()))
     };
-    let before = move || {
-        let len = decode::before(text)?;
-        Some((Kind::Before, at - usize::from(len)..at))
+    let before = move || match call {
+        Call::Syscall => {
+            let len = decode::before(text)?;
+            Some((Kind::Before, at - usize::from(len)..at))
+        }
+        Call::Cpuid => {
+            let lengths = decode::leading(text)?;
+            Some((Kind::Led(lengths), at - lengths.sum()..at))
+        }
     };
     load.into_iter()
         .chain(iter::once_with(behind).flatten())
@@ -246,6 +262,7 @@ impl Attempt<'_> {
             .map_err(|_| TrapReason::NoMemory)?;
         let site = Site {
             kind: self.kind,
+            call: trap.call,
             start: self.start,
             old: self.old,
             slot: trap.slot,

@@ -30,7 +30,7 @@ use husk_hal::phys::{self, Frame};
 use super::area::ThunkArea;
 use super::decode::{Lengths, MAX_DISPLACED, SYSCALL_LEN};
 use super::table::{Displaced, Patch, PatchTable, Place};
-use super::thunk::{self, JUMP_LEN, Thunk};
+use super::thunk::{self, Call, JUMP_LEN, Thunk};
 use crate::sync::SpinLock;
 
 /// Sites an image remembers as not to be patched; more are looked at again each time.
@@ -75,6 +75,8 @@ pub enum Kind {
     Behind(Lengths),
     /// Pattern 3: the instruction before the `syscall`.
     Before,
+    /// The first of these instructions before a `cpuid`.
+    Led(Lengths),
 }
 
 /// A proven site that is to be patched.
@@ -82,9 +84,11 @@ pub enum Kind {
 pub struct Site<'a> {
     /// What is replaced.
     pub kind: Kind,
+    /// What the site executes.
+    pub call: Call,
     /// File offset of the first byte to be replaced.
     pub start: u64,
-    /// The bytes to be replaced, at most [`MAX_REPLACED`].
+    /// The bytes to be replaced, at most [`MAX_REPLACED`]; for [`Kind::Led`] also those between them and the `cpuid`.
     pub old: &'a [u8],
     /// Address of the slot that holds the libOS's entry.
     pub slot: u64,
@@ -98,7 +102,15 @@ impl Site<'_> {
     fn syscall(&self) -> u64 {
         match self.kind {
             Kind::Behind(_) => self.start,
-            Kind::Load { .. } | Kind::Before => self.start + self.old.len() as u64,
+            Kind::Load { .. } | Kind::Before | Kind::Led(_) => self.start + self.old.len() as u64,
+        }
+    }
+
+    /// How many bytes are replaced.
+    fn replaced_len(&self) -> usize {
+        match self.kind {
+            Kind::Led(lengths) => lengths.iter().next().unwrap_or(0),
+            _ => self.old.len(),
         }
     }
 
@@ -113,7 +125,10 @@ impl Site<'_> {
             Kind::Before => Thunk::run_and_call(at, self.old, from, self.slot),
             Kind::Behind(lengths) => {
                 let code = self.old.get(SYSCALL_LEN..)?;
-                Thunk::call_and_continue(at, code, lengths, from, self.slot)
+                Thunk::answer_and_continue(self.call, at, code, lengths, from, self.slot)
+            }
+            Kind::Led(lengths) => {
+                Thunk::run_all_and_call(self.call, at, self.old, lengths, from, self.slot)
             }
         }
     }
@@ -122,7 +137,7 @@ impl Site<'_> {
     /// instructions would not trap.
     fn jump(&self, at: i64) -> Option<([u8; MAX_REPLACED], usize)> {
         let from = i64::try_from(self.start).ok()?;
-        let (code, len) = thunk::jump(from, at, self.old.len())?;
+        let (code, len) = thunk::jump(from, at, self.replaced_len())?;
         let Kind::Behind(lengths) = self.kind else {
             return Some((code, len));
         };
@@ -136,11 +151,15 @@ impl Site<'_> {
         Some((code, len))
     }
 
-    /// The instructions that run in `thunk` behind the call.
+    /// The instructions that run in `thunk`.
     fn displaced(&self, thunk: &Thunk) -> [Option<Displaced>; MAX_DISPLACED] {
         let mut displaced = [None; MAX_DISPLACED];
-        if let Kind::Behind(lengths) = self.kind {
-            let mut site = SYSCALL_LEN;
+        let all = match self.kind {
+            Kind::Behind(lengths) => Some((SYSCALL_LEN, lengths)),
+            Kind::Led(lengths) => Some((0, lengths)),
+            Kind::Load { .. } | Kind::Before => None,
+        };
+        if let Some((mut site, lengths)) = all {
             for (index, len) in lengths.iter().enumerate() {
                 displaced[index] = Some(Displaced {
                     thunk: thunk.displaced[index],
@@ -340,7 +359,7 @@ impl TextImage {
 
         // Everything that can fail comes first; the jump is the last thing written.
         let (thunk_at, code, jump) = state.place_thunk(site, delta, area_bytes)?;
-        let jump = &jump[..site.old.len()];
+        let jump = &jump[..site.replaced_len()];
         let change = Change::new(site, jump)?;
         if state.unpatchable.contains(&change.page) {
             return Err(TrapReason::FileChanged);
@@ -368,6 +387,7 @@ impl TextImage {
             call_at: small(code.call_at),
             call_end: small(code.call_end),
             displaced: site.displaced(&code),
+            is_syscall: site.call == Call::Syscall,
         });
         self.in_use.store(true, Ordering::Release);
         Ok(Patched {

@@ -40,6 +40,7 @@ use decode::Registers;
 use engine::{CodeSpace, Region, Trap};
 use stats::{SiteText, Stats};
 use table::Place;
+use thunk::Call;
 
 /// Counters over all executables' translation; patches themselves are in each file's [`TextImage`].
 #[derive(Debug)]
@@ -125,6 +126,7 @@ impl CodeSpace for ProcessSpace<'_> {
 pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
     let Some(mm) = thread.mm_opt() else { return };
     let trap = Trap {
+        call: Call::Syscall,
         syscall: return_address.wrapping_sub(decode::SYSCALL_LEN as u64),
         registers: Registers {
             rax: nr,
@@ -156,6 +158,28 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
             None => (None, trap.syscall),
         };
         stats.count_site(key, nr, verdict.reason, || site_text(thread, &trap));
+    }
+}
+
+/// The `cpuid` at `address` faulted, was answered and has been gone past: patches its site if that is sound.
+pub fn consider_cpuid(thread: &Thread, address: u64) {
+    let Some(mm) = thread.mm_opt() else { return };
+    let trap = Trap {
+        call: Call::Cpuid,
+        syscall: address,
+        registers: Registers::default(),
+        slot: boot::cpuid_entry_slot(),
+    };
+    let space = ProcessSpace {
+        kernel: thread.kernel,
+        mm: &mm,
+    };
+    let verdict = engine::consider(&space, &trap);
+    if verdict.reason == TrapReason::FirstUse {
+        thread.kernel.translator.stats.count_translated();
+    }
+    if let Some(rip) = verdict.resume {
+        thread.frame().update(|frame| frame.rip = rip);
     }
 }
 

@@ -31,8 +31,10 @@ pub struct Patch {
     pub call_at: u8,
     /// Offset in the thunk behind the jump to the libOS.
     pub call_end: u8,
-    /// Instructions that run in the thunk behind the call, in order.
+    /// Instructions that run in the thunk, in order.
     pub displaced: [Option<Displaced>; MAX_DISPLACED],
+    /// Whether the site is a `syscall`'s: a `cpuid` has not begun before the libOS is entered.
+    pub is_syscall: bool,
 }
 
 /// Where a program is that executes a thunk. Offsets are the file's.
@@ -70,16 +72,18 @@ impl Patch {
     /// What offset `at` of the thunk is to the program.
     fn place(&self, at: u64) -> Place {
         let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
+        let reached = |instruction: &&Displaced| u64::from(instruction.thunk) <= at;
         if at < call_at {
-            return Place::At(self.start);
+            let last = self.displaced.iter().flatten().take_while(reached).last();
+            let inside = last.map_or(0, |instruction| u64::from(instruction.site));
+            return Place::At(self.start + inside);
         }
-        if at == call_at {
+        if at == call_at || at < call_end && !self.is_syscall {
             return Place::At(self.syscall);
         }
         if at < call_end {
             return Place::Entering(self.syscall);
         }
-        let reached = |instruction: &&Displaced| u64::from(instruction.thunk) <= at;
         // The jump back lies behind the last instruction.
         let jump_back = u64::from(self.thunk_len) - super::thunk::JUMP_LEN as u64;
         match self.displaced.iter().flatten().take_while(reached).last() {
@@ -94,7 +98,9 @@ impl Patch {
     fn is_extra_step(&self, at: u64) -> bool {
         let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
         let first = self.displaced[0].map(|instruction| u64::from(instruction.thunk));
-        at == 0 || at > call_at && at <= call_end || Some(at) == first
+        at == 0
+            || at > call_at && at < call_end
+            || self.is_syscall && (at == call_end || Some(at) == first)
     }
 }
 
@@ -196,6 +202,7 @@ mod tests {
         call_at: 5,
         call_end: 19,
         displaced: [None; MAX_DISPLACED],
+        is_syscall: true,
     };
 
     /// `syscall; mov %rax, %rbx; test %eax, %eax` at 0x2000: lea 7, jmp 7, lea 7, 3 + 2 displaced, jmp 5.
@@ -213,6 +220,7 @@ mod tests {
             None,
             None,
         ],
+        is_syscall: true,
     };
 
     fn table() -> PatchTable {

@@ -36,6 +36,37 @@ pub const THUNK_ALIGN: u64 = 32;
 /// No thunk is longer.
 pub const THUNK_MAX: usize = 64;
 
+/// What a site executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `syscall`: rcx holds the return address.
+    Syscall,
+    /// `cpuid`, where that faults: rdx, which it overwrites, holds the return address on the way in.
+    Cpuid,
+}
+
+impl Call {
+    /// Length of the instruction.
+    pub const LEN: usize = SYSCALL_LEN;
+
+    /// The instruction.
+    #[must_use]
+    pub fn bytes(self) -> [u8; Self::LEN] {
+        match self {
+            Self::Syscall => [0x0f, 0x05],
+            Self::Cpuid => [0x0f, 0xa2],
+        }
+    }
+
+    /// `lea distance(%rip)` into the register for the return address.
+    fn lea(self) -> [u8; 3] {
+        match self {
+            Self::Syscall => [0x48, 0x8d, 0x0d],
+            Self::Cpuid => [0x48, 0x8d, 0x15],
+        }
+    }
+}
+
 /// A thunk's code.
 #[derive(Clone, Copy, Debug)]
 pub struct Thunk {
@@ -45,7 +76,7 @@ pub struct Thunk {
     pub call_at: usize,
     /// Offset behind the jump to the libOS.
     pub call_end: usize,
-    /// Where the displaced instructions of pattern 2 run; 0 where there is none.
+    /// Where displaced instructions run; 0 where there is none.
     pub displaced: [u8; MAX_DISPLACED],
 }
 
@@ -113,20 +144,15 @@ impl Thunk {
     }
 
     /// Enters the libOS through `slot`, to come back at position `return_to`.
-    fn push_call(&mut self, at: i64, return_to: i64, slot: u64) -> Option<()> {
+    fn push_call(&mut self, call: Call, at: i64, return_to: i64, slot: u64) -> Option<()> {
         let address = i32::try_from(slot.cast_signed()).ok()?;
         self.call_at = self.len;
-        self.push_return_address(at, return_to)?;
+        self.push_relative(&call.lea(), at, return_to)?;
         // jmp *disp32, without base or index.
         self.push(&[0xff, 0x24, 0x25])?;
         self.push(&address.to_le_bytes())?;
         self.call_end = self.len;
         Some(())
-    }
-
-    /// `lea return_to(%rip), %rcx`.
-    fn push_return_address(&mut self, at: i64, return_to: i64) -> Option<()> {
-        self.push_relative(&[0x48, 0x8d, 0x0d], at, return_to)
     }
 
     /// One instruction, which the file has at position `from`.
@@ -170,7 +196,7 @@ impl Thunk {
         let mut thunk = Self::EMPTY;
         thunk.push(&[0xb8])?;
         thunk.push(&nr.to_le_bytes())?;
-        thunk.push_call(at, return_to, slot)?;
+        thunk.push_call(Call::Syscall, at, return_to, slot)?;
         Some(thunk)
     }
 
@@ -180,8 +206,38 @@ impl Thunk {
     pub fn run_and_call(at: i64, code: &[u8], from: i64, slot: u64) -> Option<Self> {
         let mut thunk = Self::EMPTY;
         thunk.push_displaced(at, code, from)?;
-        thunk.push_call(at, from + (code.len() + SYSCALL_LEN) as i64, slot)?;
+        let return_to = from + (code.len() + SYSCALL_LEN) as i64;
+        thunk.push_call(Call::Syscall, at, return_to, slot)?;
         Some(thunk)
+    }
+
+    /// Pattern 3 for several instructions, of which only the first is replaced.
+    #[must_use]
+    pub fn run_all_and_call(
+        call: Call,
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
+        let mut thunk = Self::EMPTY;
+        let behind = thunk.push_all(at, code, lengths, from)?;
+        thunk.push_call(call, at, behind + Call::LEN as i64, slot)?;
+        Some(thunk)
+    }
+
+    /// All of `code`, which the file has at position `from`; returns the position behind.
+    fn push_all(&mut self, at: i64, code: &[u8], lengths: Lengths, from: i64) -> Option<i64> {
+        let (mut rest, mut from) = (code, from);
+        for (index, len) in lengths.iter().enumerate() {
+            let (instruction, others) = rest.split_at_checked(len)?;
+            self.displaced[index] = u8::try_from(self.len).ok()?;
+            self.push_displaced(at, instruction, from)?;
+            from += len as i64;
+            rest = others;
+        }
+        Some(from)
     }
 
     /// Pattern 2: the thunk at position `at` for the `syscall` at position `from` that runs the instructions behind it as
@@ -194,21 +250,29 @@ impl Thunk {
         from: i64,
         slot: u64,
     ) -> Option<Self> {
+        Self::answer_and_continue(Call::Syscall, at, code, lengths, from, slot)
+    }
+
+    /// [`Thunk::call_and_continue`] for either instruction.
+    #[must_use]
+    pub fn answer_and_continue(
+        call: Call,
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
         const LEA_AND_JUMP: i64 = 7 + 7;
         let mut thunk = Self::EMPTY;
-        let mut from = from + SYSCALL_LEN as i64;
-        thunk.push_call(at, at + LEA_AND_JUMP, slot)?;
-        // What `syscall` leaves in rcx.
-        thunk.push_return_address(at, from)?;
-        let mut rest = code;
-        for (index, len) in lengths.iter().enumerate() {
-            let (instruction, others) = rest.split_at_checked(len)?;
-            thunk.displaced[index] = u8::try_from(thunk.len).ok()?;
-            thunk.push_displaced(at, instruction, from)?;
-            from += len as i64;
-            rest = others;
+        let from = from + Call::LEN as i64;
+        thunk.push_call(call, at, at + LEA_AND_JUMP, slot)?;
+        if call == Call::Syscall {
+            // What `syscall` leaves in rcx.
+            thunk.push_relative(&call.lea(), at, from)?;
         }
-        thunk.push_relative(&[0xe9], at, from)?;
+        let behind = thunk.push_all(at, code, lengths, from)?;
+        thunk.push_relative(&[0xe9], at, behind)?;
         Some(thunk)
     }
 }

@@ -4,12 +4,11 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use husk_abi::boundary::version::BOUNDARY_VERSION;
 use husk_tests::cache::Scratch;
 use husk_tests::capture::capture;
 use husk_tests::{Captured, End, Husk, Image, Job};
 
-/// Of `abi/src/boundary/version.rs`: an image with another is refused.
-const BOUNDARY_VERSION: u32 = 1;
 const LIMIT: Duration = Duration::from_secs(90);
 
 const LINKER_SCRIPT: &str = "

@@ -48,6 +48,28 @@ fn mappings_and_their_faults() {
 }
 
 #[test]
+fn mappings_of_files() {
+    same(&["/t/mm_file"], 60);
+}
+
+#[test]
+fn corner_cases_of_address_spaces() {
+    same(&["/t/mm_map"], 60);
+}
+
+#[test]
+fn addresses_are_random() {
+    same(&["/t/mm_aslr"], 60);
+}
+
+#[test]
+fn forks_and_copies_on_write() {
+    for seed in ["1", "2", "3"] {
+        same(&["/t/mm_storm", seed], 240);
+    }
+}
+
+#[test]
 fn privileged_and_wild_instructions() {
     same(&["/t/privileged"], 60);
 }

@@ -91,6 +91,8 @@ struct Fetch {
     page: u64,
     /// Index in the object of the page at `first`.
     index: u64,
+    /// The object's version when the fetch was planned.
+    version: u64,
     how: How,
 }
 
@@ -334,6 +336,8 @@ impl State {
     fn plan_fetch(&self, vma: &Vma, object: &Object, page: u64, access: Access) -> Fetch {
         let (how, pages) = match (access, vma.is_shared()) {
             (Access::Write, true) => (How::Shared, AROUND_COPY),
+            // A copy no longer shows what happens to the file: ahead of need only for a program's or library's data.
+            (Access::Write, false) if !self.is_program_data(vma) => (How::Copy, 1),
             (Access::Write, false) => (How::Copy, AROUND_COPY),
             _ if vma.is_code() => (How::Code, AROUND_READ),
             _ => (How::Read, AROUND_READ),
@@ -354,8 +358,34 @@ impl State {
             wanted,
             page,
             index: vma.page_index(window.start),
+            version: object.mappable.version(),
             how,
         }
+    }
+
+    /// Whether the area lies behind code of the same file: what a loader maps.
+    fn is_program_data(&self, vma: &Vma) -> bool {
+        /// Segments between a program's code and its data.
+        const SEGMENTS: usize = 4;
+        let Some(object) = vma.object() else {
+            return false;
+        };
+        let mut start = vma.start;
+        for _ in 0..SEGMENTS {
+            let below = self.vmas.find_below(start);
+            let Some(below) = below.filter(|below| {
+                below
+                    .object()
+                    .is_some_and(|other| Arc::ptr_eq(&other.mappable, &object.mappable))
+            }) else {
+                return false;
+            };
+            if below.is_code() {
+                return true;
+            }
+            start = below.start;
+        }
+        false
     }
 
     /// Maps what was fetched: `have` has a bit for each page in `got`, and keeps those whose reference was not
@@ -372,6 +402,7 @@ impl State {
         let same = vma.object().is_some_and(|object| {
             Arc::ptr_eq(&object.mappable, &fetch.object.mappable)
                 && object.thunk_base == fetch.object.thunk_base
+                && object.mappable.version() == fetch.version
         });
         let allowed = match fetch.how {
             How::Read => !vma.prot.is_empty(),
@@ -432,6 +463,30 @@ impl State {
         Ok(true)
     }
 
+    /// Maps zeros in an area that is about to be used, which saves the faults; at most [`AROUND_ZERO`] pages, and none when
+    /// memory is short.
+    pub(super) fn fill_ahead(&mut self, range: Range<u64>) {
+        let frames = self.table.frames();
+        let Some(vma) = self.vmas.find(range.start) else {
+            return;
+        };
+        let prot = vma.prot;
+        let end = range.end.min(range.start + AROUND_ZERO * PAGE_SIZE);
+        for page in (range.start..end).step_by(PAGE_SIZE as usize) {
+            if frames.is_short() || !self.table.get(page).is_empty() {
+                return;
+            }
+            let Ok(frame) = frames.alloc_zeroed() else {
+                return;
+            };
+            let entry = Entry::page(frame, Owner::Anonymous, prot, prot.contains(Prot::WRITE));
+            if self.table.set(page, entry).is_err() {
+                frames.put(frame);
+                return;
+            }
+        }
+    }
+
     /// Maps zeros at and around `page`.
     fn fill_zero(&mut self, vma: &Vma, page: u64) -> Result<()> {
         let frames = self.table.frames();
@@ -487,12 +542,16 @@ impl State {
         let table = self.table.leaf_table(page)?;
         let eager = !vma.flags.contains(Flags::RANDOM) && !frames.is_short();
         let window = around(vma, page, if eager { AROUND_COPY } else { 1 });
+        let copies_objects = self.is_program_data(vma);
         let others = window
             .step_by(PAGE_SIZE as usize)
             .filter(|address| *address != page);
         for address in core::iter::once(page).chain(others) {
             let old = entry_in(table, address);
             if old.is_empty() || old.is_writable() || old.owner() == Owner::Borrowed {
+                continue;
+            }
+            if address != page && old.owner() == Owner::Object && !copies_objects {
                 continue;
             }
             if old.is_anonymous() && frames.count(old.frame()) == 1 {

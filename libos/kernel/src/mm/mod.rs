@@ -14,6 +14,7 @@
 //! | `counts` | what `--stats` shows |
 //! | `access` | reading and writing another address space |
 //! | `code` | code mappings and thunks, for `crate::translate` |
+//! | `rmap` | from an object to those who map it |
 //! | `sharing` | what a shared address shows, for futexes |
 //! | `shmem` | anonymous shared memory |
 //! | `maps` | `/proc/*/maps` |
@@ -40,6 +41,7 @@ mod pagetable;
 mod protect;
 mod pte;
 mod remap;
+pub mod rmap;
 mod sharing;
 mod shelf;
 mod shmem;

@@ -158,6 +158,7 @@ mod tests {
                 lost: 1,
                 problem: None,
             }),
+            oom_kills: 0,
             guest: Some(GuestReport {
                 translation: TranslationReport {
                     sites_translated: 3,

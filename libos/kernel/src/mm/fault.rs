@@ -13,6 +13,7 @@ use husk_hal::phys::{self, Frame};
 use super::code;
 use super::counts::{self, Event};
 use super::frames::LARGE_FRAMES;
+use super::oom;
 use super::pagetable::entry_in;
 use super::pte::{Entry, Owner};
 use super::space::{AddressSpace, Limits, State, page_down};
@@ -42,6 +43,8 @@ impl FaultSignal {
     const ACCERR: Self = Self::new(general::SIGSEGV, general::SEGV_ACCERR);
     const BUS: Self = Self::new(general::SIGBUS, general::BUS_ADRERR);
     const NO_MEMORY: Self = Self::new(general::SIGKILL, 0);
+    /// The process was killed already.
+    const KILLED: Self = Self::new(general::SIGKILL, 1);
 
     const fn new(signo: u32, code: u32) -> Self {
         Self {
@@ -133,7 +136,7 @@ impl AddressSpace {
         loop {
             match self.with(|state| state.fault(page, access)) {
                 Step::Done => return Ok(()),
-                Step::Signal(FaultSignal::NO_MEMORY) if self.shelf.clear() => {}
+                Step::Signal(FaultSignal::NO_MEMORY) if self.relieve() => {}
                 Step::Signal(signal) => {
                     counts::count(Event::FaultSignal);
                     return Err(self.report(signal));
@@ -155,12 +158,17 @@ impl AddressSpace {
                     match self.fetch(&fetch) {
                         Ok(true) => return Ok(()),
                         Ok(false) => {}
-                        Err(FaultSignal::NO_MEMORY) if self.shelf.clear() => {}
+                        Err(FaultSignal::NO_MEMORY) if self.relieve() => {}
                         Err(signal) => return Err(self.report(signal)),
                     }
                 }
             }
         }
+    }
+
+    /// Whether there may be memory now where there was none.
+    fn relieve(&self) -> bool {
+        self.shelf.clear() || oom::relieve_current()
     }
 
     /// Running out of memory is worth a line in the log, whoever it hits.
@@ -261,6 +269,9 @@ impl State {
     fn fault(&mut self, page: u64, access: Access) -> Step {
         if page >= USER_END {
             return Step::Signal(FaultSignal::MAPERR);
+        }
+        if self.reaped {
+            return Step::Signal(FaultSignal::KILLED);
         }
         if self.vmas.find(page).is_none() {
             let limits = husk_hal::cpu::with_current(|t: &Thread| Limits::of(&t.process))

@@ -7,8 +7,8 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_hal::phys::{self, Frame};
 
-use super::Mappable;
 use super::frames::Frames;
+use super::{Mappable, oom};
 use crate::sync::SpinLock;
 use crate::translate::TextImage;
 use crate::{Errno, Result};
@@ -53,7 +53,7 @@ impl Mappable for SharedMemory {
             self.frames.get(*frame);
             return Ok(*frame);
         }
-        let new = self.frames.alloc_zeroed()?;
+        let new = oom::insist(|| self.frames.alloc_zeroed())?;
         let frame = *self.pages.lock().entry(index).or_insert(new);
         if frame == new {
             self.frames.get(frame);

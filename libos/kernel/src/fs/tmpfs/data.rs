@@ -17,7 +17,7 @@ use husk_hal::phys::{self, Frame};
 use spin::Once;
 
 use super::{ArchiveRange, PAGE, Shared};
-use crate::mm::rmap;
+use crate::mm::{oom, rmap};
 use crate::sync::{Mutex, SpinLock};
 use crate::translate::TextImage;
 use crate::user::IoBuf;
@@ -316,7 +316,7 @@ impl Data {
             pages.archive
         };
         shared.charge_page()?;
-        let frame = match shared.kernel.frames.alloc_zeroed() {
+        let frame = match oom::insist(|| shared.kernel.frames.alloc_zeroed()) {
             Ok(frame) => frame,
             Err(error) => {
                 shared.uncharge_pages(1);

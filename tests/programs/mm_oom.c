@@ -12,6 +12,11 @@ static void set_adj(int adj) {
     close(fd);
 }
 
+static void use(unsigned long bytes) {
+    volatile char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (unsigned long at = 0; at < bytes; at += 4096) p[at] = 1;
+}
+
 /* Uses up memory until there is no more. */
 static void eat(void) {
     for (;;) {
@@ -42,8 +47,7 @@ static void whoever_is_marked_goes_first(void) {
     pid_t marked = fork();
     if (marked == 0) {
         set_adj(1000);
-        char *p = malloc(8 * MIB);
-        memset(p, 1, 8 * MIB);
+        use(8 * MIB);
         if (write(ready[1], "x", 1) != 1) _exit(1);
         for (;;) pause();
     }
@@ -60,8 +64,7 @@ static void a_blocked_thread_does_not_save_its_process(void) {
     if (blocked == 0) {
         char byte;
         set_adj(500);
-        char *p = malloc(30 * MIB);
-        memset(p, 1, 30 * MIB);
+        use(30 * MIB);
         if (read(pipes[0], &byte, 1) == 1) _exit(0);
         _exit(1);
     }
@@ -73,6 +76,7 @@ static void a_blocked_thread_does_not_save_its_process(void) {
 static void files_in_memory_count(void) {
     pid_t pid = fork();
     if (pid == 0) {
+        set_adj(500);
         int fd = memfd_create("large", 0);
         static char block[64 << 10];
         memset(block, 1, sizeof block);

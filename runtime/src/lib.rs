@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod gate;
+pub mod gdb;
 pub mod plan;
 pub mod record;
 pub mod sandbox;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use husk_images::Source;
 
+use super::filter::LogFilter;
+use crate::gdb::GdbAddress;
 use crate::plan::{Cpus, MemorySize};
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
@@ -33,6 +35,9 @@ pub struct Cli {
     /// Log what husk and the libOS do; to standard error unless --log names a file
     #[arg(long)]
     pub debug: bool,
+    /// What to log, such as mm=debug,sched=trace,vmm=debug,warn; like --debug, but only this
+    #[arg(long, value_name = "FILTER")]
+    pub log_filter: Option<LogFilter>,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -58,8 +63,19 @@ pub enum Verb {
     Check,
     /// Print a recording as strace prints system calls
     Trace(TraceArgs),
+    /// Serve those who debug husk itself
+    #[command(subcommand)]
+    Debug(DebugVerb),
     /// Print version numbers
     Version,
+}
+
+/// `husk debug`.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum DebugVerb {
+    /// Write the libOS's ELF file, symbols and all, to standard output
+    Elf,
 }
 
 /// `husk run`.
@@ -104,6 +120,12 @@ pub struct RunArgs {
     /// End the container after this many seconds, with status 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
+    /// Wait for gdb at a Unix socket's path or a loopback HOST:PORT, and let it debug the libOS
+    #[arg(long, value_name = "SOCKET|ADDR")]
+    pub gdb: Option<GdbAddress>,
+    /// Boot another libOS image; for tests
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub libos: Option<PathBuf>,
     /// Command and arguments instead of the image's
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -127,10 +149,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Flags of [`Cli`] that take a value, for finding the verb when the line does not parse.
-const VALUED: [&str; 3] = ["--root", "--log", "--log-format"];
+const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 3] = ["check", "trace", "version"];
+const OTHER_VERBS: [&str; 4] = ["check", "trace", "debug", "version"];
 
 /// Whether the first word of `args` (the program's name is not among them) that is no flag is another verb
 /// than `run`. An unknown verb, or none, counts as an attempt to run.
@@ -183,7 +205,7 @@ pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
 /// clap's error and its first tip, without the usage that follows.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command given; write run, check, trace or version (husk --help explains)"
+        return "no command given; write run, check, trace, debug or version (husk --help explains)"
             .to_owned();
     }
     let text = error.to_string();

@@ -1,7 +1,7 @@
 //! Where log lines go, and how they look.
 //!
-//! With `--log FILE`: to that file, warnings and errors, with `--debug` everything. `--debug` alone: to
-//! standard error. The JSON form is runc's, which engines read errors from:
+//! With `--log FILE`: to that file, warnings and errors, with `--debug` or `--log-filter` more. Those alone: to
+//! standard error. husk's lines and the libOS's make one stream, each with its `source`. The JSON form is runc's, which engines read errors from:
 //! `{"level":"error","msg":"...","time":"2026-01-02T03:04:05.678901Z"}`.
 
 use std::fmt::{self, Write};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -23,22 +23,26 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Error;
 use super::args::{Cli, LogFormat};
+use super::filter::LogFilter;
 
 /// Whether there is a log file: then errors belong into it.
 static TO_FILE: AtomicBool = AtomicBool::new(false);
 
 /// Sets logging up as the command line says.
-pub fn start(cli: &Cli) -> Result<(), Error> {
+///
+/// # Errors
+/// When the log file cannot be opened.
+pub fn start(cli: &Cli) -> Result<LogFilter, Error> {
     let level = if cli.debug {
         LevelFilter::DEBUG
     } else {
         LevelFilter::WARN
     };
-    // Only our own events: libraries' are not for users.
-    let filter = Targets::new()
-        .with_target("husk", level)
-        .with_target("libos", level);
-    let registry = tracing_subscriber::registry().with(filter);
+    let filter = match &cli.log_filter {
+        Some(filter) => filter.clone().or(level),
+        None => LogFilter::all(level),
+    };
+    let registry = tracing_subscriber::registry().with(filter.targets());
     let format = Lines(cli.log_format);
     if let Some(path) = &cli.log {
         let file = OpenOptions::new()
@@ -55,13 +59,13 @@ pub fn start(cli: &Cli) -> Result<(), Error> {
             .with_writer(Mutex::new(file));
         let _ = registry.with(layer).try_init();
         TO_FILE.store(true, Ordering::Relaxed);
-    } else if cli.debug {
+    } else if cli.debug || cli.log_filter.is_some() {
         let layer = tracing_subscriber::fmt::layer()
             .event_format(format)
             .with_writer(std::io::stderr);
         let _ = registry.with(layer).try_init();
     }
-    Ok(())
+    Ok(filter)
 }
 
 /// Writes an error into the log file, if there is one.
@@ -70,6 +74,9 @@ pub fn error(message: &str) {
         tracing::error!("{message}");
     }
 }
+
+/// Field with the room of a libOS's line.
+const ROOM: &str = "room";
 
 /// The two forms of a line.
 struct Lines(LogFormat);
@@ -138,12 +145,23 @@ where
         event.record(&mut fields);
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let line = render(self.0, *event.metadata().level(), &time, fields);
+        let metadata = event.metadata();
+        let line = render(self.0, *metadata.level(), &time, metadata.target(), fields);
         writeln!(writer, "{line}")
     }
 }
 
-fn render(format: LogFormat, level: Level, time: &str, fields: Fields) -> String {
+/// What a line's `source` says: `husk::vmm`, `libos::mm`.
+fn source_of(target: &str, fields: &mut Fields) -> String {
+    let room = fields.others.iter().position(|(name, _)| *name == ROOM);
+    match room.map(|index| fields.others.remove(index).1) {
+        Some(Value::String(room)) => format!("{target}::{room}"),
+        _ => target.to_owned(),
+    }
+}
+
+fn render(format: LogFormat, level: Level, time: &str, target: &str, mut fields: Fields) -> String {
+    let source = source_of(target, &mut fields);
     match format {
         LogFormat::Json => {
             let mut object: Map<String, Value> = fields
@@ -153,11 +171,16 @@ fn render(format: LogFormat, level: Level, time: &str, fields: Fields) -> String
                 .collect();
             object.insert("level".to_owned(), level_name(level).into());
             object.insert("msg".to_owned(), fields.message.into());
+            object.insert("source".to_owned(), source.into());
             object.insert("time".to_owned(), time.into());
             Value::Object(object).to_string()
         }
         LogFormat::Text => {
-            let mut line = format!("{time} {:7} {}", level_name(level), fields.message);
+            let mut line = format!(
+                "{time} {:7} {source}: {}",
+                level_name(level),
+                fields.message
+            );
             for (name, value) in fields.others {
                 let _ = write!(line, " {name}={value}");
             }
@@ -180,16 +203,19 @@ mod tests {
     #[test]
     fn json_as_runc_writes_it() {
         assert_eq!(
-            render(LogFormat::Json, Level::ERROR, "T", fields()),
-            r#"{"count":3,"level":"error","msg":"two\nlines \"quoted\"","time":"T"}"#
+            render(LogFormat::Json, Level::ERROR, "T", "husk::cli", fields()),
+            concat!(
+                r#"{"count":3,"level":"error","msg":"two\nlines \"quoted\"","source":"husk::cli","#,
+                r#""time":"T"}"#
+            )
         );
     }
 
     #[test]
     fn text_is_one_line() {
         assert_eq!(
-            render(LogFormat::Text, Level::WARN, "T", fields()),
-            "T warning two lines \"quoted\" count=3"
+            render(LogFormat::Text, Level::WARN, "T", "husk", fields()),
+            "T warning husk: two lines \"quoted\" count=3"
         );
     }
 }

@@ -2,6 +2,8 @@
 
 pub mod args;
 mod check;
+mod debug;
+mod filter;
 mod logging;
 mod progress;
 mod run;
@@ -67,8 +69,10 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Run(_) => STATUS_RUN_FAILED,
         _ => STATUS_FAILED,
     };
-    let result = logging::start(&cli).and_then(|()| match cli.verb {
-        Verb::Run(args) => run::run(&cli.root, *args, cli.debug),
+    let is_verbose = cli.debug || cli.log_filter.is_some();
+    let result = logging::start(&cli).and_then(|log| match cli.verb {
+        Verb::Run(args) => run::run(&cli.root, *args, &log, is_verbose),
+        Verb::Debug(what) => debug::run(&what),
         Verb::Check => check::run(),
         Verb::Trace(args) => trace::run(&args),
         Verb::Version => version::run(),

@@ -7,15 +7,15 @@ use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-use husk_abi::boundary::config::LogLevel;
 use husk_abi::linux::Errno;
 use husk_images::Store;
 
 use super::args::RunArgs;
+use super::filter::LogFilter;
 use super::progress::Meter;
 use super::{Error, report, stats};
 use crate::plan::{self, Cpus, Host, Request};
-use crate::sandbox::{self, Ended};
+use crate::sandbox::{self, Debugging, Ended};
 use crate::vmm;
 
 const STATUS_TIMED_OUT: u8 = 124;
@@ -25,7 +25,12 @@ const STATUS_NOT_FOUND: u8 = 127;
 const STATUS_CRASHED: u8 = 70;
 
 /// Runs a container to its end.
-pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
+pub fn run(
+    root: &Path,
+    args: RunArgs,
+    log: &LogFilter,
+    is_verbose: bool,
+) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let host = Host::look()?;
     check_cpus(args.cpus, &host)?;
@@ -40,10 +45,11 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
         trace: args.trace,
         timeout: args.timeout,
         stats: args.stats,
-        log_level: if debug {
-            LogLevel::Debug
-        } else {
-            LogLevel::Warn
+        log_levels: log.guest_levels(),
+        debugging: Debugging {
+            is_verbose,
+            libos: args.libos,
+            gdb: args.gdb,
         },
     };
     request.check(&host)?;
@@ -110,7 +116,11 @@ fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
             ));
             STATUS_TIMED_OUT
         }
-        Ended::Crashed { reason, log } => {
+        Ended::Crashed {
+            reason,
+            log,
+            backtrace,
+        } => {
             let tail = if log.is_empty() {
                 "it logged nothing"
             } else {
@@ -118,8 +128,11 @@ fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
             };
             report(&format!("the container's libOS crashed: {reason}; {tail}"));
             let mut stderr = io::stderr().lock();
-            for line in log {
+            for line in log.iter().chain(backtrace) {
                 let _ = writeln!(stderr, "husk: libOS: {line}");
+            }
+            for line in backtrace {
+                super::logging::error(line);
             }
             STATUS_CRASHED
         }

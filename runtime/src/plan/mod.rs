@@ -21,9 +21,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use husk_abi::boundary::config::{GuestConfig, LogLevel, Rlimit};
+use husk_abi::boundary::log::ROOMS;
 use husk_images::Image;
 
-use crate::sandbox::{Plan, Trace};
+use crate::sandbox::{Debugging, Plan, Trace};
 pub use host::{Host, stream_kind};
 pub use limits::{Cpus, MemorySize};
 
@@ -98,8 +99,10 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Count what happens in the guest for a report.
     pub stats: bool,
-    /// How much the libOS logs.
-    pub log_level: LogLevel,
+    /// How much the libOS logs, by room.
+    pub log_levels: [LogLevel; ROOMS.len()],
+    /// What is asked for debugging husk itself.
+    pub debugging: Debugging,
 }
 
 /// The least memory a container is given.
@@ -215,7 +218,7 @@ impl Request {
                 }],
                 hostname,
                 streams: host.streams,
-                log_level: self.log_level,
+                log_levels: self.log_levels,
                 count_sites: self.stats,
             },
             trace: self.trace.map(|path| Trace {
@@ -223,6 +226,7 @@ impl Request {
                 image: image.digest.to_string(),
             }),
             timeout: self.timeout,
+            debugging: self.debugging,
             id,
         })
     }

@@ -1,5 +1,6 @@
 //! One container's life: machine, services, signals, recording, end.
 
+mod debugging;
 mod guest_log;
 mod guest_report;
 mod signals;
@@ -17,8 +18,10 @@ use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
 
 use crate::gate;
+use crate::gdb;
 use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
+pub use debugging::Debugging;
 use guest_log::GuestLog;
 
 /// Everything about one container, complete.
@@ -36,6 +39,8 @@ pub struct Plan {
     pub trace: Option<Trace>,
     /// When to give up.
     pub timeout: Option<Duration>,
+    /// What is asked for debugging husk itself.
+    pub debugging: Debugging,
 }
 
 /// A recording asked for.
@@ -57,6 +62,8 @@ pub enum Error {
     Gate(#[from] gate::Error),
     #[error("{0}")]
     Record(#[from] record::Error),
+    #[error("{0}")]
+    Gdb(#[from] gdb::Error),
     #[error("cannot {what}: {source}")]
     Host {
         what: &'static str,
@@ -79,6 +86,8 @@ pub enum Ended {
         reason: String,
         /// The last lines of its log.
         log: Vec<String>,
+        /// What its vCPUs were doing.
+        backtrace: Vec<String>,
     },
 }
 
@@ -131,7 +140,7 @@ impl Handler {
     fn forward_log(&self) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         for line in log.new_lines() {
-            tracing::debug!(target: "libos", "{line}");
+            line.emit();
         }
     }
 
@@ -164,18 +173,6 @@ impl DoorbellHandler for Handler {
     }
 }
 
-/// The libOS image: the embedded one, or, for its developers, the file `HUSK_LIBOS` names.
-fn libos() -> Result<&'static [u8], Error> {
-    let Some(path) = std::env::var_os("HUSK_LIBOS") else {
-        return Ok(crate::LIBOS);
-    };
-    let bytes = std::fs::read(path).map_err(|source| Error::Host {
-        what: "read the libOS image HUSK_LIBOS names",
-        source,
-    })?;
-    Ok(Vec::leak(bytes))
-}
-
 /// Runs the container `plan` describes to its end.
 ///
 /// Takes over the calling thread's signal mask: what ends or informs a container goes to its init from
@@ -191,10 +188,18 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         memory_bytes: plan.memory_bytes,
         // One vCPU until the libOS starts the others.
         vcpus: 1,
-        image: libos()?,
+        image: plan.debugging.image()?,
         root_archive: plan.root_archive,
         guest: plan.guest,
+        stopped: plan.debugging.gdb.is_some(),
     })?;
+    let inspector = machine.inspector().clone();
+    let debugger = plan
+        .debugging
+        .gdb
+        .as_ref()
+        .map(|address| gdb::serve(address, inspector.clone()))
+        .transpose()?;
     let memory = machine.memory().clone();
     let layout = machine.layout();
     let report_page = layout.host_events;
@@ -213,9 +218,21 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         records: records.map(Mutex::new),
         doorbells: Default::default(),
     });
+    let on_usr1 = plan.debugging.is_verbose.then(|| {
+        let inspector = inspector.clone();
+        move || debugging::log_state(&inspector)
+    });
     waiter
-        .forward(memory.clone(), layout.host_events, machine.kicker())
+        .forward(
+            memory.clone(),
+            layout.host_events,
+            machine.kicker(),
+            on_usr1,
+        )
         .map_err(host("start a thread"))?;
+    if plan.debugging.is_verbose {
+        debugging::stream_log(handler.clone()).map_err(host("start a thread"))?;
+    }
     let services = gate::Services::start(&machine)?;
     let made = Instant::now();
 
@@ -238,6 +255,9 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
     }
     .transpose()?;
     let over = Instant::now();
+    if let Some(debugger) = debugger {
+        debugger.finish(end);
+    }
     // A guest that is still running could go on for ever.
     if end.is_some() {
         services.finish();
@@ -254,6 +274,7 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
     let (exec_errno, started_ns) = guest_report::start(&memory, report_page);
     let crashed = |reason: String| Ended::Crashed {
         reason,
+        backtrace: debugging::backtrace(&inspector),
         log: handler
             .log
             .lock()

@@ -47,6 +47,11 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
         false
     }
 
+    /// Whether reads and writes move a position. Devices that can be sought without effect have none.
+    fn has_position(&self) -> bool {
+        self.is_seekable()
+    }
+
     /// Size in bytes, for `SEEK_END` and appending.
     fn size(&self) -> u64 {
         0
@@ -102,6 +107,9 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
 
     /// The last descriptor of this open file was closed.
     fn released(&self) {}
+
+    /// A descriptor of this open file was closed, and was not the last thing that holds it.
+    fn descriptor_closed(&self) {}
 
     /// For callers that need a particular implementation back (pipes for splice, epoll, the like).
     fn as_any(&self) -> &dyn core::any::Any;

@@ -165,7 +165,7 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
         rlimits: Vec::new(),
         hostname: String::from("test"),
         streams: [StreamKind::Null; 3],
-        log_level: LogLevel::Error,
+        log_levels: [LogLevel::Error; husk_abi::boundary::log::ROOMS.len()],
         count_sites: false,
     };
     Box::leak(Box::new(Kernel::new(&boot, config, &[])))

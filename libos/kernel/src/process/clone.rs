@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_abi::linux::general::{self, clone_args};
 use husk_hal::trap::{EXIT_FULL, TrapFrame};
@@ -271,6 +271,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
             UserAddr(0)
         }),
         robust_list: SpinLock::new(UserAddr(0)),
+        personality: AtomicU32::new(t.personality()),
         tid: AtomicU32::new(tid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(child_mm)),
@@ -368,6 +369,8 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         children_cpu_ns: AtomicU64::new(0),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
+        oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
+        oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
     })
 }
@@ -430,6 +433,8 @@ pub(crate) fn init_process(
         children_cpu_ns: AtomicU64::new(0),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
+        oom_score_adj: AtomicI32::new(0),
+        oom_score_adj_min: AtomicI32::new(0),
         exit_signal: AtomicU32::new(general::SIGCHLD),
     });
     let frame = TrapFrame::user_entry(0, 0);
@@ -443,6 +448,7 @@ pub(crate) fn init_process(
         signals: ThreadSignals::new(0),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
+        personality: AtomicU32::new(0),
         tid: AtomicU32::new(pid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(parts.mm)),

@@ -22,7 +22,7 @@ use alloc::sync::Arc;
 
 pub use clone::thread_started;
 pub use credentials::Credentials;
-pub use exit::{exit_group_signal, exit_killed, job_event};
+pub use exit::{begin_group_exit, exit_group_signal, exit_killed, job_event};
 pub use tasks::{PID_MAX, Tasks};
 pub use thread::{Life, Process, Thread};
 pub use uts::Uts;

@@ -11,6 +11,7 @@ use husk_hal::phys::{self, Frame};
 use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
 use super::image::{FrameSource, Kind, Known, Patched, Site, TextImage};
 use super::table::Place;
+use super::thunk::Call;
 use crate::mm::Mappable;
 
 /// A private, read-only, executable mapping of a file.
@@ -49,7 +50,9 @@ pub trait CodeSpace {
 /// The trap.
 #[derive(Clone, Copy, Debug)]
 pub struct Trap {
-    /// Address of the `syscall` instruction.
+    /// What trapped.
+    pub call: Call,
+    /// Address of the `syscall` (or `cpuid`) instruction.
     pub syscall: u64,
     /// Registers it was executed with.
     pub registers: Registers,
@@ -170,7 +173,13 @@ fn judge_and_patch(
         syscall: at,
         address: from,
     };
-    let (load, mut failure) = match decode::classify(&window, &trap.registers) {
+    let is_cpuid = trap.call == Call::Cpuid && bytes[at..].starts_with(&trap.call.bytes());
+    let site = if is_cpuid {
+        decode::Site::Unloaded
+    } else {
+        decode::classify(&window, &trap.registers)
+    };
+    let (load, mut failure) = match site {
         decode::Site::Pattern1 { nr, len } => (Some((nr, len)), None),
         decode::Site::Unloaded => (None, None),
         decode::Site::Ambiguous => (None, Some(TrapReason::Ambiguous)),
@@ -254,6 +263,7 @@ impl Attempt<'_> {
             .map_err(|_| TrapReason::NoMemory)?;
         let site = Site {
             kind: self.kind,
+            call: trap.call,
             start: self.start,
             code: self.code,
             slot: trap.slot,

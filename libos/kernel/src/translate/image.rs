@@ -30,7 +30,7 @@ use husk_hal::phys::{self, Frame};
 use super::area::ThunkArea;
 use super::decode::{Lengths, MAX_DISPLACED, SYSCALL_LEN};
 use super::table::{Displaced, Patch, PatchTable, Place};
-use super::thunk::{self, JUMP_LEN, Thunk};
+use super::thunk::{self, Call, JUMP_LEN, Thunk};
 use crate::sync::SpinLock;
 
 /// Sites an image remembers as not to be patched; more are looked at again each time.
@@ -85,6 +85,8 @@ pub enum Kind {
 pub struct Site<'a> {
     /// What is replaced.
     pub kind: Kind,
+    /// What the site executes.
+    pub call: Call,
     /// File offset of the first byte to be replaced.
     pub start: u64,
     /// The bytes from there on that the thunk does the work of, without the `syscall` of patterns 1 and 3.
@@ -121,10 +123,12 @@ impl Site<'_> {
                 let return_to = from + (self.code.len() + SYSCALL_LEN) as i64;
                 Thunk::load_and_call(at, nr, return_to, self.slot)
             }
-            Kind::Before(lengths) => Thunk::run_and_call(at, self.code, lengths, from, self.slot),
+            Kind::Before(lengths) => {
+                Thunk::run_and_enter(self.call, at, self.code, lengths, from, self.slot)
+            }
             Kind::Behind(lengths) => {
                 let code = self.code.get(SYSCALL_LEN..)?;
-                Thunk::call_and_continue(at, code, lengths, from, self.slot)
+                Thunk::enter_and_continue(self.call, at, code, lengths, from, self.slot)
             }
         }
     }
@@ -418,6 +422,7 @@ impl TextImage {
             call_at: small(code.call_at),
             call_end: small(code.call_end),
             displaced: site.displaced(&code),
+            is_syscall: site.call == Call::Syscall,
         });
         self.in_use.store(true, Ordering::Release);
         Ok(Patched {

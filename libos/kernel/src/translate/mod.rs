@@ -45,6 +45,7 @@ use decode::Registers;
 use engine::{CodeSpace, Region, Trap};
 use stats::{SiteKey, SiteText, Stats};
 use table::Place;
+use thunk::Call;
 
 /// Counters over all executables' translation; patches themselves are in each file's [`TextImage`].
 #[derive(Debug)]
@@ -158,6 +159,7 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
     }
     let Some(mm) = thread.mm_opt() else { return };
     let trap = Trap {
+        call: Call::Syscall,
         syscall: return_address.wrapping_sub(decode::SYSCALL_LEN as u64),
         registers: Registers {
             rax: nr,
@@ -193,6 +195,29 @@ fn site_key(region: Option<&Region>, syscall: u64) -> SiteKey {
             syscall - region.start + region.file_offset,
         ),
         None => (None, syscall),
+    }
+}
+
+/// The `cpuid` at `address` faulted, was answered and has been gone past: patches its site if that is sound.
+pub fn consider_cpuid(thread: &Thread, address: u64) {
+    let Some(mm) = thread.mm_opt() else { return };
+    let trap = Trap {
+        call: Call::Cpuid,
+        syscall: address,
+        registers: Registers::default(),
+        returns: true,
+        slot: boot::cpuid_entry_slot(),
+    };
+    let space = ProcessSpace {
+        kernel: thread.kernel,
+        mm: &mm,
+    };
+    let verdict = engine::consider(&space, &trap);
+    if verdict.reason == TrapReason::FirstUse {
+        thread.kernel.translator.stats.count_translated();
+    }
+    if let Some(rip) = verdict.resume {
+        thread.frame().update(|frame| frame.rip = rip);
     }
 }
 

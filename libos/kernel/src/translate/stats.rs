@@ -85,8 +85,13 @@ impl Stats {
     pub fn count(&self, reason: TrapReason) {
         self.traps[reason as usize].fetch_add(1, Ordering::Relaxed);
         if reason == TrapReason::FirstUse {
-            self.translated.fetch_add(1, Ordering::Relaxed);
+            self.count_translated();
         }
+    }
+
+    /// Counts a site that was patched.
+    pub fn count_translated(&self) {
+        self.translated.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a trap at a site; `text` is only called for a new one, and may touch user memory.

@@ -75,6 +75,7 @@ impl FakeSpace {
         consider(
             self,
             &Trap {
+                call: Call::Syscall,
                 syscall: self.base.wrapping_add(syscall),
                 registers: Registers {
                     rax: u64::from(nr),

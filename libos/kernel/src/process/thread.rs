@@ -17,6 +17,7 @@ use super::Credentials;
 use crate::fs::{FdTable, File, FsContext};
 use crate::mm::AddressSpace;
 use crate::sched::ThreadSched;
+use crate::sched::rseq::Registration;
 use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
@@ -40,6 +41,8 @@ pub struct Thread {
     pub clear_child_tid: SpinLock<UserAddr>,
     /// Head of the robust futex list (`set_robust_list(2)`).
     pub robust_list: SpinLock<UserAddr>,
+    /// Restartable sequences (`rseq(2)`).
+    pub rseq: SpinLock<Option<Registration>>,
     pub(super) tid: AtomicU32,
     pub(super) weak: Weak<Thread>,
     pub(super) mm: SpinLock<Option<Arc<AddressSpace>>>,
@@ -229,6 +232,8 @@ pub struct Process {
     pub(super) child_events: WaitQueue,
     /// Threads that ended are announced here, for exec.
     pub(super) thread_exits: WaitQueue,
+    /// Its end, and its being waited for, are announced here.
+    pub ended: Arc<WaitQueue>,
     /// The whole process is ending with this status (`exit_group(2)`, fatal signals).
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
@@ -290,6 +295,20 @@ impl Process {
     #[must_use]
     pub fn threads(&self) -> Vec<Arc<Thread>> {
         self.threads.lock().values().cloned().collect()
+    }
+
+    /// Its first thread, or any other if that has ended; `None` for a zombie.
+    #[must_use]
+    pub fn any_thread(&self) -> Option<Arc<Thread>> {
+        let threads = self.threads.lock();
+        let leader = threads.get(&self.pid);
+        leader.or_else(|| threads.values().next()).cloned()
+    }
+
+    /// Whether others of its user may look into it (`PR_SET_DUMPABLE`).
+    #[must_use]
+    pub fn is_dumpable(&self) -> bool {
+        self.dumpable.load(Ordering::Relaxed)
     }
 
     /// Number of threads.

@@ -83,6 +83,16 @@ fn futexes_requeue_and_outlive_their_owners() {
 }
 
 #[test]
+fn descriptors_of_signals_and_processes() {
+    same(&["/t/peers"], 60);
+}
+
+#[test]
+fn restartable_sequences_count_exactly() {
+    same(&["/t/rseq", "200000"], 120);
+}
+
+#[test]
 fn vector_registers() {
     same(&["/t/fpu", "2000"], 120);
 }

@@ -212,9 +212,7 @@ pub fn signalfd4(t: &Thread, fd: Fd, mask: Ptr, sizemask: Len, flags: Hex) -> Sy
         b"anon_inode:[signalfd]".to_vec(),
         general::O_RDWR | flags & general::O_NONBLOCK,
     );
-    let fd = t
-        .files()
-        .alloc(t, file, flags & general::O_CLOEXEC != 0)?;
+    let fd = t.files().alloc(t, file, flags & general::O_CLOEXEC != 0)?;
     Ok(fd as usize)
 }
 

@@ -344,6 +344,12 @@ fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Requ
         signal::thread_joined(child);
         return;
     }
+    if process
+        .limit(general::RLIMIT_CPU)
+        .is_ok_and(|limit| limit.rlim_cur != u64::MAX)
+    {
+        crate::time::cpu_limit_changed(process);
+    }
     t.kernel.tasks.add_process(process);
     if let Some(parent) = process.parent() {
         parent.family.lock().children.push(process.clone());

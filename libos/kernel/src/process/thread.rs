@@ -9,11 +9,12 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use husk_abi::linux::general::{RLIM_NLIMITS, rlimit64};
+use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::Credentials;
+use super::limits::{CpuLimit, cpu_limit};
 use crate::fs::{FdTable, File, FsContext};
 use crate::mm::AddressSpace;
 use crate::sched::ThreadSched;
@@ -333,6 +334,12 @@ impl Process {
             .get(resource as usize)
             .copied()
             .ok_or(Errno::EINVAL)
+    }
+
+    /// Looks whether `RLIMIT_CPU` has something to say to a process that has used `used_ns`.
+    pub(crate) fn check_cpu_limit(&self, used_ns: u64) -> CpuLimit {
+        let mut limits = self.limits.lock();
+        cpu_limit(&mut limits[RLIMIT_CPU as usize], used_ns)
     }
 
     /// Absolute path of the running program.

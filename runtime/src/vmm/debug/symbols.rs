@@ -198,7 +198,11 @@ mod tests {
         assert!(line > 0);
         // Assembly has no lines, but labels.
         let gate = symbols.address_of("hal_load_root").unwrap();
-        assert!(symbols.places(gate)[0].function.starts_with("hal_load_root"));
+        assert!(
+            symbols.places(gate)[0]
+                .function
+                .starts_with("hal_load_root")
+        );
     }
 
     #[test]

@@ -125,6 +125,11 @@ fn signals_inside_translated_calls() {
 }
 
 #[test]
+fn processes_that_start_while_their_program_is_patched() {
+    same(&["/t/tr_storm"], 120);
+}
+
+#[test]
 fn code_that_changes() {
     same(&["/t/tr_jit"], 60);
 }

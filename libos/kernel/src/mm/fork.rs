@@ -7,6 +7,7 @@ use core::ops::Range;
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_hal::phys;
 
+use super::code;
 use super::counts::{self, Event};
 use super::pagetable::PageTable;
 use super::pte::{Entry, Owner};
@@ -126,7 +127,9 @@ fn fork_pages(
         }
         let shared = match entry.owner() {
             Owner::Anonymous => entry.write_protected(),
-            _ => entry,
+            // Patched meanwhile by another process: not every child should have to find out.
+            Owner::Object => patched(vma, address).unwrap_or(entry),
+            Owner::Borrowed => entry,
         };
         result = if entry.is_large() {
             frames.get_large(entry.frame());
@@ -136,7 +139,7 @@ fn fork_pages(
         } else if child.get(address) == shared {
             // In the kept tables already.
             Ok(())
-        } else if entry.owner() == Owner::Borrowed {
+        } else if shared.owner() == Owner::Borrowed {
             child.set(address, shared)
         } else {
             frames.get(entry.frame());
@@ -147,6 +150,13 @@ fn fork_pages(
         shared
     })?;
     result
+}
+
+/// The patched copy of the code page at `address`, if there is one.
+fn patched(vma: &Vma, address: u64) -> Option<Entry> {
+    let object = vma.object().filter(|_| vma.is_code())?;
+    let frame = code::code_page(object, vma.page_index(address))?;
+    Some(Entry::page(frame, Owner::Borrowed, vma.prot, false))
 }
 
 /// Copies the parent's page `entry`, into the frame the child's kept tables have there if they have one.

@@ -130,6 +130,16 @@ fn code_that_changes() {
 }
 
 #[test]
+fn descriptors_of_signals_and_processes() {
+    same(&["/t/peers"], 60);
+}
+
+#[test]
+fn restartable_sequences_count_exactly() {
+    same(&["/t/rseq", "200000"], 120);
+}
+
+#[test]
 fn vector_registers() {
     same(&["/t/fpu", "2000"], 120);
 }

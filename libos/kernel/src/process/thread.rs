@@ -9,14 +9,16 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use husk_abi::linux::general::{RLIM_NLIMITS, rlimit64};
+use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::Credentials;
+use super::limits::{CpuLimit, cpu_limit};
 use crate::fs::{FdTable, File, FsContext};
 use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
+use crate::sched::rseq::Registration;
 use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
@@ -42,6 +44,8 @@ pub struct Thread {
     pub robust_list: SpinLock<UserAddr>,
     /// `personality(2)`.
     pub(super) personality: AtomicU32,
+    /// Restartable sequences (`rseq(2)`).
+    pub rseq: SpinLock<Option<Registration>>,
     pub(super) tid: AtomicU32,
     pub(super) weak: Weak<Thread>,
     pub(super) mm: SpinLock<Option<Arc<AddressSpace>>>,
@@ -237,6 +241,8 @@ pub struct Process {
     pub(super) child_events: WaitQueue,
     /// Threads that ended are announced here, for exec.
     pub(super) thread_exits: WaitQueue,
+    /// Its end, and its being waited for, are announced here.
+    pub ended: Arc<WaitQueue>,
     /// The whole process is ending with this status (`exit_group(2)`, fatal signals).
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
@@ -303,6 +309,20 @@ impl Process {
         self.threads.lock().values().cloned().collect()
     }
 
+    /// Its first thread, or any other if that has ended; `None` for a zombie.
+    #[must_use]
+    pub fn any_thread(&self) -> Option<Arc<Thread>> {
+        let threads = self.threads.lock();
+        let leader = threads.get(&self.pid);
+        leader.or_else(|| threads.values().next()).cloned()
+    }
+
+    /// Whether others of its user may look into it (`PR_SET_DUMPABLE`).
+    #[must_use]
+    pub fn is_dumpable(&self) -> bool {
+        self.dumpable.load(Ordering::Relaxed)
+    }
+
     /// Number of threads.
     #[must_use]
     pub fn thread_count(&self) -> usize {
@@ -348,6 +368,12 @@ impl Process {
             .get(resource as usize)
             .copied()
             .ok_or(Errno::EINVAL)
+    }
+
+    /// Looks whether `RLIMIT_CPU` has something to say to a process that has used `used_ns`.
+    pub(crate) fn check_cpu_limit(&self, used_ns: u64) -> CpuLimit {
+        let mut limits = self.limits.lock();
+        cpu_limit(&mut limits[RLIMIT_CPU as usize], used_ns)
     }
 
     /// Absolute path of the running program.

@@ -98,7 +98,7 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
     let is_translations = match vector {
         DEBUG => translate::is_extra_step(t),
         // A jump between instructions that a jump to a thunk has replaced.
-        INVALID_OPCODE => translate::resume(t),
+        INVALID_OPCODE => translate::enter(t),
         _ => false,
     };
     if is_translations {

@@ -186,7 +186,12 @@ fn judge_and_patch(
         decode::Site::Restorer => return Err(TrapReason::Restorer),
         decode::Site::Other => return Err(TrapReason::ModifiedCode),
     };
+    let is_entered = text.is_often_entered(syscall);
     for (kind, code) in choices(&window, load, trap.returns) {
+        if is_entered && matches!(kind, Kind::Behind(_)) {
+            failure = failure.or(Some(TrapReason::Enterable));
+            continue;
+        }
         let attempt = Attempt {
             kind,
             start: syscall + code.start as u64 - at as u64,
@@ -293,6 +298,19 @@ pub fn resume(region: &Region, address: u64) -> Option<u64> {
     let base = region.thunk_base?;
     let offset = address.checked_sub(region.start)? + region.file_offset;
     Some(base + region.file.text()?.resume(offset)?)
+}
+
+/// A jump has led to `address` of `region`, where a displaced instruction was, and faulted: where the program goes on.
+pub fn enter(space: &impl CodeSpace, region: &Region, address: u64) -> Option<u64> {
+    let resumed = resume(region, address)?;
+    let offset = address - region.start + region.file_offset;
+    if let Ok(page) = region.file.page(offset / PAGE_SIZE, false) {
+        if let Some(text) = region.file.text() {
+            text.note_entry(offset, page, space.alone());
+        }
+        space.put(page);
+    }
+    Some(resumed)
 }
 
 /// `reason`, unless the process runs something else than the file has there.

@@ -177,21 +177,23 @@ impl Stats {
 
 /// The functions the sites are in, as far as their files tell.
 fn names(sites: &HashMap<SiteKey, Site>, put: &dyn Fn(Frame)) -> HashMap<SiteKey, (Vec<u8>, u64)> {
-    let mut files: HashMap<(u64, u64), (&Arc<dyn Mappable>, Vec<u64>)> = HashMap::new();
+    let mut files: HashMap<_, Vec<_>> = HashMap::new();
     for ((file, offset), site) in sites {
         if let Some((identity, mappable)) = file.zip(site.text.file.as_ref()) {
-            let (_, offsets) = files
-                .entry(identity)
-                .or_insert_with(|| (mappable, Vec::new()));
-            offsets.push(*offset);
+            let of_file = files.entry(identity).or_default();
+            of_file.push((*offset, mappable));
         }
     }
     let mut names = HashMap::new();
-    for (identity, (mappable, offsets)) in files {
-        let found = symbols::find(&**mappable, put, &offsets);
-        for (offset, name) in offsets.iter().zip(found) {
+    for (identity, sites) in files {
+        let offsets: Vec<_> = sites.iter().map(|(offset, _)| *offset).collect();
+        let Some((_, mappable)) = sites.first() else {
+            continue;
+        };
+        let found = symbols::find(&***mappable, put, &offsets);
+        for (offset, name) in offsets.into_iter().zip(found) {
             if let Some(name) = name {
-                names.insert((Some(identity), *offset), name);
+                names.insert((Some(identity), offset), name);
             }
         }
     }

@@ -147,6 +147,13 @@ impl PatchTable {
             .filter(|patch| patch.syscall == offset)
     }
 
+    /// The patched site one of whose replaced bytes is at `offset` of the file.
+    #[must_use]
+    pub fn containing(&self, offset: u64) -> Option<&Patch> {
+        self.last_in(..=offset)
+            .filter(|patch| offset - patch.start < u64::from(patch.len))
+    }
+
     /// Whether a patch replaces any of the `len` bytes at `offset`.
     #[must_use]
     pub fn overlaps(&self, offset: u64, len: u64) -> bool {
@@ -202,7 +209,14 @@ mod tests {
         thunk_len: 19,
         call_at: 5,
         call_end: 19,
-        displaced: [Some(Displaced { thunk: 0, site: 0 }), None, None, None],
+        displaced: [
+            Some(Displaced { thunk: 0, site: 0 }),
+            None,
+            None,
+            None,
+            None,
+            None,
+        ],
         is_syscall: true,
     };
 
@@ -218,6 +232,8 @@ mod tests {
         displaced: [
             Some(Displaced { thunk: 0, site: 0 }),
             Some(Displaced { thunk: 5, site: 5 }),
+            None,
+            None,
             None,
             None,
         ],
@@ -236,6 +252,8 @@ mod tests {
         displaced: [
             Some(Displaced { thunk: 21, site: 2 }),
             Some(Displaced { thunk: 24, site: 5 }),
+            None,
+            None,
             None,
             None,
         ],

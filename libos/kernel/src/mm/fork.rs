@@ -16,7 +16,9 @@ use super::vma::{Flags, Vma};
 use crate::{Errno, Result};
 
 /// Private pages up to this many are copied outright: cheaper than the faults that copy them later.
-const COPY_ALL_PAGES: u64 = 1024;
+const COPY_ALL_PAGES: u64 = 256;
+/// Of a larger process, pages that were written after an earlier fork, up to this many.
+const COPY_HOT_PAGES: u64 = 1024;
 /// What is copied in any case, below and above the stack pointer, in bytes.
 const HOT_BELOW: u64 = 4 * PAGE_SIZE;
 const HOT_ABOVE: u64 = 12 * PAGE_SIZE;
@@ -91,7 +93,7 @@ impl State {
         let policy = Policy {
             all: few && !self.table.frames().is_short(),
             hot: stack_pointer.saturating_sub(HOT_BELOW)..stack_pointer.saturating_add(HOT_ABOVE),
-            left: Cell::new(COPY_ALL_PAGES),
+            left: Cell::new(COPY_HOT_PAGES),
         };
         self.sift_for_child(child, |address, entry| policy.copies(address, entry));
         for vma in self.vmas.iter() {

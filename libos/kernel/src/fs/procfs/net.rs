@@ -30,7 +30,7 @@ pub(super) const TABLE: &[Row] = &[
         Ok(())
     }),
     file("raw", |_, _, text| {
-        header(text, AF_INET, " drops");
+        header(text, AF_INET, "  sl", " ref pointer drops");
         Ok(())
     }),
     file("route", |_, _, text| {
@@ -42,22 +42,22 @@ pub(super) const TABLE: &[Row] = &[
         Ok(())
     }),
     file("tcp", |_, subject, text| {
-        header(text, AF_INET, "");
+        header(text, AF_INET, "  sl", "");
         tcp_lines(text, AF_INET, &proc::tcp(subject.kernel, AF_INET));
         Ok(())
     }),
     file("tcp6", |_, subject, text| {
-        header(text, AF_INET6, "");
+        header(text, AF_INET6, "  sl", "");
         tcp_lines(text, AF_INET6, &proc::tcp(subject.kernel, AF_INET6));
         Ok(())
     }),
     file("udp", |_, subject, text| {
-        header(text, AF_INET, " ref pointer drops");
+        header(text, AF_INET, "   sl", " ref pointer drops");
         udp_lines(text, AF_INET, &proc::udp(subject.kernel, AF_INET));
         Ok(())
     }),
     file("udp6", |_, subject, text| {
-        header(text, AF_INET6, " ref pointer drops");
+        header(text, AF_INET6, "  sl", " ref pointer drops");
         udp_lines(text, AF_INET6, &proc::udp(subject.kernel, AF_INET6));
         Ok(())
     }),
@@ -101,16 +101,19 @@ fn dev(_t: &Thread, _subject: &Subject, text: &mut Text) -> Result<()> {
 }
 
 /// The first line; IPv6's columns of addresses are wider.
-fn header(text: &mut Text, family: u32, more: &str) {
+fn header(text: &mut Text, family: u32, number: &str, more: &str) {
     let start = text.len();
     let columns = "st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
     if family == AF_INET {
-        write!(text, "  sl  local_address rem_address   {columns}{more}");
+        write!(
+            text,
+            "{number}  local_address rem_address   {columns}{more}"
+        );
         text.pad_to(start, if more.is_empty() { 149 } else { 127 });
     } else {
         write!(
             text,
-            "  sl  {:<38} {:<39}{columns}{more}",
+            "{number}  {:<38}{:<38}{columns}{more}",
             "local_address", "remote_address"
         );
     }

@@ -161,12 +161,11 @@ pub fn check_port(t: &Thread, port: u16) -> Result<()> {
 /// Where a packet to `to` goes, and from which address: only this host is reachable.
 ///
 /// # Errors
-/// `ENETUNREACH`; `EACCES` for a broadcast address without `SO_BROADCAST`.
+/// `ENETUNREACH`; `EACCES` for the network's broadcast address without `SO_BROADCAST`.
 pub fn route(to: IpAddr, may_broadcast: bool) -> Result<(IpAddr, IpAddr)> {
     match to {
         IpAddr::V4(ip) => {
-            let is_broadcast = ip.is_broadcast() || ip == Ipv4Addr::new(127, 255, 255, 255);
-            if is_broadcast && !may_broadcast {
+            if ip == Ipv4Addr::new(127, 255, 255, 255) && !may_broadcast {
                 return Err(Errno::EACCES);
             }
             if ip.is_unspecified() {
@@ -222,7 +221,7 @@ mod tests {
         );
         assert_eq!(route(ip("::"), false), Ok((ip("::1"), ip("::1"))));
         assert_eq!(route(ip("10.0.0.1"), false), Err(Errno::ENETUNREACH));
-        assert_eq!(route(ip("255.255.255.255"), false), Err(Errno::EACCES));
+        assert_eq!(route(ip("127.255.255.255"), false), Err(Errno::EACCES));
         assert_eq!(check_local(ip("10.0.0.1")), Err(Errno::EADDRNOTAVAIL));
     }
 }

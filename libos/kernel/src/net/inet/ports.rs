@@ -81,13 +81,13 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Whether both may have the same port. `listeners_share`: `SO_REUSEADDR` is enough for all (UDP).
-    fn excludes(&self, other: &Self, listeners_share: bool) -> bool {
-        let by_address = self.reuse_address
-            && other.reuse_address
-            && (listeners_share || !(self.is_listening || other.is_listening));
-        let by_port = self.reuse_port && other.reuse_port && self.user == other.user;
-        self.scope.overlaps(other.scope) && !by_address && !by_port
+    /// Whether `new` may not have the port that this one has. `listeners_share`: `SO_REUSEADDR` is enough even
+    /// if this one listens (UDP).
+    fn excludes(&self, new: &Self, listeners_share: bool) -> bool {
+        let by_address =
+            self.reuse_address && new.reuse_address && (listeners_share || !self.is_listening);
+        let by_port = self.reuse_port && new.reuse_port && self.user == new.user;
+        self.scope.overlaps(new.scope) && !by_address && !by_port
     }
 }
 

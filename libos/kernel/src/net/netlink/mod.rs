@@ -15,7 +15,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::mem;
 
-use husk_abi::linux::{ioctl, net};
+use husk_abi::linux::{general, ioctl, net};
 
 use self::wire::Request;
 use super::message::{Incoming, Outgoing};
@@ -101,6 +101,18 @@ fn to_bytes(port: u32, groups: u32) -> Vec<u8> {
     bytes
 }
 
+/// `NETLINK_AUDIT` in a container: the audit system is the host's. What programs report (`AUDIT_USER` and its
+/// like) is accepted from those who may, and as no auditing is on, that is all.
+fn audit(t: &Thread, request: &Request<'_>) -> Result<Vec<Vec<u8>>> {
+    match request.kind {
+        1005 | 1100..=1199 | 2100..=2999 if t.credentials().has(general::CAP_AUDIT_WRITE) => {
+            Ok(Vec::new())
+        }
+        1000..=1016 | 1100..=1199 | 2100..=2999 => Err(Errno::EPERM),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 impl NetlinkSocket {
     /// Takes `port`; for 0 the process's id, or another free number.
     fn bind_port(&self, t: &Thread, port: u32) -> Result<u32> {
@@ -131,13 +143,12 @@ impl NetlinkSocket {
     fn answer(&self, t: &Thread, port: u32, request: &Request<'_>) -> Vec<Vec<u8>> {
         let result = match self.base.protocol {
             ROUTE => route::answer(t, port, request),
-            // Audit is the host's: a container may not, whatever it asks.
-            AUDIT => Err(Errno::EPERM),
+            AUDIT => audit(t, request),
             _ => Err(Errno::EOPNOTSUPP),
         };
         match result {
             Ok(mut answers) => {
-                if answers.is_empty() || request.wants_acknowledgement() {
+                if request.wants_acknowledgement() {
                     answers.push(wire::error(port, request, 0));
                 }
                 answers
@@ -193,11 +204,12 @@ impl Socket for NetlinkSocket {
         }
         let port = self.bind_port(t, 0)?;
         // Only the kernel is there to talk to.
-        if to.1 != 0 {
-            return Err(Errno::EPERM);
-        }
-        if to.0 != 0 {
-            return Err(Errno::ECONNREFUSED);
+        if to != (0, 0) {
+            return Err(if t.credentials().has(general::CAP_NET_ADMIN) {
+                Errno::ECONNREFUSED
+            } else {
+                Errno::EPERM
+            });
         }
         let mut bytes = alloc::vec![0; len];
         if message.buf.take(&mut bytes)? < len {

@@ -391,7 +391,7 @@ impl Socket for UnixSocket {
         true
     }
 
-    fn buffers_changed(&self) {
+    fn options_changed(&self) {
         self.outlet
             .set_limit(self.base.options().send_buffer as usize);
     }

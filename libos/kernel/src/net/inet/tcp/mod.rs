@@ -307,6 +307,17 @@ impl Socket for TcpSocket {
         self.inner.lock().phase == Phase::Listening
     }
 
+    fn options_changed(&self) {
+        let options = self.base.options();
+        let Some(local) = self.inner.lock().local else {
+            return;
+        };
+        self.ports().update(self.number, local.port(), |claim| {
+            claim.reuse_address = options.has(Switches::REUSE_ADDRESS);
+            claim.reuse_port = options.has(Switches::REUSE_PORT);
+        });
+    }
+
     fn ioctl(&self, t: &Thread, request: u32, arg: u64) -> SysResult {
         let value = match request {
             ioctl::FIONREAD | ioctl::TIOCOUTQ if self.is_listening() => {

@@ -33,11 +33,27 @@ pub(super) const TABLE: &[Row] = &[
         header(text, AF_INET, "  sl", " ref pointer drops");
         Ok(())
     }),
+    file("raw6", |_, _, text| {
+        header(text, AF_INET6, "  sl", " ref pointer drops");
+        Ok(())
+    }),
     file("route", |_, _, text| {
         write!(
             text,
             "{:<127}\n",
             "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+        );
+        Ok(())
+    }),
+    file("sockstat", |_, subject, text| {
+        let tcp = proc::tcp(subject.kernel, AF_INET).len();
+        let udp = proc::udp(subject.kernel, AF_INET).len();
+        let unix = proc::unix(subject.kernel).len();
+        write!(
+            text,
+            "sockets: used {}\nTCP: inuse {tcp} orphan 0 tw 0 alloc {tcp} mem 0\nUDP: inuse {udp} mem 0\n\
+             UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+            tcp + udp + unix
         );
         Ok(())
     }),

@@ -132,8 +132,8 @@ impl<S> Ports<S> {
         let is_free = |entries: &BTreeMap<u16, Vec<Entry<S>>>, port: u16, strictly: bool| {
             entries.get(&port).is_none_or(|entries| {
                 entries.iter().all(|entry| {
-                    !entry.claim.excludes(&claim, listeners_share)
-                        && !(strictly && entry.claim.scope.overlaps(claim.scope))
+                    let overlaps = strictly && entry.claim.scope.overlaps(claim.scope);
+                    !overlaps && !entry.claim.excludes(&claim, listeners_share)
                 })
             })
         };

@@ -246,7 +246,8 @@ impl Socket for UdpSocket {
     fn connect(&self, t: &Thread, address: &[u8], _nonblocking: bool) -> Result<()> {
         if endpoint::is_none(address) {
             self.inner.lock().remote = None;
-            if let Some(local) = self.inner.lock().local {
+            let local = self.inner.lock().local;
+            if let Some(local) = local {
                 let scope = self.claim(t, local.ip()).scope;
                 self.ports().update(self.number, local.port(), |claim| {
                     claim.remote = None;
@@ -358,6 +359,7 @@ impl Socket for UdpSocket {
             message.result_flags |= net::MSG_TRUNC;
         }
         message.address = endpoint::to_bytes(self.base.family, datagram.from);
+        message.stamp(&self.base.options());
         message.control.extend(self.packet_info(datagram.to));
         Ok(if message.flags & net::MSG_TRUNC != 0 {
             len

@@ -41,6 +41,9 @@ impl Kernel {
     /// Builds the kernel from what the VMM said. `vdso` is the vDSO's ELF image.
     #[must_use]
     pub fn new(boot: &BootInfo, config: GuestConfig, vdso: &'static [u8]) -> Self {
+        if boot.vcpu_count > 1 {
+            husk_hal::lock::expect_several_cpus();
+        }
         Self {
             frames: mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes),
             sched: sched::Scheduler::new(boot.vcpu_count as usize),
@@ -52,7 +55,7 @@ impl Kernel {
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),
-            trace: trace::Recorder::new(boot),
+            trace: trace::Recorder::new(boot, config.count_sites),
             host: host::Host::new(boot),
             uts: process::Uts::new(&config.hostname),
             config,

@@ -87,6 +87,14 @@ impl FileOps for MemoryDevice {
         true
     }
 
+    fn is_zeros(&self) -> bool {
+        *self == MemoryDevice::Zero
+    }
+
+    fn has_position(&self) -> bool {
+        false
+    }
+
     fn poll(&self, _t: &Thread, _file: &File, _table: Option<&mut PollTable<'_>>) -> PollEvents {
         PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
     }

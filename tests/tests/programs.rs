@@ -160,6 +160,16 @@ fn descriptors_and_credentials_in_messages() {
 }
 
 #[test]
+fn tcp_over_the_loopback() {
+    same(&["/t/net_tcp"], 120);
+}
+
+#[test]
+fn udp_interfaces_and_netlink() {
+    same(&["/t/net_udp"], 120);
+}
+
+#[test]
 fn a_crash_of_the_first_process_is_its_status() {
     for case in ["read_null", "ud2", "divide_by_zero", "hlt"] {
         // The parent of the crash is a shell that hands its status on.

@@ -88,6 +88,16 @@ fn descriptors_of_signals_and_processes() {
 }
 
 #[test]
+fn futexes_in_numbers_and_limits_of_cpu_time() {
+    same(&["/t/futex2"], 120);
+}
+
+#[test]
+fn signals_about_input_and_output() {
+    same(&["/t/sigio"], 60);
+}
+
+#[test]
 fn restartable_sequences_count_exactly() {
     same(&["/t/rseq", "200000"], 120);
 }

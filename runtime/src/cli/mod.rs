@@ -4,8 +4,10 @@ pub mod args;
 mod check;
 mod debug;
 mod filter;
+mod image;
 mod logging;
 mod progress;
+mod pull;
 mod run;
 mod stats;
 mod trace;
@@ -73,6 +75,8 @@ fn command(cli: Cli) -> ExitCode {
     let result = logging::start(&cli).and_then(|log| match cli.verb {
         Verb::Run(args) => run::run(&cli.root, *args, &log, is_verbose),
         Verb::Debug(what) => debug::run(&what),
+        Verb::Pull(args) => pull::run(&cli.root, &args),
+        Verb::Image(verb) => image::run(&cli.root, verb),
         Verb::Check => check::run(),
         Verb::Trace(args) => trace::run(&args),
         Verb::Version => version::run(),

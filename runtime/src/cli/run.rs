@@ -8,13 +8,13 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use husk_abi::linux::Errno;
-use husk_images::Store;
+use husk_images::{Image, Store};
 
-use super::args::RunArgs;
+use super::args::{RunArgs, Wanted};
 use super::filter::LogFilter;
 use super::progress::Meter;
 use super::{Error, report, stats};
-use crate::plan::{self, Cpus, Host, Request};
+use crate::plan::{self, Cpus, Host, ImageAtHand, Request};
 use crate::sandbox::{self, Debugging, Ended};
 use crate::vmm;
 
@@ -56,10 +56,11 @@ pub fn run(
     // Unpacking may take a while: first see that there is something to run it with.
     drop(vmm::open_kvm().map_err(sandbox::Error::from)?);
 
-    let image = Store::open(root)?.prepare(&args.source, &mut Meter::new())?;
+    // Held to the end: so long nobody removes it.
+    let (image, at_hand) = prepare(root, &args.image)?;
     let image_time = begun.elapsed();
     tracing::debug!(digest = %image.digest, "image ready");
-    let plan = request.plan(container_id()?, &image, &host)?;
+    let plan = request.plan(container_id()?, at_hand, &host)?;
     let program = plan.guest.args.first().cloned().unwrap_or_default();
     tracing::debug!(id = plan.id, "starting");
 
@@ -77,6 +78,23 @@ pub fn run(
         let _ = io::stderr().write_all(text.as_bytes());
     }
     Ok(ExitCode::from(status))
+}
+
+/// Finds the image, stores it where it is an archive's, and gets it ready.
+fn prepare(root: &Path, wanted: &Wanted) -> Result<(Image, ImageAtHand), Error> {
+    let mut meter = Meter::new();
+    let store = Store::open(root)?;
+    let image = match wanted {
+        Wanted::Source(source) => store.add(source, |_| Vec::new(), &mut meter)?,
+        Wanted::Stored(name) => store.find(name, &mut meter)?,
+    };
+    let at_hand = ImageAtHand {
+        digest: image.digest.clone(),
+        config: image.config.clone(),
+        root: store.root(&image)?,
+        root_archive: store.root_archive(&image, &mut meter)?,
+    };
+    Ok((image, at_hand))
 }
 
 fn check_cpus(cpus: Option<Cpus>, host: &Host) -> Result<(), plan::Error> {

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_abi::linux::general::{self, clone_args};
 use husk_hal::trap::{EXIT_FULL, TrapFrame};
@@ -296,6 +296,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         } else {
             *t.rseq.lock()
         }),
+        personality: AtomicU32::new(t.personality()),
         tid: AtomicU32::new(tid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(child_mm)),
@@ -400,6 +401,8 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         children_cpu_ns: AtomicU64::new(0),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
+        oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
+        oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
     })
 }
@@ -463,6 +466,8 @@ pub(crate) fn init_process(
         children_cpu_ns: AtomicU64::new(0),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
+        oom_score_adj: AtomicI32::new(0),
+        oom_score_adj_min: AtomicI32::new(0),
         exit_signal: AtomicU32::new(general::SIGCHLD),
     });
     let frame = TrapFrame::user_entry(0, 0);
@@ -477,6 +482,7 @@ pub(crate) fn init_process(
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
         rseq: SpinLock::new(None),
+        personality: AtomicU32::new(0),
         tid: AtomicU32::new(pid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(parts.mm)),

@@ -78,6 +78,7 @@ pub(crate) fn new_thread(t: &Thread) -> Arc<Thread> {
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
         rseq: SpinLock::new(None),
+        personality: AtomicU32::new(0),
         tid: AtomicU32::new(tid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(t.mm())),

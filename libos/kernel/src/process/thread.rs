@@ -7,7 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
@@ -16,7 +16,7 @@ use husk_hal::trap::LiveFrame;
 use super::Credentials;
 use super::limits::{CpuLimit, cpu_limit};
 use crate::fs::{FdTable, File, FsContext};
-use crate::mm::AddressSpace;
+use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
 use crate::sched::rseq::Registration;
 use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
@@ -44,6 +44,8 @@ pub struct Thread {
     pub robust_list: SpinLock<UserAddr>,
     /// Restartable sequences (`rseq(2)`).
     pub rseq: SpinLock<Option<Registration>>,
+    /// `personality(2)`.
+    pub(super) personality: AtomicU32,
     pub(super) tid: AtomicU32,
     pub(super) weak: Weak<Thread>,
     pub(super) mm: SpinLock<Option<Arc<AddressSpace>>>,
@@ -69,6 +71,12 @@ impl Thread {
     #[must_use]
     pub fn tid(&self) -> u32 {
         self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Its personality (`personality(2)`).
+    #[must_use]
+    pub fn personality(&self) -> u32 {
+        self.personality.load(Ordering::Relaxed)
     }
 
     /// A counted reference to this thread.
@@ -247,6 +255,9 @@ pub struct Process {
     pub(super) children_cpu_ns: AtomicU64,
     pub(super) child_subreaper: AtomicBool,
     pub(super) dumpable: AtomicBool,
+    /// `/proc/PID/oom_score_adj`, and the least it may be set to without privilege.
+    pub oom_score_adj: AtomicI32,
+    pub(super) oom_score_adj_min: AtomicI32,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
 }
@@ -316,6 +327,29 @@ impl Process {
     #[must_use]
     pub fn thread_count(&self) -> usize {
         self.threads.lock().len()
+    }
+
+    /// Whether it is ending.
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        self.exiting.lock().is_some()
+    }
+
+    /// Sets `oom_score_adj`.
+    ///
+    /// # Errors
+    /// `EINVAL` out of range; `EACCES` if it is less than it may be and the caller is not `privileged`.
+    pub fn set_oom_score_adj(&self, adj: i32, privileged: bool) -> Result<()> {
+        if !(oom::ADJ_NEVER..=oom::ADJ_MAX).contains(&adj) {
+            return Err(Errno::EINVAL);
+        }
+        if privileged {
+            self.oom_score_adj_min.store(adj, Ordering::Relaxed);
+        } else if adj < self.oom_score_adj_min.load(Ordering::Relaxed) {
+            return Err(Errno::EACCES);
+        }
+        self.oom_score_adj.store(adj, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Its signal handlers.

@@ -209,3 +209,13 @@ fn the_wall_clock_is_the_hosts() {
         "{inside} is not within {before}..{after}"
     );
 }
+
+#[test]
+fn futexes_in_numbers_and_limits_of_cpu_time() {
+    same(&["/t/futex2"], 120);
+}
+
+#[test]
+fn signals_about_input_and_output() {
+    same(&["/t/sigio"], 60);
+}

@@ -4,6 +4,7 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use husk_hal::lock::RawSpinLock;
 use husk_hal::phys;
 use husk_kernel::Kernel;
 use talc::TalcLock;
@@ -13,7 +14,7 @@ use talc::source::Source;
 const FIRST_BYTES: usize = 2 << 20;
 
 #[global_allocator]
-static HEAP: TalcLock<spin::Mutex<()>, Frames> = TalcLock::new(Frames { first: true });
+static HEAP: TalcLock<RawSpinLock, Frames> = TalcLock::new(Frames { first: true });
 
 static KERNEL: AtomicPtr<Kernel> = AtomicPtr::new(core::ptr::null_mut());
 
@@ -42,14 +43,14 @@ unsafe impl Source for Frames {
             let bytes = (layout.size() + layout.align() + 4096) as u64;
             let large = bytes.next_multiple_of(LARGE_PAGE_SIZE);
             // Large pages by preference; when memory is short or in pieces, just what is needed.
-            let (frame, bytes) = match kernel.frames.alloc_contiguous(large / PAGE_SIZE) {
+            let (frame, bytes) = match kernel.frames.alloc_for_libos(large / PAGE_SIZE) {
                 Ok(frame) => (frame, large),
                 Err(_) => {
                     let small = bytes.next_multiple_of(16 * PAGE_SIZE);
                     (
                         kernel
                             .frames
-                            .alloc_contiguous(small / PAGE_SIZE)
+                            .alloc_for_libos(small / PAGE_SIZE)
                             .map_err(drop)?,
                         small,
                     )

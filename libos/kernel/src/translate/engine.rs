@@ -9,8 +9,9 @@ use husk_abi::boundary::stats::TrapReason;
 use husk_hal::phys::{self, Frame};
 
 use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
-use super::image::{FrameSource, Kind, Known, MAX_REPLACED, Patched, Site, TextImage};
+use super::image::{FrameSource, Kind, Known, Patched, Site, TextImage};
 use super::table::Place;
+use super::thunk::Call;
 use crate::mm::Mappable;
 
 /// A private, read-only, executable mapping of a file.
@@ -49,10 +50,14 @@ pub trait CodeSpace {
 /// The trap.
 #[derive(Clone, Copy, Debug)]
 pub struct Trap {
-    /// Address of the `syscall` instruction.
+    /// What trapped.
+    pub call: Call,
+    /// Address of the `syscall` (or `cpuid`) instruction.
     pub syscall: u64,
     /// Registers it was executed with.
     pub registers: Registers,
+    /// Whether the call comes back, so that code is known to follow.
+    pub returns: bool,
     /// Address of the slot that holds the libOS's entry.
     pub slot: u64,
 }
@@ -168,19 +173,30 @@ fn judge_and_patch(
         syscall: at,
         address: from,
     };
-    let (load, mut failure) = match decode::classify(&window, &trap.registers) {
+    let is_cpuid = trap.call == Call::Cpuid && bytes[at..].starts_with(&trap.call.bytes());
+    let site = if is_cpuid {
+        decode::Site::Unloaded
+    } else {
+        decode::classify(&window, &trap.registers)
+    };
+    let (load, mut failure) = match site {
         decode::Site::Pattern1 { nr, len } => (Some((nr, len)), None),
         decode::Site::Unloaded => (None, None),
         decode::Site::Ambiguous => (None, Some(TrapReason::Ambiguous)),
         decode::Site::Restorer => return Err(TrapReason::Restorer),
         decode::Site::Other => return Err(TrapReason::ModifiedCode),
     };
-    for (kind, old) in choices(&window, load) {
+    let is_entered = text.is_often_entered(syscall);
+    for (kind, code) in choices(&window, load, trap.returns) {
+        if is_entered && matches!(kind, Kind::Behind(_)) {
+            failure = failure.or(Some(TrapReason::Enterable));
+            continue;
+        }
         let attempt = Attempt {
             kind,
-            start: syscall + old.start as u64 - at as u64,
-            address: from + old.start as u64,
-            old: &bytes[old],
+            start: syscall + code.start as u64 - at as u64,
+            address: from + code.start as u64,
+            code: &bytes[code],
         };
         match attempt.patch(space, trap, region, text) {
             Ok(patched) => return Ok((attempt.start, patched)),
@@ -192,21 +208,22 @@ fn judge_and_patch(
     Err(different_or(space, &window, failure))
 }
 
-/// What can be replaced at a site, and where that lies in `text`; the best first. One after the other: what is not
+/// What a thunk can do the work of at a site, and where that lies in `text`; the best first. One after the other: what is not
 /// needed is not decoded.
 fn choices<'a>(
     text: &'a Text<'a>,
     load: Option<(u32, u8)>,
+    returns: bool,
 ) -> impl Iterator<Item = (Kind, Range<usize>)> + 'a {
     let at = text.syscall;
     let load = load.map(|(nr, len)| (Kind::Load { nr }, at - usize::from(len)..at));
     let behind = move || {
-        let lengths = decode::behind(text)?;
+        let lengths = decode::behind(text, returns)?;
         Some((Kind::Behind(lengths), at..at + SYSCALL_LEN + lengths.sum()))
     };
     let before = move || {
-        let len = decode::before(text)?;
-        Some((Kind::Before, at - usize::from(len)..at))
+        let lengths = decode::before(text)?;
+        Some((Kind::Before(lengths), at - lengths.sum()..at))
     };
     load.into_iter()
         .chain(iter::once_with(behind).flatten())
@@ -220,8 +237,8 @@ struct Attempt<'a> {
     start: u64,
     /// Its address.
     address: u64,
-    /// The bytes to be replaced.
-    old: &'a [u8],
+    /// The bytes the thunk does the work of.
+    code: &'a [u8],
 }
 
 impl Attempt<'_> {
@@ -233,11 +250,11 @@ impl Attempt<'_> {
         text: &TextImage,
     ) -> Result<Patched, TrapReason> {
         // What the process runs must be what the file has.
-        let mut seen = [0; MAX_REPLACED];
+        let mut seen = [0; BEFORE];
         let seen = seen
-            .get_mut(..self.old.len())
+            .get_mut(..self.code.len())
             .ok_or(TrapReason::NoPattern)?;
-        if !space.read(self.address, seen) || seen != self.old {
+        if !space.read(self.address, seen) || seen != self.code {
             return Err(TrapReason::ModifiedCode);
         }
         let page = region
@@ -246,8 +263,9 @@ impl Attempt<'_> {
             .map_err(|_| TrapReason::NoMemory)?;
         let site = Site {
             kind: self.kind,
+            call: trap.call,
             start: self.start,
-            old: self.old,
+            code: self.code,
             slot: trap.slot,
             page,
             alone: space.alone(),
@@ -280,6 +298,19 @@ pub fn resume(region: &Region, address: u64) -> Option<u64> {
     let base = region.thunk_base?;
     let offset = address.checked_sub(region.start)? + region.file_offset;
     Some(base + region.file.text()?.resume(offset)?)
+}
+
+/// A jump has led to `address` of `region`, where a displaced instruction was, and faulted: where the program goes on.
+pub fn enter(space: &impl CodeSpace, region: &Region, address: u64) -> Option<u64> {
+    let resumed = resume(region, address)?;
+    let offset = address - region.start + region.file_offset;
+    if let Ok(page) = region.file.page(offset / PAGE_SIZE, false) {
+        if let Some(text) = region.file.text() {
+            text.note_entry(offset, page, space.alone());
+        }
+        space.put(page);
+    }
+    Some(resumed)
 }
 
 /// `reason`, unless the process runs something else than the file has there.

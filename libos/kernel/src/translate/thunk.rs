@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! pattern 1                 pattern 2                          pattern 3
-//!   mov  $nr, %eax            lea  1f(%rip), %rcx                displaced instruction
+//!   mov  $nr, %eax            lea  1f(%rip), %rcx                displaced instructions
 //!   lea  ret(%rip), %rcx      jmp  *slot                         lea  ret(%rip), %rcx
 //!   jmp  *slot              1: lea  ret(%rip), %rcx              jmp  *slot
 //!                             displaced instructions
@@ -36,16 +36,44 @@ pub const THUNK_ALIGN: u64 = 32;
 /// No thunk is longer.
 pub const THUNK_MAX: usize = 64;
 
+/// What a site executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `syscall`: rcx holds the return address.
+    Syscall,
+    /// `cpuid`, where that faults: rdx, which it overwrites, holds the return address on the way in.
+    Cpuid,
+}
+
+impl Call {
+    /// The instruction.
+    #[must_use]
+    pub fn bytes(self) -> [u8; SYSCALL_LEN] {
+        match self {
+            Self::Syscall => [0x0f, 0x05],
+            Self::Cpuid => [0x0f, 0xa2],
+        }
+    }
+
+    /// `lea distance(%rip)` into the register for the return address.
+    fn lea(self) -> [u8; 3] {
+        match self {
+            Self::Syscall => [0x48, 0x8d, 0x0d],
+            Self::Cpuid => [0x48, 0x8d, 0x15],
+        }
+    }
+}
+
 /// A thunk's code.
 #[derive(Clone, Copy, Debug)]
 pub struct Thunk {
     bytes: [u8; THUNK_MAX],
     len: usize,
-    /// Offset of the first instruction that belongs to the call: before it run the displaced ones of patterns 1 and 3.
+    /// Offset of the first instruction that belongs to the call: before it run those of patterns 1 and 3.
     pub call_at: usize,
     /// Offset behind the jump to the libOS.
     pub call_end: usize,
-    /// Where the displaced instructions of pattern 2 run; 0 where there is none.
+    /// Where the instructions taken over from the file run; 0 where there is none.
     pub displaced: [u8; MAX_DISPLACED],
 }
 
@@ -113,20 +141,15 @@ impl Thunk {
     }
 
     /// Enters the libOS through `slot`, to come back at position `return_to`.
-    fn push_call(&mut self, at: i64, return_to: i64, slot: u64) -> Option<()> {
+    fn push_call(&mut self, call: Call, at: i64, return_to: i64, slot: u64) -> Option<()> {
         let address = i32::try_from(slot.cast_signed()).ok()?;
         self.call_at = self.len;
-        self.push_return_address(at, return_to)?;
+        self.push_relative(&call.lea(), at, return_to)?;
         // jmp *disp32, without base or index.
         self.push(&[0xff, 0x24, 0x25])?;
         self.push(&address.to_le_bytes())?;
         self.call_end = self.len;
         Some(())
-    }
-
-    /// `lea return_to(%rip), %rcx`.
-    fn push_return_address(&mut self, at: i64, return_to: i64) -> Option<()> {
-        self.push_relative(&[0x48, 0x8d, 0x0d], at, return_to)
     }
 
     /// One instruction, which the file has at position `from`.
@@ -162,6 +185,20 @@ impl Thunk {
         Some(())
     }
 
+    /// The instructions `code`, which the file has at position `from`; the position behind them.
+    fn push_all(&mut self, at: i64, code: &[u8], lengths: Lengths, from: i64) -> Option<i64> {
+        let mut from = from;
+        let mut rest = code;
+        for (index, len) in lengths.iter().enumerate() {
+            let (instruction, others) = rest.split_at_checked(len)?;
+            self.displaced[index] = u8::try_from(self.len).ok()?;
+            self.push_displaced(at, instruction, from)?;
+            from += len as i64;
+            rest = others;
+        }
+        Some(from)
+    }
+
     /// Pattern 1: the thunk at position `at` that returns to position `return_to`.
     ///
     /// `None` if a distance does not fit, or `slot` does not lie within 2 GiB of the address space's end.
@@ -170,17 +207,36 @@ impl Thunk {
         let mut thunk = Self::EMPTY;
         thunk.push(&[0xb8])?;
         thunk.push(&nr.to_le_bytes())?;
-        thunk.push_call(at, return_to, slot)?;
+        thunk.push_call(Call::Syscall, at, return_to, slot)?;
         Some(thunk)
     }
 
-    /// Pattern 3: the thunk at position `at` that runs the instruction `code`, which the file has at position `from` in
-    /// front of the `syscall`. `None` as above.
+    /// Pattern 3: the thunk at position `at` that runs the instructions `code`, which the file has at position `from`, in
+    /// front of the `syscall`. `None` as above, or if there are too many.
     #[must_use]
-    pub fn run_and_call(at: i64, code: &[u8], from: i64, slot: u64) -> Option<Self> {
+    pub fn run_and_call(
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
+        Self::run_and_enter(Call::Syscall, at, code, lengths, from, slot)
+    }
+
+    /// [`Thunk::run_and_call`] for either instruction.
+    #[must_use]
+    pub fn run_and_enter(
+        call: Call,
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
         let mut thunk = Self::EMPTY;
-        thunk.push_displaced(at, code, from)?;
-        thunk.push_call(at, from + (code.len() + SYSCALL_LEN) as i64, slot)?;
+        let behind = thunk.push_all(at, code, lengths, from)?;
+        thunk.push_call(call, at, behind + SYSCALL_LEN as i64, slot)?;
         Some(thunk)
     }
 
@@ -194,21 +250,29 @@ impl Thunk {
         from: i64,
         slot: u64,
     ) -> Option<Self> {
+        Self::enter_and_continue(Call::Syscall, at, code, lengths, from, slot)
+    }
+
+    /// [`Thunk::call_and_continue`] for either instruction.
+    #[must_use]
+    pub fn enter_and_continue(
+        call: Call,
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
         const LEA_AND_JUMP: i64 = 7 + 7;
         let mut thunk = Self::EMPTY;
-        let mut from = from + SYSCALL_LEN as i64;
-        thunk.push_call(at, at + LEA_AND_JUMP, slot)?;
-        // What `syscall` leaves in rcx.
-        thunk.push_return_address(at, from)?;
-        let mut rest = code;
-        for (index, len) in lengths.iter().enumerate() {
-            let (instruction, others) = rest.split_at_checked(len)?;
-            thunk.displaced[index] = u8::try_from(thunk.len).ok()?;
-            thunk.push_displaced(at, instruction, from)?;
-            from += len as i64;
-            rest = others;
+        let from = from + SYSCALL_LEN as i64;
+        thunk.push_call(call, at, at + LEA_AND_JUMP, slot)?;
+        if call == Call::Syscall {
+            // What `syscall` leaves in rcx.
+            thunk.push_relative(&call.lea(), at, from)?;
         }
-        thunk.push_relative(&[0xe9], at, from)?;
+        let behind = thunk.push_all(at, code, lengths, from)?;
+        thunk.push_relative(&[0xe9], at, behind)?;
         Some(thunk)
     }
 }
@@ -294,11 +358,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cpuid_keeps_what_it_reads() {
+        // and $0xff00, %ecx
+        let displaced = [0x81, 0xe1, 0x00, 0xff, 0x00, 0x00];
+        let (at, from) = (-0x4000_i64, 0x1000_i64);
+        let lengths = Lengths::one(6);
+        let thunk = Thunk::enter_and_continue(Call::Cpuid, at, &displaced, lengths, from, SLOT)
+            .expect("fits");
+        let place = 0x40_0000u64.wrapping_add_signed(at);
+        let code = decode(thunk.bytes(), place);
+        let [lea, jmp, and, back] = code[..] else {
+            panic!("{code:?}")
+        };
+        assert_eq!(lea.op0_register(), Register::RDX);
+        assert_eq!(lea.ip_rel_memory_address(), and.ip());
+        assert_eq!(jmp.memory_displacement64(), SLOT);
+        assert_eq!(and.mnemonic(), Mnemonic::And);
+        assert_eq!(back.near_branch_target(), 0x40_1008);
+    }
+
+    #[test]
     fn pattern_3_runs_what_stood_before() {
         // mov 0x1000(%rip), %r9
         let code = [0x4c, 0x8b, 0x0d, 0x00, 0x10, 0x00, 0x00];
         let (at, from) = (0x8000_i64, 0x1000_i64);
-        let thunk = Thunk::run_and_call(at, &code, from, SLOT).expect("fits");
+        let thunk = Thunk::run_and_call(at, &code, Lengths::one(7), from, SLOT).expect("fits");
         for base in BASES {
             let code = decode(thunk.bytes(), base + at as u64);
             let [mov, lea, jmp] = code[..] else {
@@ -318,11 +402,14 @@ mod tests {
         let code = [0x83, 0x3d, 0x00, 0x01, 0, 0, 0x01, 0x74, 0x10];
         let lengths = [7, 2];
         let (at, from) = (0x9000_i64, 0x2000_i64);
-        let behind = crate::translate::decode::behind(&crate::translate::decode::Text {
-            bytes: &[&[0x0f, 0x05][..], &code[..]].concat(),
-            syscall: 0,
-            address: 0,
-        });
+        let behind = crate::translate::decode::behind(
+            &crate::translate::decode::Text {
+                bytes: &[&[0x0f, 0x05][..], &code[..]].concat(),
+                syscall: 0,
+                address: 0,
+            },
+            true,
+        );
         assert_eq!(behind.map(|found| found.sum()), Some(7), "room enough");
         for (code, lengths) in [(&code[..7], &lengths[..1]), (&code[7..], &lengths[1..])] {
             let lengths = Lengths::one(lengths[0]);
@@ -373,6 +460,6 @@ mod tests {
         assert!(Thunk::load_and_call(0, 1, 1 << 32, SLOT).is_none());
         assert!(Thunk::load_and_call(0, 1, 0, 0x8000_0000).is_none());
         let long = [0x90; 60];
-        assert!(Thunk::run_and_call(0, &long, 0, SLOT).is_none());
+        assert!(Thunk::run_and_call(0, &long, Lengths::one(60), 0, SLOT).is_none());
     }
 }

@@ -3,17 +3,20 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use core::sync::atomic::Ordering;
+
 use husk_abi::linux::general::{
-    RLIM_INFINITY, RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS,
-    RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RSS,
-    RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
+    CAP_SYS_RESOURCE, RLIM_INFINITY, RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE,
+    RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC,
+    RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
 };
 
 use super::row::{Names, Row, What, directory, file, link, private};
 use super::subject::Subject;
 use super::text::Text;
-use super::{descriptors, memory, mounts, status};
+use super::{descriptors, memory, mounts, net, status};
 use crate::fs::Location;
+use crate::mm::oom;
 use crate::{Errno, Result, Thread};
 
 const fn magic(name: &'static str, text: super::row::LinkText, to: super::row::Target) -> Row {
@@ -53,6 +56,13 @@ const COMM: Row = Row {
     what: What::Writable(comm, set_comm),
 };
 
+/// How much it is to be spared, or not, when memory runs out.
+const OOM_SCORE_ADJ: Row = Row {
+    name: "oom_score_adj",
+    mode: 0o644,
+    what: What::Writable(oom_score_adj, set_oom_score_adj),
+};
+
 /// `/proc/PID`.
 pub(super) static PROCESS: Row = directory(
     "",
@@ -81,14 +91,15 @@ pub(super) static PROCESS: Row = directory(
         file("mountinfo", mounts::mountinfo),
         file("mounts", mounts::mounts),
         private("mountstats", 0o400, mounts::mountstats),
+        directory("net", net::TABLE),
         Row {
             name: "ns",
             mode: 0o511,
             what: What::Directory(NAMESPACES),
         },
-        constant!("oom_score", 0o444, "0\n"),
-        constant!("oom_score_adj", 0o444, "0\n"),
-        constant!("personality", 0o400, "00000000\n"),
+        file("oom_score", oom_score),
+        OOM_SCORE_ADJ,
+        private("personality", 0o400, personality),
         magic("root", root_text, root),
         file("schedstat", schedstat),
         constant!("sessionid", 0o444, "4294967295"),
@@ -123,9 +134,10 @@ pub(super) static THREAD: Row = directory(
         file("maps", memory::maps),
         file("mountinfo", mounts::mountinfo),
         file("mounts", mounts::mounts),
-        constant!("oom_score", 0o444, "0\n"),
-        constant!("oom_score_adj", 0o444, "0\n"),
-        constant!("personality", 0o400, "00000000\n"),
+        directory("net", net::TABLE),
+        file("oom_score", oom_score),
+        OOM_SCORE_ADJ,
+        private("personality", 0o400, personality),
         magic("root", root_text, root),
         file("schedstat", schedstat),
         file("smaps", memory::smaps),
@@ -184,6 +196,30 @@ fn set_comm(t: &Thread, subject: &Subject, name: &[u8]) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     thread.set_name(name);
+    Ok(())
+}
+
+fn oom_score(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    let process = subject.process()?;
+    write!(text, "{}\n", oom::score(&process));
+    Ok(())
+}
+
+fn oom_score_adj(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    let adj = subject.process()?.oom_score_adj.load(Ordering::Relaxed);
+    write!(text, "{adj}\n");
+    Ok(())
+}
+
+fn set_oom_score_adj(t: &Thread, subject: &Subject, value: &[u8]) -> Result<()> {
+    let value = core::str::from_utf8(value.trim_ascii()).map_err(|_| Errno::EINVAL)?;
+    let adj = value.parse().map_err(|_| Errno::EINVAL)?;
+    let privileged = t.credentials().has(CAP_SYS_RESOURCE);
+    subject.process()?.set_oom_score_adj(adj, privileged)
+}
+
+fn personality(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    write!(text, "{:08x}\n", subject.thread()?.personality());
     Ok(())
 }
 

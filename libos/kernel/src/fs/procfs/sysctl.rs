@@ -4,6 +4,7 @@ use super::row::{Row, What, directory};
 use super::text::Text;
 use crate::fs::devfs::ENTROPY_BITS;
 use crate::fs::{pipe, random};
+use crate::net;
 use crate::process::uts;
 use crate::{Result, Thread};
 
@@ -32,7 +33,10 @@ macro_rules! setting {
 pub(super) const SYS: &[Row] = &[
     directory("fs", FS),
     directory("kernel", KERNEL),
-    directory("net", &[directory("core", NET_CORE)]),
+    directory(
+        "net",
+        &[directory("core", NET_CORE), directory("unix", NET_UNIX)],
+    ),
     directory("vm", VM),
 ];
 
@@ -98,7 +102,15 @@ const RANDOM: &[Row] = &[
     setting!("write_wakeup_threshold", ENTROPY_BITS),
 ];
 
-const NET_CORE: &[Row] = &[setting!("somaxconn", 4096)];
+const NET_CORE: &[Row] = &[
+    setting!("rmem_default", net::BUFFER_BYTES),
+    setting!("rmem_max", net::MAX_BUFFER_BYTES),
+    setting!("somaxconn", net::SOMAXCONN),
+    setting!("wmem_default", net::BUFFER_BYTES),
+    setting!("wmem_max", net::MAX_BUFFER_BYTES),
+];
+
+const NET_UNIX: &[Row] = &[setting!("max_dgram_qlen", net::unix::MAX_DATAGRAMS)];
 
 const VM: &[Row] = &[
     setting!("admin_reserve_kbytes", 8192),

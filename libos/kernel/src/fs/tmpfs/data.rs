@@ -10,12 +10,14 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_hal::phys::{self, Frame};
 use spin::Once;
 
 use super::{ArchiveRange, PAGE, Shared};
+use crate::mm::{oom, rmap};
 use crate::sync::{Mutex, SpinLock};
 use crate::translate::TextImage;
 use crate::user::IoBuf;
@@ -36,6 +38,10 @@ pub(super) struct Data {
     /// `F_SEAL_*`.
     pub seals: AtomicU32,
     text: Once<Box<TextImage>>,
+    /// Its identity as a mapped object, once it was mapped anywhere.
+    mapped_as: Once<(u64, u64)>,
+    /// See [`crate::mm::Mappable::version`].
+    version: AtomicU64,
     /// Reads that are copying now.
     readers: AtomicU32,
     /// Frames to free when there are no readers.
@@ -95,6 +101,8 @@ impl Data {
             writers: AtomicI32::new(0),
             seals: AtomicU32::new(seals),
             text: Once::new(),
+            mapped_as: Once::new(),
+            version: AtomicU64::new(0),
             readers: AtomicU32::new(0),
             doomed: SpinLock::new(Vec::new()),
             has_doomed: AtomicBool::new(false),
@@ -149,10 +157,42 @@ impl Data {
         self.text.call_once(Box::default)
     }
 
+    /// Changes when pages that may be mapped are taken out or replaced.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    /// Pages `pages` are not what they were, or are gone: those who map them look again. With `copies` their private
+    /// copies go as well.
+    fn pages_changed(&self, shared: &Shared, pages: Range<u64>, copies: bool) {
+        if let Some(identity) = self.mapped_as.get() {
+            self.version.fetch_add(1, Ordering::SeqCst);
+            rmap::unmap_object(shared.kernel, *identity, pages, copies);
+        }
+    }
+
     /// Tells the translator that bytes `from..to` are not what they were.
-    fn text_changed(&self, from: u64, to: u64) {
+    fn text_changed(&self, shared: &Shared, from: u64, to: u64) {
         if let Some(text) = self.text.get() {
-            text.file_changed(from / PAGE..to.div_ceil(PAGE));
+            let pages = from / PAGE..to.div_ceil(PAGE);
+            text.file_changed(pages, |index, frame| self.fill(shared, index, frame));
+        }
+    }
+
+    /// Copies what is at page `index` to `frame`.
+    fn fill(&self, shared: &Shared, index: u64, frame: Frame) {
+        let frames = &shared.kernel.frames;
+        match self.page_at(index, |source| frames.get(source)) {
+            Page::Ram(source) => {
+                phys::copy_frames(source, frame, 1);
+                frames.put(source);
+            }
+            Page::Archive(..) => {
+                let archive = self.pages.lock().archive;
+                phys::zero(frame, 0, PAGE as usize);
+                copy_archive(archive, index, frame);
+            }
+            Page::Hole => phys::zero(frame, 0, PAGE as usize),
         }
     }
 
@@ -279,7 +319,7 @@ impl Data {
                 Err(error) => return Err(error),
             }
         }
-        self.text_changed(offset, at);
+        self.text_changed(shared, offset, at);
         Ok((at - offset) as usize)
     }
 
@@ -294,7 +334,7 @@ impl Data {
             pages.archive
         };
         shared.charge_page()?;
-        let frame = match shared.kernel.frames.alloc_zeroed() {
+        let frame = match oom::insist(|| shared.kernel.frames.alloc_zeroed()) {
             Ok(frame) => frame,
             Err(error) => {
                 shared.uncharge_pages(1);
@@ -310,18 +350,31 @@ impl Data {
             shared.uncharge_pages(1);
             return Ok(other);
         }
-        if pages.archive.bytes_of(index) > 0 {
+        let hides = pages.archive.bytes_of(index) > 0;
+        if hides {
             pages.hiding += 1;
         }
         pages.ram.insert(index, frame);
+        drop(pages);
+        if hides {
+            self.pages_changed(shared, index..index + 1, false);
+        }
         Ok(frame)
     }
 
     /// The frame to map for page `index`, its count raised for the caller.
-    pub(super) fn map_page(&self, shared: &Shared, index: u64, write: bool) -> Result<Frame> {
+    pub(super) fn map_page(
+        &self,
+        shared: &Shared,
+        identity: (u64, u64),
+        index: u64,
+        write: bool,
+    ) -> Result<Frame> {
+        self.mapped_as.call_once(|| identity);
         if write {
             // From now on its bytes change without anybody's being told.
-            self.text().file_may_change();
+            self.text()
+                .file_may_change(|index, frame| self.fill(shared, index, frame));
         }
         loop {
             if index >= self.size().div_ceil(PAGE) {
@@ -349,19 +402,25 @@ impl Data {
             return Ok(());
         }
         let first_gone = size.div_ceil(PAGE);
-        let removed = {
+        let (removed, archived_end) = {
             let mut pages = self.pages.lock();
             let removed = pages.ram.split_off(&first_gone);
             pages.archive.len = pages.archive.len.min(size);
             let covered = pages.archive.pages();
             pages.hiding = pages.ram.range(..covered).count() as u64;
-            if let Some(last) = pages.ram.get(&(size / PAGE)) {
-                let used = (size % PAGE) as usize;
+            let used = (size % PAGE) as usize;
+            let last = pages.ram.get(&(size / PAGE));
+            if let Some(last) = last {
                 phys::zero(*last, used, PAGE as usize - used);
             }
-            removed
+            (removed, last.is_none() && used > 0)
         };
-        self.text_changed(size, old);
+        self.text_changed(shared, size, old);
+        if archived_end {
+            // Whoever maps the archive's page sees bytes behind the end.
+            self.pages_changed(shared, size / PAGE..first_gone, false);
+        }
+        self.pages_changed(shared, first_gone..u64::MAX, true);
         self.doom(shared, removed.into_values());
         Ok(())
     }
@@ -397,6 +456,7 @@ impl Data {
             let archived = self.pages.lock().archive.bytes_of(index) > 0;
             if len == PAGE && !archived {
                 let frame = self.pages.lock().ram.remove(&index);
+                self.pages_changed(shared, index..index + 1, false);
                 self.doom(shared, frame.into_iter());
             } else if archived || self.pages.lock().ram.contains_key(&index) {
                 // An archive's page cannot be freed, so a frame of zeros hides it.
@@ -404,7 +464,7 @@ impl Data {
                 phys::zero(frame, in_page as usize, len as usize);
             }
         }
-        self.text_changed(offset, end);
+        self.text_changed(shared, offset, end);
         Ok(())
     }
 

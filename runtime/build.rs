@@ -33,7 +33,10 @@ fn link_statically(out: &Path) {
             .expect("cc runs");
         let path = String::from_utf8(answer.stdout).expect("a path");
         let path = Path::new(path.trim());
-        assert!(path.is_absolute(), "{twin} is missing: install libc6-dev and gcc");
+        assert!(
+            path.is_absolute(),
+            "{twin} is missing: install libc6-dev and gcc"
+        );
         let at = dir.join(wanted);
         let _ = fs::remove_file(&at);
         symlink(path, at).expect("write to OUT_DIR");

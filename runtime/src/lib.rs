@@ -1,7 +1,9 @@
 //! husk's host side: the OCI lifecycle, the VMM, the boundary's services.
 
 pub mod cli;
+pub mod confine;
 pub mod gate;
+pub mod oci;
 pub mod plan;
 pub mod record;
 pub mod sandbox;

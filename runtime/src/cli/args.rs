@@ -15,9 +15,10 @@ use crate::plan::{Cpus, MemorySize};
 #[derive(Debug, Parser)]
 #[command(name = "husk", disable_version_flag = true, max_term_width = 100)]
 pub struct Cli {
-    /// Directory for unpacked images
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/husk")]
-    pub root: PathBuf,
+    /// Directory for unpacked images and the state of containers [default: /var/lib/husk for images,
+    /// /run/husk for state]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
     /// Append logs and errors to FILE
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -33,6 +34,9 @@ pub struct Cli {
     /// Log what husk and the libOS do; to standard error unless --log names a file
     #[arg(long)]
     pub debug: bool,
+    /// Let systemd make the containers' cgroups
+    #[arg(long)]
+    pub systemd_cgroup: bool,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -52,8 +56,24 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub enum Verb {
-    /// Run a command in a container made from an image
+    /// Run a command in a container made from an image, or a container made from a bundle
     Run(Box<RunArgs>),
+    /// Make a container from a bundle; its program waits for `start`
+    Create(CreateArgs),
+    /// Start the program of a container that was made
+    Start(IdArgs),
+    /// Print the state of a container
+    State(IdArgs),
+    /// Send a signal to the first process of a container
+    Kill(KillArgs),
+    /// Remove a container and all that belongs to it
+    Delete(DeleteArgs),
+    /// Print the containers
+    List(ListArgs),
+    /// Write an example config.json
+    Spec(SpecArgs),
+    /// Print what this runtime can do, as JSON
+    Features,
     /// Tell whether this host can run husk, and what to fix
     Check,
     /// Print a recording as strace prints system calls
@@ -65,15 +85,28 @@ pub enum Verb {
 /// `husk run`.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "husk run [OPTIONS] SOURCE [-- COMMAND...]",
+    override_usage = "husk run [OPTIONS] SOURCE [-- COMMAND...]\n       husk run [--bundle DIR] [OPTIONS] ID",
     after_help = "Exit status: the command's own, 128 + N if signal N ended it, 124 after --timeout, \
                   125 if husk itself failed,\n126 if the command cannot be executed, 127 if it is not in the \
                   image, 70 if the container's libOS crashed."
 )]
 pub struct RunArgs {
-    /// Image: docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
-    #[arg(value_name = "SOURCE")]
-    pub source: Source,
+    /// Image: docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; or the id of a container to
+    /// make from a bundle
+    #[arg(value_name = "SOURCE|ID")]
+    pub target: Target,
+    /// How a container is made from a bundle
+    #[command(flatten)]
+    pub setup: SetupArgs,
+    /// Do not wait for the container's end (bundles)
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Do not remove the container after its end (bundles)
+    #[arg(long)]
+    pub keep: bool,
+    /// Accepted: husk needs no subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
     /// Set a variable; NAME alone passes on the caller's
     #[arg(short, long, value_name = "NAME[=VALUE]", action = ArgAction::Append)]
     pub env: Vec<OsString>,
@@ -109,6 +142,134 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
+/// What `husk run` runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An image.
+    Image(Source),
+    /// A bundle; the container's id.
+    Id(String),
+}
+
+impl std::str::FromStr for Target {
+    type Err = <Source as std::str::FromStr>::Err;
+
+    /// Sources have a colon, ids have none.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.contains(':') {
+            text.parse().map(Self::Image)
+        } else {
+            Ok(Self::Id(text.to_owned()))
+        }
+    }
+}
+
+/// How a container is made from a bundle: `create` and `run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SetupArgs {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Socket that is sent the container's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Write the process id of the container to FILE
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Move the root instead of pivot_root, for a root on a RAM disk
+    #[arg(long)]
+    pub no_pivot: bool,
+    /// Accepted: the guest has no keyring of the host's
+    #[arg(long, hide = true)]
+    pub no_new_keyring: bool,
+    /// Pass on this many descriptors after the first three; only 0 is possible
+    #[arg(long, value_name = "N", default_value = "0", hide = true)]
+    pub preserve_fds: u32,
+}
+
+/// `husk create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The new container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How it is made
+    #[command(flatten)]
+    pub setup: SetupArgs,
+}
+
+/// `husk start` and `husk state`.
+#[derive(Debug, Args)]
+pub struct IdArgs {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `husk kill`.
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The signal, by name or number
+    #[arg(
+        value_name = "SIGNAL",
+        default_value = "SIGTERM",
+        allow_hyphen_values = true
+    )]
+    pub signal: String,
+    /// Accepted: the guest's other processes end with its first
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// `husk delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Kill the container if it still runs; no error if there is none
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `husk list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Form of the output
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "table"
+    )]
+    pub format: ListFormat,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Form of `husk list`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people
+    #[default]
+    Table,
+    /// One JSON array
+    Json,
+}
+
+/// `husk spec`.
+#[derive(Debug, Args)]
+pub struct SpecArgs {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+}
+
 /// `husk trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
@@ -130,7 +291,24 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 3] = ["--root", "--log", "--log-format"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 3] = ["check", "trace", "version"];
+const OTHER_VERBS: [&str; 11] = [
+    "check", "trace", "version", "create", "start", "state", "kill", "delete", "list", "spec",
+    "features",
+];
+
+impl Cli {
+    /// Where images are kept.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.clone().unwrap_or_else(|| "/var/lib/husk".into())
+    }
+
+    /// Where the state of containers is kept.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.clone().unwrap_or_else(|| "/run/husk".into())
+    }
+}
 
 /// Whether the first word of `args` (the program's name is not among them) that is no flag is another verb
 /// than `run`. An unknown verb, or none, counts as an attempt to run.

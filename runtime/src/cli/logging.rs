@@ -5,8 +5,9 @@
 //! `{"level":"error","msg":"...","time":"2026-01-02T03:04:05.678901Z"}`.
 
 use std::fmt::{self, Write};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -23,45 +24,78 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Error;
 use super::args::{Cli, LogFormat};
+use crate::sandbox::handover::Log;
 
 /// Whether there is a log file: then errors belong into it.
 static TO_FILE: AtomicBool = AtomicBool::new(false);
 
 /// Sets logging up as the command line says.
 pub fn start(cli: &Cli) -> Result<(), Error> {
-    let level = if cli.debug {
+    if let Some(path) = &cli.log {
+        to_file(open(path)?, cli.debug, cli.log_format);
+    } else if cli.debug {
+        to_stderr(true, cli.log_format);
+    }
+    Ok(())
+}
+
+/// Only our own events: libraries' are not for users.
+fn filter(debug: bool) -> Targets {
+    let level = if debug {
         LevelFilter::DEBUG
     } else {
         LevelFilter::WARN
     };
-    // Only our own events: libraries' are not for users.
-    let filter = Targets::new()
+    Targets::new()
         .with_target("husk", level)
-        .with_target("libos", level);
-    let registry = tracing_subscriber::registry().with(filter);
-    let format = Lines(cli.log_format);
-    if let Some(path) = &cli.log {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .open(path)
-            .map_err(|source| Error::LogFile {
-                path: path.clone(),
-                source,
-            })?;
-        let layer = tracing_subscriber::fmt::layer()
-            .event_format(format)
-            .with_writer(Mutex::new(file));
-        let _ = registry.with(layer).try_init();
-        TO_FILE.store(true, Ordering::Relaxed);
-    } else if cli.debug {
-        let layer = tracing_subscriber::fmt::layer()
-            .event_format(format)
-            .with_writer(std::io::stderr);
-        let _ = registry.with(layer).try_init();
+        .with_target("libos", level)
+}
+
+fn to_file(file: File, debug: bool, format: LogFormat) {
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(Lines(format))
+        .with_writer(Mutex::new(file));
+    let _ = tracing_subscriber::registry()
+        .with(filter(debug))
+        .with(layer)
+        .try_init();
+    TO_FILE.store(true, Ordering::Relaxed);
+}
+
+fn to_stderr(debug: bool, format: LogFormat) {
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(Lines(format))
+        .with_writer(std::io::stderr);
+    let _ = tracing_subscriber::registry()
+        .with(filter(debug))
+        .with(layer)
+        .try_init();
+}
+
+/// Opens the log file at `path`.
+pub fn open(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(|source| Error::LogFile {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Sets logging up in the VMM process, as the command that made the container was told.
+pub fn start_in_vmm(log: Log) {
+    let format = if log.json {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
+    match log.file {
+        Some(file) => to_file(File::from(file.take()), log.debug, format),
+        None => to_stderr(log.debug, format),
     }
-    Ok(())
 }
 
 /// Writes an error into the log file, if there is one.

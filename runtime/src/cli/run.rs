@@ -3,19 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
-use husk_abi::boundary::config::LogLevel;
 use husk_abi::linux::Errno;
-use husk_images::Store;
+use husk_images::{Source, Store};
 
-use super::args::RunArgs;
+use super::args::{Cli, RunArgs, Target};
 use super::progress::Meter;
-use super::{Error, report, stats};
+use super::{Error, create, foreground, report, stats};
+use crate::oci::lifecycle;
 use crate::plan::{self, Cpus, Host, Request};
-use crate::sandbox::{self, Ended};
+use crate::record;
+use crate::sandbox::{self, Ended, Plan, Trace};
 use crate::vmm;
 
 const STATUS_TIMED_OUT: u8 = 124;
@@ -25,39 +25,87 @@ const STATUS_NOT_FOUND: u8 = 127;
 const STATUS_CRASHED: u8 = 70;
 
 /// Runs a container to its end.
-pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
+pub fn run(cli: &Cli, args: &RunArgs) -> Result<ExitCode, Error> {
+    match &args.target {
+        Target::Image(source) => image(cli, args, source),
+        Target::Id(id) => bundle(cli, args, id),
+    }
+}
+
+/// A container made from a bundle.
+fn bundle(cli: &Cli, args: &RunArgs, id: &str) -> Result<ExitCode, Error> {
+    let container = create::container(cli, id, &args.setup, !args.detach)?;
+    let started = lifecycle::start(&container);
+    if args.detach {
+        if let Err(error) = started {
+            lifecycle::delete(container, true)?;
+            return Err(error.into());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = started.and_then(|()| foreground::wait(&container));
+    if !args.keep || status.is_err() {
+        lifecycle::delete(container, true)?;
+    }
+    Ok(ExitCode::from(status?))
+}
+
+/// A container made from an image.
+fn image(cli: &Cli, args: &RunArgs, source: &Source) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let host = Host::look()?;
     check_cpus(args.cpus, &host)?;
     let request = Request {
-        env: args.env,
-        workdir: args.workdir,
+        env: args.env.clone(),
+        workdir: args.workdir.clone(),
         memory: args.memory.unwrap_or(host.memory),
-        hostname: args.hostname,
-        entrypoint: args.entrypoint,
-        user: args.user,
-        command: args.command,
-        trace: args.trace,
+        hostname: args.hostname.clone(),
+        entrypoint: args.entrypoint.clone(),
+        user: args.user.clone(),
+        command: args.command.clone(),
+        trace: args.trace.clone(),
         timeout: args.timeout,
         stats: args.stats,
-        log_level: if debug {
-            LogLevel::Debug
-        } else {
-            LogLevel::Warn
-        },
+        log_level: create::log_level(cli),
     };
     request.check(&host)?;
     // Unpacking may take a while: first see that there is something to run it with.
-    drop(vmm::open_kvm().map_err(sandbox::Error::from)?);
+    let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
-    let image = Store::open(root)?.prepare(&args.source, &mut Meter::new())?;
+    let image = Store::open(&cli.store())?.prepare(source, &mut Meter::new())?;
     let image_time = begun.elapsed();
     tracing::debug!(digest = %image.digest, "image ready");
-    let plan = request.plan(container_id()?, &image, &host)?;
+    let id = container_id()?;
+    let plan = request.plan(&id, &image, &host)?;
     let program = plan.guest.args.first().cloned().unwrap_or_default();
-    tracing::debug!(id = plan.id, "starting");
+    tracing::debug!(id, "starting");
+    let trace = match plan.trace {
+        Some(path) => Some(Trace {
+            file: record::create(&path)?,
+            path,
+            image: plan.image,
+        }),
+        None => None,
+    };
+    let libos = std::env::var_os("HUSK_LIBOS")
+        .map(File::open)
+        .transpose()
+        .map_err(|source| sandbox::Error::Host {
+            what: "read the libOS image HUSK_LIBOS names",
+            source,
+        })?;
 
-    let outcome = sandbox::run(plan)?;
+    let outcome = sandbox::run(Plan {
+        id,
+        memory_bytes: plan.memory_bytes,
+        root_archive: plan.root_archive,
+        kvm,
+        libos,
+        reporter: None,
+        guest: plan.guest,
+        trace,
+        timeout: plan.timeout,
+    })?;
     let problem = outcome
         .recorded
         .as_ref()
@@ -95,7 +143,7 @@ fn container_id() -> Result<String, Error> {
 }
 
 /// Tells what is to be told about the end and gives the exit status for it.
-fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
+pub fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
     match ended {
         Ended::Init(status) => exit_status(*status),
         Ended::NotExecuted(errno) => {
@@ -127,7 +175,7 @@ fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
 }
 
 /// A wait status as a shell shows it.
-fn exit_status(wait_status: u32) -> u8 {
+pub fn exit_status(wait_status: u32) -> u8 {
     let status = ExitStatus::from_raw(wait_status.cast_signed());
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => code,
@@ -139,7 +187,7 @@ fn exit_status(wait_status: u32) -> u8 {
 }
 
 /// What to say when the program could not be executed, and the status for it (as `env(1)` gives).
-fn not_executed(errno: Errno, program: &[u8]) -> (String, u8) {
+pub fn not_executed(errno: Errno, program: &[u8]) -> (String, u8) {
     let name = String::from_utf8_lossy(program);
     match errno {
         Errno::ENOENT if program.contains(&b'/') => (

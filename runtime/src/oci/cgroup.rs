@@ -56,7 +56,11 @@ fn directories(mounts: &[PathBuf], path: &Path, systemd: bool) -> Vec<PathBuf> {
 
 /// Where systemd puts the scope (systemd.slice(5): every dash in a slice's name is a level).
 fn systemd_path(slice: &str, prefix: &str, name: &str) -> PathBuf {
-    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    let slice = if slice.is_empty() {
+        "system.slice"
+    } else {
+        slice
+    };
     let mut path = PathBuf::new();
     if let Some(stem) = slice.strip_suffix(".slice").filter(|stem| *stem != "-") {
         let mut level = String::new();
@@ -130,7 +134,11 @@ impl Cgroup {
     /// # Errors
     /// When the freezer does not take it.
     pub fn freeze(&self, frozen: bool) -> Result<bool, Error> {
-        let (v1, v2) = if frozen { ("FROZEN", "1") } else { ("THAWED", "0") };
+        let (v1, v2) = if frozen {
+            ("FROZEN", "1")
+        } else {
+            ("THAWED", "0")
+        };
         let mut any = false;
         for dir in self.existing() {
             for (file, text) in [("freezer.state", v1), ("cgroup.freeze", v2)] {

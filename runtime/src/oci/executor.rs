@@ -43,8 +43,12 @@ impl VmmExecutor {
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
             fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
         }
-        let args = [PROCESS_NAME.to_owned(), self.handover.to_string(), self.id.clone()]
-            .map(|arg| CString::new(arg).unwrap_or_default());
+        let args = [
+            PROCESS_NAME.to_owned(),
+            self.handover.to_string(),
+            self.id.clone(),
+        ]
+        .map(|arg| CString::new(arg).unwrap_or_default());
         // SAFETY: as above.
         let program = unsafe { BorrowedFd::borrow_raw(self.program) };
         let no_env: [&CStr; 0] = [];

@@ -98,7 +98,11 @@ fn command(path: &Path, args: Option<&[String]>) -> Command {
 }
 
 /// Runs `command` with `input`; `None` if it took longer than `limit` and was killed.
-fn feed(command: &mut Command, input: &[u8], limit: Option<Duration>) -> io::Result<Option<ExitStatus>> {
+fn feed(
+    command: &mut Command,
+    input: &[u8],
+    limit: Option<Duration>,
+) -> io::Result<Option<ExitStatus>> {
     // A hook starts with no signal blocked.
     let nothing = SigSet::empty();
     let mut before = SigSet::empty();
@@ -137,7 +141,12 @@ pub fn relayed(hooks: &mut Map<String, Value>, parts: &Parts<'_>) {
         };
         for hook in list {
             let path = hook["path"].clone();
-            let mut args = vec![json!("husk"), json!(RELAY), json!(parts.bundle), path.clone()];
+            let mut args = vec![
+                json!("husk"),
+                json!(RELAY),
+                json!(parts.bundle),
+                path.clone(),
+            ];
             match hook.get("args").and_then(Value::as_array) {
                 Some(own) => args.extend(own.iter().cloned()),
                 None => args.push(path),
@@ -173,7 +182,11 @@ pub fn relay(args: &[OsString]) -> io::Error {
         return error;
     }
     drop(writer);
-    Command::new(path).arg0(name).args(rest).stdin(reader).exec()
+    Command::new(path)
+        .arg0(name)
+        .args(rest)
+        .stdin(reader)
+        .exec()
 }
 
 #[cfg(test)]
@@ -186,15 +199,27 @@ mod tests {
 
     #[test]
     fn hooks_are_run_with_the_state() {
-        let good = hook(json!({"path": "/bin/sh", "args": ["sh", "-c", "grep -q '\"id\":\"x\"' && [ \"$A\" = b ]"], "env": ["A=b"]}));
+        let good = hook(
+            json!({"path": "/bin/sh", "args": ["sh", "-c", "grep -q '\"id\":\"x\"' && [ \"$A\" = b ]"], "env": ["A=b"]}),
+        );
         run("poststart", &[good], &json!({"id": "x"})).unwrap();
     }
 
     #[test]
     fn failures_say_which() {
-        let text = |value| run("poststop", &[hook(value)], &json!({})).unwrap_err().to_string();
-        assert!(text(json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]})).ends_with("exit status 3"));
-        assert!(text(json!({"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $$"]})).ends_with("signal 9"));
+        let text = |value| {
+            run("poststop", &[hook(value)], &json!({}))
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(
+            text(json!({"path": "/bin/sh", "args": ["sh", "-c", "exit 3"]}))
+                .ends_with("exit status 3")
+        );
+        assert!(
+            text(json!({"path": "/bin/sh", "args": ["sh", "-c", "kill -9 $$"]}))
+                .ends_with("signal 9")
+        );
         assert!(text(json!({"path": "/no/such"})).contains("poststop hook #0"));
         let slow = json!({"path": "/bin/sleep", "args": ["sleep", "60"], "timeout": 1});
         assert!(text(slow).ends_with("timed out"));

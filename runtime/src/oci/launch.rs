@@ -11,9 +11,9 @@ use std::time::Duration;
 use husk_abi::boundary::config::GuestConfig;
 use serde_json::Value;
 
+use super::Error;
 use super::executor::VmmExecutor;
 use super::state::Container;
-use super::Error;
 use crate::sandbox::handover::{self, Handover};
 use crate::sandbox::report::Reporter;
 use crate::vmm;
@@ -94,11 +94,11 @@ impl Launch {
             .custom_flags(libc::O_PATH)
             .open("/proc/self/exe")
             .map_err(Error::host("open husk itself"))?;
-        let kvm = vmm::open_kvm()?;
+        let kvm =
+            vmm::kvm_descriptor(&vmm::open_kvm()?).map_err(Error::host("keep /dev/kvm open"))?;
         let libos = match std::env::var_os("HUSK_LIBOS") {
             Some(path) => Some(
-                File::open(path)
-                    .map_err(Error::host("read the libOS image HUSK_LIBOS names"))?,
+                File::open(path).map_err(Error::host("read the libOS image HUSK_LIBOS names"))?,
             ),
             None => None,
         };
@@ -108,7 +108,7 @@ impl Launch {
             open.push(file);
             number
         };
-        let report = keep(report.into());
+        let report = keep(report.into_file().into());
         let handover = Handover {
             id: container.id.clone(),
             memory_bytes: self.memory_bytes,
@@ -117,7 +117,7 @@ impl Launch {
                 RootSource::Directory => handover::Root::Own,
             },
             guest: self.guest,
-            kvm: keep(vmm::kvm_descriptor(kvm)),
+            kvm: keep(kvm),
             report,
             libos: libos.map(|file| keep(file.into())),
             trace: self.trace.map(|trace| handover::Trace {
@@ -133,7 +133,9 @@ impl Launch {
             timeout: self.timeout,
             stats: self.stats,
         };
-        let sealed = handover.seal().map_err(Error::host("hand over to the VMM"))?;
+        let sealed = handover
+            .seal()
+            .map_err(Error::host("hand over to the VMM"))?;
         let executor = VmmExecutor {
             program: program.as_raw_fd(),
             handover: sealed.as_raw_fd(),

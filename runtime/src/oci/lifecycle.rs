@@ -1,7 +1,7 @@
 //! The verbs, as the runtime-spec (runtime.md) and runc have them.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
@@ -71,10 +71,19 @@ impl Identity {
             oci_version: spec.version().clone(),
             bundle: bundle.to_owned(),
             rootfs: rootfs.to_owned(),
-            annotations: spec.annotations().clone().unwrap_or_default().into_iter().collect(),
+            annotations: spec
+                .annotations()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
             cgroup,
-            poststart: hooks.and_then(|hooks| hooks.poststart().clone()).unwrap_or_default(),
-            poststop: hooks.and_then(|hooks| hooks.poststop().clone()).unwrap_or_default(),
+            poststart: hooks
+                .and_then(|hooks| hooks.poststart().clone())
+                .unwrap_or_default(),
+            poststop: hooks
+                .and_then(|hooks| hooks.poststop().clone())
+                .unwrap_or_default(),
         }
     }
 }
@@ -135,9 +144,8 @@ fn undo(container: Container, error: Error) -> Error {
 
 fn build(container: &Container, launch: Launch, options: &Options) -> Result<Init, Error> {
     let prepared = launch.prepare(container)?;
-    let libcontainer = |error: libcontainer::error::LibcontainerError| {
-        Error::Libcontainer(causes(&error))
-    };
+    let libcontainer =
+        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
     let state = container.file("run");
     fs::create_dir(&state).map_err(Error::host("make the state directory"))?;
     let builder = ContainerBuilder::new(container.id.clone(), SyscallType::default())
@@ -180,7 +188,10 @@ fn write_pid_file(path: &Path, container: &Container) -> Result<(), Error> {
     let next = path.with_file_name(format!(".{name}"));
     fs::write(&next, pid.to_string())
         .and_then(|()| fs::rename(&next, path))
-        .map_err(Error::host(format!("write the pid file {}", path.display())))
+        .map_err(Error::host(format!(
+            "write the pid file {}",
+            path.display()
+        )))
 }
 
 /// Starts the container's program and returns when it runs.
@@ -198,13 +209,18 @@ pub fn start(container: &Container) -> Result<(), Error> {
         message,
         status,
     };
-    let listener = Listener::open(&container.file("report"))
-        .map_err(Error::host("open the report pipe"))?;
+    let listener =
+        Listener::open(&container.file("report")).map_err(Error::host("open the report pipe"))?;
     notify(container).map_err(Error::host("wake the container's process"))?;
     match listener.wait() {
         Some(Report::Started) => {}
         Some(Report::Failed { message, status }) => return Err(failed(message, status)),
-        None => return Err(failed("its process died before the program ran".to_owned(), 125)),
+        None => {
+            return Err(failed(
+                "its process died before the program ran".to_owned(),
+                125,
+            ));
+        }
     }
     let state = state(&container.id, &container.record, container.status());
     if let Err(error) = hooks::run("poststart", &container.record.poststart, &state) {
@@ -239,9 +255,9 @@ fn send(container: &Container, number: i32) -> Result<(), Error> {
     let Some(init) = container.record.init.filter(Init::is_alive) else {
         return Err(Error::NotRunning);
     };
-    match crate::vmm::send_signal(init.pid, number) {
-        Ok(()) => Ok(()),
-        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Err(Error::NotRunning),
+    match super::pidfd::send(&init, number) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::NotRunning),
         Err(error) => Err(Error::host(format!("signal process {}", init.pid))(error)),
     }
 }
@@ -368,7 +384,7 @@ pub fn state(id: &str, record: &Record, status: Status) -> Value {
         "bundle": record.bundle,
         "rootfs": record.rootfs,
         "created": record.created,
-        "owner": owner(record.owner),
+        "owner": "",
     });
     if !record.annotations.is_empty() {
         state["annotations"] = json!(record.annotations);
@@ -382,8 +398,9 @@ pub fn state_of(seen: &Seen) -> Value {
     state(&seen.id, &seen.record, seen.status)
 }
 
-/// A user's name as runc shows owners: empty for its own user's.
-fn owner(uid: u32) -> String {
+/// A user's name, as lists show owners.
+#[must_use]
+pub fn owner(uid: u32) -> String {
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
     passwd
         .lines()
@@ -408,7 +425,11 @@ fn humantime(time: SystemTime) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     format!(
         "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
@@ -419,20 +440,6 @@ fn humantime(time: SystemTime) -> String {
     )
 }
 
-/// Opens `path` for records, before anything is made.
-///
-/// # Errors
-/// What opening gives.
-pub fn open_trace(path: &Path) -> io::Result<File> {
-    // Paths and arguments may be secrets: for the owner only.
-    fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -441,8 +448,15 @@ mod tests {
     #[test]
     fn signals() {
         for (text, number) in [
-            ("9", 9), ("KILL", 9), ("SIGKILL", 9), ("sigterm", 15), ("hup", 1), ("64", 64),
-            ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63),
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("hup", 1),
+            ("64", 64),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
         ] {
             assert_eq!(parse_signal(text).ok(), Some(number), "{text}");
         }

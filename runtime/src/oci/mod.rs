@@ -23,19 +23,18 @@
 //! is free is a leftover, and whoever meets it removes it with its cgroup and processes. Status is never
 //! stored: it is read from the process.
 
-mod cgroup;
-mod executor;
-mod hooks;
-mod launch;
+pub mod cgroup;
+pub mod executor;
+pub mod hooks;
+pub mod launch;
 pub mod lifecycle;
-mod mounts;
-mod process;
+pub mod mounts;
+mod pidfd;
+pub mod process;
 mod seccomp;
-mod shadow;
+pub mod shadow;
 pub mod spec;
 pub mod state;
-
-pub use hooks::relay;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +53,11 @@ pub enum Error {
     #[error("cannot make the container: {0}")]
     Libcontainer(String),
     #[error("container {id}: {message}")]
-    Start { id: String, message: String, status: u8 },
+    Start {
+        id: String,
+        message: String,
+        status: u8,
+    },
     #[error("cannot {what}: {source}")]
     Host {
         what: String,
@@ -71,10 +74,7 @@ pub enum Error {
     #[error("cannot start a container that has stopped")]
     AlreadyStopped,
     #[error("cannot delete container {id} that is not stopped: {status}")]
-    NotStopped {
-        id: String,
-        status: state::Status,
-    },
+    NotStopped { id: String, status: state::Status },
 }
 
 impl Error {

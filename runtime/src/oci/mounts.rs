@@ -47,8 +47,24 @@ const OPTIONS: [Effect; 26] = [
 ];
 
 const PROPAGATION: [&str; 8] = [
-    "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable",
+    "private",
+    "rprivate",
+    "shared",
+    "rshared",
+    "slave",
+    "rslave",
+    "unbindable",
+    "runbindable",
 ];
+
+/// All names of options that are flags, for `husk features`.
+pub fn option_names() -> Vec<&'static str> {
+    let mut names: Vec<_> = OPTIONS.iter().map(|effect| effect.0).collect();
+    names.extend(PROPAGATION);
+    names.push("tmpcopyup");
+    names.sort_unstable();
+    names
+}
 
 /// Flags and the file system's own options of a mount's `options`.
 fn options(options: &[String]) -> (u32, Vec<u8>, bool) {
@@ -117,14 +133,26 @@ pub fn guest(spec: &Spec) -> Result<Vec<Mount>, Error> {
     for (index, mount) in spec.mounts().iter().flatten().enumerate() {
         let field = format!("mounts[{index}]");
         if mount.destination().as_os_str().is_empty() {
-            return Err(Error::field(format!("{field}.destination"), "must not be empty"));
+            return Err(Error::field(
+                format!("{field}.destination"),
+                "must not be empty",
+            ));
         }
         if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            return Err(Error::unsupported(format!("{field}.uidMappings"), "an id-mapped mount"));
+            return Err(Error::unsupported(
+                format!("{field}.uidMappings"),
+                "an id-mapped mount",
+            ));
         }
         let typed = mount.options().as_deref().unwrap_or_default();
-        if typed.iter().any(|option| option == "idmap" || option == "ridmap") {
-            return Err(Error::unsupported(format!("{field}.options"), "an id-mapped mount"));
+        if typed
+            .iter()
+            .any(|option| option == "idmap" || option == "ridmap")
+        {
+            return Err(Error::unsupported(
+                format!("{field}.options"),
+                "an id-mapped mount",
+            ));
         }
         let (mut flags, data, copy_up) = options(typed);
         let kind = mount.typ().as_deref().unwrap_or_default();
@@ -138,8 +166,14 @@ pub fn guest(spec: &Spec) -> Result<Vec<Mount>, Error> {
         }
         mounts.push(Mount {
             kind,
-            target: destination(mount.destination()).as_os_str().as_bytes().to_vec(),
-            source: source.map_or_else(|| b"none".to_vec(), |path| path.as_os_str().as_bytes().to_vec()),
+            target: destination(mount.destination())
+                .as_os_str()
+                .as_bytes()
+                .to_vec(),
+            source: source.map_or_else(
+                || b"none".to_vec(),
+                |path| path.as_os_str().as_bytes().to_vec(),
+            ),
             flags,
             data,
         });
@@ -184,9 +218,21 @@ pub fn default_mounts() -> Vec<Mount> {
             linux::MS_NOSUID | linux::MS_NOEXEC,
             "newinstance,ptmxmode=0666,mode=0620,gid=5",
         ),
-        mount(MountKind::Tmpfs(false), "/dev/shm", "shm", quiet, "mode=1777,size=65536k"),
+        mount(
+            MountKind::Tmpfs(false),
+            "/dev/shm",
+            "shm",
+            quiet,
+            "mode=1777,size=65536k",
+        ),
         mount(MountKind::Mqueue, "/dev/mqueue", "mqueue", quiet, ""),
-        mount(MountKind::Sysfs, "/sys", "sysfs", quiet | linux::MS_RDONLY, ""),
+        mount(
+            MountKind::Sysfs,
+            "/sys",
+            "sysfs",
+            quiet | linux::MS_RDONLY,
+            "",
+        ),
         mount(
             MountKind::Cgroup,
             "/sys/fs/cgroup",
@@ -202,23 +248,42 @@ mod tests {
     use super::*;
 
     fn parsed(list: &[&str]) -> (u32, Vec<u8>, bool) {
-        options(&list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+        options(
+            &list
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>(),
+        )
     }
 
     #[test]
     fn options_become_flags() {
-        let (flags, data, copy_up) =
-            parsed(&["nosuid", "strictatime", "mode=755", "size=65536k", "rprivate", "tmpcopyup"]);
+        let (flags, data, copy_up) = parsed(&[
+            "nosuid",
+            "strictatime",
+            "mode=755",
+            "size=65536k",
+            "rprivate",
+            "tmpcopyup",
+        ]);
         assert_eq!(flags, linux::MS_NOSUID | linux::MS_STRICTATIME);
         assert_eq!(data, b"mode=755,size=65536k");
         assert!(copy_up);
         assert_eq!(parsed(&["ro", "rw"]).0, 0);
-        assert_eq!(parsed(&["rbind", "ro"]).0, linux::MS_BIND | linux::MS_REC | linux::MS_RDONLY);
+        assert_eq!(
+            parsed(&["rbind", "ro"]).0,
+            linux::MS_BIND | linux::MS_REC | linux::MS_RDONLY
+        );
     }
 
     #[test]
     fn destinations_are_clean() {
-        for (typed, clean) in [("/a//b/.", "/a/b"), ("a", "/a"), ("/../x/../y", "/y"), ("/", "/")] {
+        for (typed, clean) in [
+            ("/a//b/.", "/a/b"),
+            ("a", "/a"),
+            ("/../x/../y", "/y"),
+            ("/", "/"),
+        ] {
             assert_eq!(destination(Path::new(typed)), Path::new(clean));
         }
     }

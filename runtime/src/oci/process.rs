@@ -11,12 +11,47 @@ use super::{mounts, seccomp};
 
 /// Names of capabilities without `CAP_`, by number (`capabilities(7)`, linux/capability.h).
 const CAPABILITIES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID",
-    "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW",
-    "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT",
-    "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD",
-    "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
-    "WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 /// The number of `CAP_NAME`.
@@ -26,6 +61,14 @@ pub fn capability_number(name: &str) -> Option<u32> {
         .iter()
         .position(|known| *known == name)
         .and_then(|number| u32::try_from(number).ok())
+}
+
+/// All names, for `husk features`.
+pub fn capability_names() -> Vec<String> {
+    CAPABILITIES
+        .iter()
+        .map(|name| format!("CAP_{name}"))
+        .collect()
 }
 
 /// A set of `process.capabilities` as bits.
@@ -43,7 +86,11 @@ fn capability_set(raw: &Value, set: &str) -> u64 {
 /// Without `process.capabilities` runc leaves the sets as its caller has them: all, for root.
 fn capabilities(bundle: &Bundle, uid: u32) -> [u64; 5] {
     const ALL: u64 = (1 << CAPABILITIES.len()) - 1;
-    if bundle.raw.pointer("/process/capabilities").is_none_or(Value::is_null) {
+    if bundle
+        .raw
+        .pointer("/process/capabilities")
+        .is_none_or(Value::is_null)
+    {
         let held = if uid == 0 { ALL } else { 0 };
         return [ALL, held, 0, held, 0];
     }
@@ -60,7 +107,10 @@ fn capabilities(bundle: &Bundle, uid: u32) -> [u64; 5] {
 fn rlimits(spec: &Spec) -> Result<Vec<Rlimit>, Error> {
     use PosixRlimitType as Kind;
     use husk_abi::linux::general as linux;
-    let list = spec.process().as_ref().and_then(|process| process.rlimits().as_ref());
+    let list = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.rlimits().as_ref());
     let mut limits: Vec<Rlimit> = Vec::new();
     for (index, limit) in list.into_iter().flatten().enumerate() {
         let field = format!("process.rlimits[{index}]");
@@ -84,12 +134,19 @@ fn rlimits(spec: &Spec) -> Result<Vec<Rlimit>, Error> {
         };
         let (soft, hard) = (limit.soft(), limit.hard());
         if soft > hard {
-            return Err(Error::field(field, format!("soft {soft} is above hard {hard}")));
+            return Err(Error::field(
+                field,
+                format!("soft {soft} is above hard {hard}"),
+            ));
         }
         if limits.iter().any(|other| other.resource == resource) {
             return Err(Error::field(format!("{field}.type"), "occurs twice"));
         }
-        limits.push(Rlimit { resource, soft, hard });
+        limits.push(Rlimit {
+            resource,
+            soft,
+            hard,
+        });
     }
     Ok(limits)
 }
@@ -97,12 +154,18 @@ fn rlimits(spec: &Spec) -> Result<Vec<Rlimit>, Error> {
 /// Device nodes the specification asks for.
 fn devices(spec: &Spec) -> Result<Vec<Device>, Error> {
     use husk_abi::linux::general::{S_IFBLK, S_IFCHR, S_IFIFO};
-    let list = spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+    let list = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.devices().as_ref());
     let mut devices = Vec::new();
     for (index, device) in list.into_iter().flatten().enumerate() {
         let field = format!("linux.devices[{index}]");
         if !device.path().is_absolute() {
-            return Err(Error::field(format!("{field}.path"), "is not an absolute path"));
+            return Err(Error::field(
+                format!("{field}.path"),
+                "is not an absolute path",
+            ));
         }
         let kind = match device.typ() {
             LinuxDeviceType::C | LinuxDeviceType::U => S_IFCHR,
@@ -118,7 +181,10 @@ fn devices(spec: &Spec) -> Result<Vec<Device>, Error> {
         };
         let (major, minor) = match kind {
             S_IFIFO => (0, 0),
-            _ => (number(device.major(), "major")?, number(device.minor(), "minor")?),
+            _ => (
+                number(device.major(), "major")?,
+                number(device.minor(), "minor")?,
+            ),
         };
         devices.push(Device {
             path: device.path().as_os_str().as_bytes().to_vec(),
@@ -132,11 +198,17 @@ fn devices(spec: &Spec) -> Result<Vec<Device>, Error> {
 }
 
 fn environment(spec: &Spec) -> Result<Vec<Vec<u8>>, Error> {
-    let list = spec.process().as_ref().and_then(|process| process.env().as_ref());
+    let list = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.env().as_ref());
     let mut env: Vec<Vec<u8>> = Vec::new();
     for (index, entry) in list.into_iter().flatten().enumerate() {
         if entry.contains('\0') {
-            return Err(Error::field(format!("process.env[{index}]"), "holds a NUL byte"));
+            return Err(Error::field(
+                format!("process.env[{index}]"),
+                "holds a NUL byte",
+            ));
         }
         env.push(entry.as_bytes().to_vec());
     }
@@ -148,7 +220,11 @@ fn environment(spec: &Spec) -> Result<Vec<Vec<u8>>, Error> {
 ///
 /// # Errors
 /// [`Error`], naming the field.
-pub fn guest(bundle: &Bundle, streams: [StreamKind; 3], log_level: LogLevel) -> Result<GuestConfig, Error> {
+pub fn guest(
+    bundle: &Bundle,
+    streams: [StreamKind; 3],
+    log_level: LogLevel,
+) -> Result<GuestConfig, Error> {
     let spec = &bundle.spec;
     let (Some(process), Some(linux)) = (spec.process(), spec.linux()) else {
         return Err(Error::field("process", "is missing"));
@@ -157,13 +233,19 @@ pub fn guest(bundle: &Bundle, streams: [StreamKind; 3], log_level: LogLevel) -> 
     let mut args = Vec::new();
     for (index, arg) in process.args().iter().flatten().enumerate() {
         if arg.contains('\0') {
-            return Err(Error::field(format!("process.args[{index}]"), "holds a NUL byte"));
+            return Err(Error::field(
+                format!("process.args[{index}]"),
+                "holds a NUL byte",
+            ));
         }
         args.push(arg.as_bytes().to_vec());
     }
     let umask = user.umask().unwrap_or(0o022);
     if umask > 0o777 {
-        return Err(Error::field("process.user.umask", format!("{umask} is no mode")));
+        return Err(Error::field(
+            "process.user.umask",
+            format!("{umask} is no mode"),
+        ));
     }
     let oom_score_adj = process.oom_score_adj().unwrap_or(0);
     if !(-1000..=1000).contains(&oom_score_adj) {
@@ -173,7 +255,10 @@ pub fn guest(bundle: &Bundle, streams: [StreamKind; 3], log_level: LogLevel) -> 
         ));
     }
     let paths = |list: &Option<Vec<String>>| -> Vec<Vec<u8>> {
-        list.iter().flatten().map(|path| path.as_bytes().to_vec()).collect()
+        list.iter()
+            .flatten()
+            .map(|path| path.as_bytes().to_vec())
+            .collect()
     };
     let mut sysctl: Vec<(String, String)> = linux
         .sysctl()
@@ -204,7 +289,11 @@ pub fn guest(bundle: &Bundle, streams: [StreamKind; 3], log_level: LogLevel) -> 
             .filter(|limit| *limit > 0),
         mounts: mounts::guest(spec)?,
         devices: devices(spec)?,
-        root_readonly: spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false),
+        root_readonly: spec
+            .root()
+            .as_ref()
+            .and_then(|root| root.readonly())
+            .unwrap_or(false),
         masked_paths: paths(linux.masked_paths()),
         readonly_paths: paths(linux.readonly_paths()),
         sysctl,
@@ -260,8 +349,14 @@ mod tests {
             });
         })
         .unwrap();
-        assert_eq!(guest.capabilities, [0b10_0001, 0b10_0000, 0b10_0000, 0b10_0000, 0b10_0000]);
-        assert_eq!((guest.uid, guest.gid, guest.additional_gids), (5, 6, vec![7]));
+        assert_eq!(
+            guest.capabilities,
+            [0b10_0001, 0b10_0000, 0b10_0000, 0b10_0000, 0b10_0000]
+        );
+        assert_eq!(
+            (guest.uid, guest.gid, guest.additional_gids),
+            (5, 6, vec![7])
+        );
         let none = guest_of(|_| {}).unwrap();
         assert_eq!(none.capabilities[1], 0);
         assert_eq!(none.capabilities[0].count_ones(), 41);
@@ -270,14 +365,20 @@ mod tests {
     #[test]
     fn bad_values_are_named() {
         let text = |change: &dyn Fn(&mut Value)| guest_of(change).unwrap_err().to_string();
-        assert!(text(&|v| v["process"]["rlimits"] = json!([
-            {"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}
-        ])).contains("process.rlimits[0]"));
+        assert!(
+            text(&|v| v["process"]["rlimits"] = json!([
+                {"type": "RLIMIT_NOFILE", "soft": 2, "hard": 1}
+            ]))
+            .contains("process.rlimits[0]")
+        );
         assert!(text(&|v| v["process"]["oomScoreAdj"] = json!(2000)).contains("oomScoreAdj"));
         assert!(text(&|v| v["process"]["user"]["umask"] = json!(4096)).contains("umask"));
         assert!(text(&|v| v["process"]["args"] = json!(["a\u{0}b"])).contains("process.args[0]"));
-        assert!(text(&|v| v["linux"]["devices"] = json!([
-            {"path": "dev/x", "type": "c", "major": 1, "minor": 3}
-        ])).contains("linux.devices[0].path"));
+        assert!(
+            text(&|v| v["linux"]["devices"] = json!([
+                {"path": "dev/x", "type": "c", "major": 1, "minor": 3}
+            ]))
+            .contains("linux.devices[0].path")
+        );
     }
 }

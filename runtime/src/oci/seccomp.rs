@@ -9,7 +9,11 @@ use super::spec::Error;
 /// `EPERM`: what runc gives where a profile names no errno.
 const DEFAULT_ERRNO: u32 = libc::EPERM as u32;
 
-fn action(action: LinuxSeccompAction, errno: Option<u32>, field: &str) -> Result<SeccompAction, Error> {
+fn action(
+    action: LinuxSeccompAction,
+    errno: Option<u32>,
+    field: &str,
+) -> Result<SeccompAction, Error> {
     use LinuxSeccompAction as Action;
     Ok(match action {
         Action::ScmpActAllow => SeccompAction::Allow,
@@ -38,7 +42,10 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>, field: &str) -> Result
 /// [`Error`], naming the field.
 pub fn profile(seccomp: &LinuxSeccomp) -> Result<Seccomp, Error> {
     if seccomp.listener_path().is_some() {
-        return Err(Error::unsupported("linux.seccomp.listenerPath", "a seccomp agent"));
+        return Err(Error::unsupported(
+            "linux.seccomp.listenerPath",
+            "a seccomp agent",
+        ));
     }
     let default_action = action(
         seccomp.default_action(),
@@ -48,7 +55,11 @@ pub fn profile(seccomp: &LinuxSeccomp) -> Result<Seccomp, Error> {
     let mut rules = Vec::new();
     for (index, entry) in seccomp.syscalls().iter().flatten().enumerate() {
         let field = format!("linux.seccomp.syscalls[{index}]");
-        let action = action(entry.action(), entry.errno_ret(), &format!("{field}.action"))?;
+        let action = action(
+            entry.action(),
+            entry.errno_ret(),
+            &format!("{field}.action"),
+        )?;
         let syscalls: Vec<u32> = entry
             .names()
             .iter()
@@ -82,7 +93,11 @@ pub fn profile(seccomp: &LinuxSeccomp) -> Result<Seccomp, Error> {
 }
 
 /// As runc: where an index occurs twice, each condition is a rule of its own.
-fn alternatives(syscalls: Vec<u32>, action: SeccompAction, args: Vec<SeccompArg>) -> Vec<SeccompRule> {
+fn alternatives(
+    syscalls: Vec<u32>,
+    action: SeccompAction,
+    args: Vec<SeccompArg>,
+) -> Vec<SeccompRule> {
     let doubled = args
         .iter()
         .enumerate()
@@ -167,7 +182,10 @@ mod tests {
         }))
         .unwrap();
         let arg = profile.rules[0].args[0];
-        assert_eq!((arg.op, arg.value, arg.mask), (SeccompOp::MaskedEqual, 5, 0x7e02_0000));
+        assert_eq!(
+            (arg.op, arg.value, arg.mask),
+            (SeccompOp::MaskedEqual, 5, 0x7e02_0000)
+        );
         assert_eq!(profile.rules.len(), 3);
         assert_eq!(profile.newest, u32::MAX);
     }
@@ -175,10 +193,14 @@ mod tests {
     #[test]
     fn refusals_name_the_field() {
         let text = |value| of(value).unwrap_err().to_string();
-        assert!(text(json!({"defaultAction": "SCMP_ACT_NOTIFY"})).contains("seccomp.defaultAction"));
-        assert!(text(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
+        assert!(
+            text(json!({"defaultAction": "SCMP_ACT_NOTIFY"})).contains("seccomp.defaultAction")
+        );
+        assert!(
+            text(json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{
             "names": ["kill"], "action": "SCMP_ACT_ERRNO",
             "args": [{"index": 6, "value": 0, "op": "SCMP_CMP_EQ"}]}]}))
-        .contains("syscalls[0].args[0].index"));
+            .contains("syscalls[0].args[0].index")
+        );
     }
 }

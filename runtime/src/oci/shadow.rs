@@ -59,8 +59,14 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
         .unwrap_or(false);
     let process = process(root.get("process"), terminal);
     root.insert("process".to_owned(), process);
-    root.insert("root".to_owned(), json!({"path": parts.rootfs, "readonly": false}));
-    root.insert("mounts".to_owned(), Value::Array(mounts(&bundle.spec, &bundle.raw, terminal)));
+    root.insert(
+        "root".to_owned(),
+        json!({"path": parts.rootfs, "readonly": false}),
+    );
+    root.insert(
+        "mounts".to_owned(),
+        Value::Array(mounts(&bundle.spec, &bundle.raw, terminal)),
+    );
     if let Some(hooks) = root.get_mut("hooks").and_then(Value::as_object_mut) {
         super::hooks::relayed(hooks, parts);
     }
@@ -127,7 +133,10 @@ fn tmpfs(destination: &str) -> Value {
 fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
     let typed = spec.mounts().as_deref().unwrap_or_default();
     let empty = Vec::new();
-    let written = raw.get("mounts").and_then(Value::as_array).unwrap_or(&empty);
+    let written = raw
+        .get("mounts")
+        .and_then(Value::as_array)
+        .unwrap_or(&empty);
     let holds_later = |index: usize, of: &Path| {
         typed[index + 1..].iter().any(|later| {
             let path = mounts::destination(later.destination());
@@ -156,7 +165,14 @@ fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
 }
 
 fn linux(linux: &mut Map<String, Value>, cgroup: &Path) -> Result<(), Error> {
-    for guests in ["seccomp", "maskedPaths", "readonlyPaths", "devices", "mountLabel", "personality"] {
+    for guests in [
+        "seccomp",
+        "maskedPaths",
+        "readonlyPaths",
+        "devices",
+        "mountLabel",
+        "personality",
+    ] {
         linux.remove(guests);
     }
     linux.insert("cgroupsPath".to_owned(), json!(cgroup));
@@ -184,9 +200,9 @@ fn widen(memory: &mut Map<String, Value>) -> Result<(), Error> {
         let Some(value) = memory.get_mut(name).filter(|value| !value.is_null()) else {
             continue;
         };
-        let bytes = value
-            .as_i64()
-            .ok_or_else(|| Error::field(format!("linux.resources.memory.{name}"), "is no amount"))?;
+        let bytes = value.as_i64().ok_or_else(|| {
+            Error::field(format!("linux.resources.memory.{name}"), "is no amount")
+        })?;
         if bytes > 0 {
             *value = bytes.saturating_add(VMM_OVERHEAD_BYTES).into();
         }
@@ -256,15 +272,25 @@ mod tests {
         }));
         let process = &shadow["process"];
         assert_eq!(process["user"], json!({"uid": 0, "gid": 0}));
-        assert_eq!((&process["oomScoreAdj"], &process["cwd"]), (&json!(7), &json!("/")));
+        assert_eq!(
+            (&process["oomScoreAdj"], &process["cwd"]),
+            (&json!(7), &json!("/"))
+        );
         assert!(process.get("rlimits").is_none());
         let linux = &shadow["linux"];
         assert_eq!(linux["sysctl"], json!({"net.ipv4.ip_forward": "1"}));
         assert!(linux.get("seccomp").is_none() && linux.get("maskedPaths").is_none());
-        assert_eq!(linux["resources"]["memory"], json!({"limit": 1000 + VMM_OVERHEAD_BYTES, "swap": -1}));
+        assert_eq!(
+            linux["resources"]["memory"],
+            json!({"limit": 1000 + VMM_OVERHEAD_BYTES, "swap": -1})
+        );
         assert!(linux["resources"].get("pids").is_none());
-        let destinations: Vec<_> = shadow["mounts"].as_array().unwrap().iter()
-            .map(|mount| mount["destination"].as_str().unwrap()).collect();
+        let destinations: Vec<_> = shadow["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|mount| mount["destination"].as_str().unwrap())
+            .collect();
         assert_eq!(destinations, ["/run", "/dev", "/run/secrets"]);
         assert_eq!(shadow["mounts"][0]["options"], json!(["size=1m"]));
     }

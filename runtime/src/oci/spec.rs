@@ -241,24 +241,40 @@ fn check_unsupported(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<()
             Ok(())
         }
     };
-    refuse(linux.intel_rdt().is_some(), "linux.intelRdt", "resource control by Intel RDT")?;
     refuse(
-        linux.time_offsets().as_ref().is_some_and(|offsets| !offsets.is_empty()),
+        linux.intel_rdt().is_some(),
+        "linux.intelRdt",
+        "resource control by Intel RDT",
+    )?;
+    refuse(
+        linux
+            .time_offsets()
+            .as_ref()
+            .is_some_and(|offsets| !offsets.is_empty()),
         "linux.timeOffsets",
         "an offset of clocks",
     )?;
     refuse(
-        linux.uid_mappings().as_ref().is_some_and(|list| !list.is_empty()),
+        linux
+            .uid_mappings()
+            .as_ref()
+            .is_some_and(|list| !list.is_empty()),
         "linux.uidMappings",
         "a mapping of user ids",
     )?;
     refuse(
-        linux.gid_mappings().as_ref().is_some_and(|list| !list.is_empty()),
+        linux
+            .gid_mappings()
+            .as_ref()
+            .is_some_and(|list| !list.is_empty()),
         "linux.gidMappings",
         "a mapping of group ids",
     )?;
     refuse(
-        linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()),
+        linux
+            .net_devices()
+            .as_ref()
+            .is_some_and(|list| !list.is_empty()),
         "linux.netDevices",
         "moving network devices",
     )?;
@@ -269,7 +285,11 @@ fn check_unsupported(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<()
         "linux.personality",
         "a personality other than LINUX",
     )?;
-    refuse(linux.memory_policy().is_some(), "linux.memoryPolicy", "a NUMA policy")?;
+    refuse(
+        linux.memory_policy().is_some(),
+        "linux.memoryPolicy",
+        "a NUMA policy",
+    )?;
     let _ = spec;
     Ok(())
 }
@@ -304,34 +324,69 @@ mod tests {
     #[test]
     fn complaints_name_the_field() {
         let cases: [(&str, Box<dyn FnOnce(&mut Value)>); 12] = [
-            ("process.args[0]", Box::new(|v| v["process"]["args"] = json!([1]))),
-            ("process.args: must", Box::new(|v| v["process"]["args"] = json!([]))),
-            ("process.cwd", Box::new(|v| v["process"]["cwd"] = json!("tmp"))),
-            ("process.user.uid", Box::new(|v| v["process"]["user"]["uid"] = json!("root"))),
-            ("process.user.uid", Box::new(|v| v["process"]["user"]["uid"] = json!(-1))),
+            (
+                "process.args[0]",
+                Box::new(|v| v["process"]["args"] = json!([1])),
+            ),
+            (
+                "process.args: must",
+                Box::new(|v| v["process"]["args"] = json!([])),
+            ),
+            (
+                "process.cwd",
+                Box::new(|v| v["process"]["cwd"] = json!("tmp")),
+            ),
+            (
+                "process.user.uid",
+                Box::new(|v| v["process"]["user"]["uid"] = json!("root")),
+            ),
+            (
+                "process.user.uid",
+                Box::new(|v| v["process"]["user"]["uid"] = json!(-1)),
+            ),
             ("ociVersion", Box::new(|v| v["ociVersion"] = json!("2.0.0"))),
             ("ociVersion", Box::new(|v| v["ociVersion"] = json!("one"))),
-            ("linux.namespaces[0]", Box::new(|v| {
-                v["linux"]["namespaces"][0] = json!({"type": "nope"});
-            })),
-            ("linux.namespaces[3]", Box::new(|v| {
-                v["linux"]["namespaces"][3] = json!({"type": "user"});
-            })),
-            ("linux.seccomp.defaultAction", Box::new(|v| {
-                v["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOPE"});
-            })),
-            ("linux.intelRdt", Box::new(|v| v["linux"]["intelRdt"] = json!({}))),
-            ("hostname", Box::new(|v| {
-                v["hostname"] = json!("h");
-                v["linux"]["namespaces"] = json!([{"type": "pid"}, {"type": "mount"}]);
-            })),
+            (
+                "linux.namespaces[0]",
+                Box::new(|v| {
+                    v["linux"]["namespaces"][0] = json!({"type": "nope"});
+                }),
+            ),
+            (
+                "linux.namespaces[3]",
+                Box::new(|v| {
+                    v["linux"]["namespaces"][3] = json!({"type": "user"});
+                }),
+            ),
+            (
+                "linux.seccomp.defaultAction",
+                Box::new(|v| {
+                    v["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOPE"});
+                }),
+            ),
+            (
+                "linux.intelRdt",
+                Box::new(|v| v["linux"]["intelRdt"] = json!({})),
+            ),
+            (
+                "hostname",
+                Box::new(|v| {
+                    v["hostname"] = json!("h");
+                    v["linux"]["namespaces"] = json!([{"type": "pid"}, {"type": "mount"}]);
+                }),
+            ),
         ];
         for (field, change) in cases {
             let text = complaint(change);
             assert!(text.contains(field), "{field}: {text:?}");
             assert!(!text.contains('\n'), "{text:?}");
         }
-        assert!(parse(b"{\"a\": ").unwrap_err().to_string().contains("no JSON"));
+        assert!(
+            parse(b"{\"a\": ")
+                .unwrap_err()
+                .to_string()
+                .contains("no JSON")
+        );
         assert!(parse(b"[]").is_err());
     }
 
@@ -340,7 +395,13 @@ mod tests {
         let mut value = example();
         value["process"]["capabilities"] = json!({"bounding": ["CAP_KILL", "CAP_NOPE"]});
         let (spec, _) = parse(value.to_string().as_bytes()).unwrap();
-        let sets = spec.process().as_ref().unwrap().capabilities().clone().unwrap();
+        let sets = spec
+            .process()
+            .as_ref()
+            .unwrap()
+            .capabilities()
+            .clone()
+            .unwrap();
         assert_eq!(sets.bounding().as_ref().map(|set| set.len()), Some(1));
     }
 }

@@ -295,7 +295,9 @@ impl Directory {
             Some(record) if record.init.is_some() => Ok(seen(id, record)),
             Some(record) if is_locked(&dir.join("lock")) => Ok(seen(id, record)),
             // A leftover goes by being opened.
-            _ => self.open(id).map(|container| seen(id, container.record.clone())),
+            _ => self
+                .open(id)
+                .map(|container| seen(id, container.record.clone())),
         }
     }
 
@@ -363,8 +365,8 @@ fn read_record(dir: &Path) -> Result<Option<Record>, Error> {
 
 /// Whether what lies in `dir` was left by a command that was killed. To be asked under the lock for all.
 fn is_leftover(dir: &Path) -> bool {
-    let complete =
-        matches!(read_record(dir), Ok(Some(record)) if record.init.is_some()) || matches!(read_record(dir), Err(Error::Record { .. }));
+    let complete = matches!(read_record(dir), Ok(Some(record)) if record.init.is_some())
+        || matches!(read_record(dir), Err(Error::Record { .. }));
     !complete && !is_locked(&dir.join("lock"))
 }
 
@@ -416,8 +418,9 @@ impl Init {
 
     /// Whether the VMM has taken over from libcontainer's setup: it executes itself under its own name.
     fn is_vmm(&self) -> bool {
-        fs::read(format!("/proc/{}/cmdline", self.pid))
-            .is_ok_and(|line| line.split(|byte| *byte == 0).next() == Some(executor::PROCESS_NAME.as_bytes()))
+        fs::read(format!("/proc/{}/cmdline", self.pid)).is_ok_and(|line| {
+            line.split(|byte| *byte == 0).next() == Some(executor::PROCESS_NAME.as_bytes())
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | typed | [`crate::cli::args::RunArgs`] |
 //! | meaning | [`Request`] |
-//! | plan | [`crate::sandbox::Plan`], made by [`Request::plan`] with the image at hand |
+//! | plan | [`Plan`], made by [`Request::plan`] with the image at hand |
 //!
 //! What Docker does with the same words is the rule where there is one.
 
@@ -23,7 +23,7 @@ use std::time::Duration;
 use husk_abi::boundary::config::{GuestConfig, LogLevel, Rlimit};
 use husk_images::Image;
 
-use crate::sandbox::{Plan, Trace};
+use crate::oci::mounts::default_mounts;
 pub use host::{Host, stream_kind};
 pub use limits::{Cpus, MemorySize};
 
@@ -102,6 +102,23 @@ pub struct Request {
     pub log_level: LogLevel,
 }
 
+/// A run, complete.
+#[derive(Debug)]
+pub struct Plan {
+    /// Bytes of memory the container may use.
+    pub memory_bytes: u64,
+    /// The root file system as a cpio archive.
+    pub root_archive: File,
+    /// What the libOS is to run.
+    pub guest: GuestConfig,
+    /// Where records go.
+    pub trace: Option<PathBuf>,
+    /// Digest of the image.
+    pub image: String,
+    /// When to give up.
+    pub timeout: Option<Duration>,
+}
+
 /// The least memory a container is given.
 const MINIMUM_MEMORY: MemorySize = MemorySize {
     bytes: crate::vmm::MINIMUM_BYTES,
@@ -156,7 +173,7 @@ impl Request {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn plan(self, id: String, image: &Image, host: &Host) -> Result<Plan, Error> {
+    pub fn plan(self, id: &str, image: &Image, host: &Host) -> Result<Plan, Error> {
         let config = &image.config;
         let args = command::arguments(
             &config.entrypoint,
@@ -214,16 +231,24 @@ impl Request {
                     hard,
                 }],
                 hostname,
+                domainname: None,
+                oom_score_adj: 0,
+                pids_limit: None,
+                mounts: default_mounts(),
+                devices: Vec::new(),
+                root_readonly: false,
+                masked_paths: Vec::new(),
+                readonly_paths: Vec::new(),
+                sysctl: Vec::new(),
+                seccomp: None,
+                terminal: host.has_terminal(),
                 streams: host.streams,
                 log_level: self.log_level,
                 count_sites: self.stats,
             },
-            trace: self.trace.map(|path| Trace {
-                path,
-                image: image.digest.to_string(),
-            }),
+            trace: self.trace,
+            image: image.digest.to_string(),
             timeout: self.timeout,
-            id,
         })
     }
 }

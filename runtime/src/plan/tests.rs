@@ -68,7 +68,7 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 #[test]
 fn the_image_fills_the_gaps() {
     let made = image("gaps");
-    let plan = request().plan(ID.to_owned(), &made.image, &host()).unwrap();
+    let plan = request().plan(ID, &made.image, &host()).unwrap();
     let guest = plan.guest;
     assert_eq!(guest.args, [b"sh"]);
     assert_eq!(guest.cwd, b"/w");
@@ -102,10 +102,7 @@ fn what_is_typed_wins() {
         ..request()
     };
     request.check(&host()).unwrap();
-    let guest = request
-        .plan(ID.to_owned(), &made.image, &host())
-        .unwrap()
-        .guest;
+    let guest = request.plan(ID, &made.image, &host()).unwrap().guest;
     assert_eq!(guest.args, [b"/e".to_vec(), b"x".to_vec()]);
     assert_eq!(guest.cwd, b"/t");
     assert_eq!((guest.hostname.as_str(), guest.uid), ("box", 33));

@@ -2,10 +2,12 @@
 
 mod guest_log;
 mod guest_report;
+pub mod handover;
+pub mod report;
 mod signals;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -20,6 +22,8 @@ use crate::gate;
 use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
 use guest_log::GuestLog;
+use kvm_ioctls::Kvm;
+use report::{Report, Reporter};
 
 /// Everything about one container, complete.
 #[derive(Debug)]
@@ -30,6 +34,12 @@ pub struct Plan {
     pub memory_bytes: u64,
     /// The root file system as a cpio archive.
     pub root_archive: File,
+    /// `/dev/kvm`.
+    pub kvm: Kvm,
+    /// Another libOS image than the built-in one, for its developers.
+    pub libos: Option<File>,
+    /// Who waits for the first program to run.
+    pub reporter: Option<Reporter>,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go, if anywhere.
@@ -41,7 +51,9 @@ pub struct Plan {
 /// A recording asked for.
 #[derive(Debug)]
 pub struct Trace {
-    /// The file.
+    /// The file, empty.
+    pub file: File,
+    /// What it is called.
     pub path: PathBuf,
     /// Digest of the image, for the records.
     pub image: String,
@@ -122,9 +134,23 @@ struct Handler {
     log: Mutex<GuestLog>,
     records: Option<Mutex<record::Session>>,
     doorbells: [AtomicU64; DOORBELLS],
+    /// Taken by the first report.
+    reporter: Mutex<Option<Reporter>>,
 }
 
 impl Handler {
+    /// Tells whoever waits for the start how it went; once.
+    fn report(&self, report: &Report) {
+        let reporter = self
+            .reporter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(reporter) = reporter {
+            reporter.tell(report);
+        }
+    }
+
     /// Passes what the libOS has logged on to husk's own log.
     fn forward_log(&self) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,18 +182,20 @@ impl DoorbellHandler for Handler {
             doorbell::PANIC => return Served::End(End::Panic),
             doorbell::RECORDS => self.drain(),
             doorbell::LOG => self.forward_log(),
+            doorbell::STARTED => self.report(&Report::Started),
             _ => {}
         }
         Served::Resume
     }
 }
 
-/// The libOS image: the embedded one, or, for its developers, the file `HUSK_LIBOS` names.
-fn libos() -> Result<&'static [u8], Error> {
-    let Some(path) = std::env::var_os("HUSK_LIBOS") else {
+/// The libOS image: the embedded one, or another.
+fn libos(other: Option<File>) -> Result<&'static [u8], Error> {
+    let Some(mut file) = other else {
         return Ok(crate::LIBOS);
     };
-    let bytes = std::fs::read(path).map_err(|source| Error::Host {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(|source| Error::Host {
         what: "read the libOS image HUSK_LIBOS names",
         source,
     })?;
@@ -189,7 +217,8 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         memory_bytes: plan.memory_bytes,
         // One vCPU until the libOS starts the others.
         vcpus: 1,
-        image: libos()?,
+        image: libos(plan.libos)?,
+        kvm: plan.kvm,
         root_archive: plan.root_archive,
         guest: plan.guest,
     })?;
@@ -203,13 +232,14 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
                 container: plan.id.clone(),
                 image: trace.image,
             };
-            record::Session::start(&memory, layout, &trace.path, labels)
+            record::Session::start(&memory, layout, trace.file, trace.path, labels)
         })
         .transpose()?;
     let handler = Arc::new(Handler {
         log: Mutex::new(GuestLog::new(memory.clone(), layout.log)),
         records: records.map(Mutex::new),
         doorbells: Default::default(),
+        reporter: Mutex::new(plan.reporter),
     });
     waiter
         .forward(memory.clone(), layout.host_events, machine.kicker())

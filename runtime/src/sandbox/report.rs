@@ -51,6 +51,12 @@ impl Reporter {
         Self(file)
     }
 
+    /// The file, for handing it on.
+    #[must_use]
+    pub fn into_file(self) -> File {
+        self.0
+    }
+
     /// The file itself.
     #[must_use]
     pub fn file(&self) -> &File {

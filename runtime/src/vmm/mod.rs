@@ -20,4 +20,4 @@ pub use machine::{
     DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm, open_kvm,
 };
 pub use memory::GuestMemory;
-pub use raw::{KvmClock, kvm_descriptor, kvm_of, send_signal};
+pub use raw::{KvmClock, kvm_descriptor, kvm_of};

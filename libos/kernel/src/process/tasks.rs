@@ -127,6 +127,19 @@ impl Tasks {
             .count()
     }
 
+    /// Threads, and processes that nobody has waited for yet.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let threads = self.threads.lock();
+        let zombies = self
+            .processes
+            .lock()
+            .keys()
+            .filter(|pid| !threads.contains_key(pid))
+            .count();
+        threads.len() + zombies
+    }
+
     /// Logs what every thread waits in; for a guest that sleeps when it should not.
     pub fn log_waiting(&self) {
         let threads: Vec<_> = self

@@ -35,7 +35,7 @@ fn check_capable(t: &Thread) -> Result<()> {
 }
 
 /// The mount's bits from the call's: `relatime` unless something else is asked for.
-fn kept_flags(flags: u32) -> u32 {
+pub(super) fn kept_flags(flags: u32) -> u32 {
     let kept = flags & KEPT;
     if kept & (general::MS_NOATIME | general::MS_STRICTATIME) == 0 {
         kept | general::MS_RELATIME
@@ -167,7 +167,7 @@ fn parse_size(t: &Thread, text: &str) -> Result<u64> {
 }
 
 /// A tmpfs from `mount(8)`'s options (`tmpfs(5)`).
-fn new_tmpfs(t: &Thread, options: &[u8]) -> Result<Arc<Tmpfs>> {
+pub(super) fn new_tmpfs(t: &Thread, options: &[u8]) -> Result<Arc<Tmpfs>> {
     let text = core::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
     let credentials = t.credentials();
     let (mut mode, mut uid, mut gid) = (0o1777, credentials.fsuid, credentials.fsgid);

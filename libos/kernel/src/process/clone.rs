@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_abi::linux::general::{self, clone_args};
 use husk_hal::trap::{EXIT_FULL, TrapFrame};
@@ -213,6 +213,11 @@ fn check(t: &Thread, request: &Request) -> Result<()> {
     {
         return Err(Errno::EAGAIN);
     }
+    // The pids controller's limit, which spares nobody.
+    let pids = t.kernel.config.pids_limit;
+    if pids.is_some_and(|limit| t.kernel.tasks.count() as u64 >= limit) {
+        return Err(Errno::EAGAIN);
+    }
     Ok(())
 }
 
@@ -366,6 +371,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         start_ns: husk_hal::clock::now_ns(),
         dead_cpu_ns: AtomicU64::new(0),
         children_cpu_ns: AtomicU64::new(0),
+        oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
@@ -428,6 +434,7 @@ pub(crate) fn init_process(
         start_ns: husk_hal::clock::now_ns(),
         dead_cpu_ns: AtomicU64::new(0),
         children_cpu_ns: AtomicU64::new(0),
+        oom_score_adj: AtomicI32::new(kernel.config.oom_score_adj),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
         exit_signal: AtomicU32::new(general::SIGCHLD),

@@ -7,7 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_abi::linux::general::{RLIM_NLIMITS, rlimit64};
 use husk_hal::thread::Context;
@@ -239,6 +239,8 @@ pub struct Process {
     /// vCPU time of threads that ended, and of waited-for children, in nanoseconds.
     pub(super) dead_cpu_ns: AtomicU64,
     pub(super) children_cpu_ns: AtomicU64,
+    /// `/proc/PID/oom_score_adj`.
+    pub oom_score_adj: AtomicI32,
     pub(super) child_subreaper: AtomicBool,
     pub(super) dumpable: AtomicBool,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.

@@ -3,10 +3,12 @@
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use core::sync::atomic::Ordering;
+
 use husk_abi::linux::general::{
-    RLIM_INFINITY, RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS,
-    RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RSS,
-    RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
+    CAP_SYS_RESOURCE, RLIM_INFINITY, RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE,
+    RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC,
+    RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
 };
 
 use super::row::{Names, Row, What, directory, file, link, private};
@@ -53,6 +55,12 @@ const COMM: Row = Row {
     what: What::Writable(comm, set_comm),
 };
 
+const OOM_SCORE_ADJ: Row = Row {
+    name: "oom_score_adj",
+    mode: 0o644,
+    what: What::Writable(oom_score_adj, set_oom_score_adj),
+};
+
 /// `/proc/PID`.
 pub(super) static PROCESS: Row = directory(
     "",
@@ -88,7 +96,7 @@ pub(super) static PROCESS: Row = directory(
             what: What::Directory(NAMESPACES),
         },
         constant!("oom_score", 0o444, "0\n"),
-        constant!("oom_score_adj", 0o444, "0\n"),
+        OOM_SCORE_ADJ,
         constant!("personality", 0o400, "00000000\n"),
         magic("root", root_text, root),
         file("schedstat", schedstat),
@@ -126,7 +134,7 @@ pub(super) static THREAD: Row = directory(
         file("mounts", mounts::mounts),
         directory("net", net::TABLE),
         constant!("oom_score", 0o444, "0\n"),
-        constant!("oom_score_adj", 0o444, "0\n"),
+        OOM_SCORE_ADJ,
         constant!("personality", 0o400, "00000000\n"),
         magic("root", root_text, root),
         file("schedstat", schedstat),
@@ -186,6 +194,27 @@ fn set_comm(t: &Thread, subject: &Subject, name: &[u8]) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     thread.set_name(name);
+    Ok(())
+}
+
+fn oom_score_adj(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    let adjustment = subject.process()?.oom_score_adj.load(Ordering::Relaxed);
+    write!(text, "{adjustment}\n");
+    Ok(())
+}
+
+fn set_oom_score_adj(t: &Thread, subject: &Subject, bytes: &[u8]) -> Result<()> {
+    let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+    let wanted: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
+    if !(-1000..=1000).contains(&wanted) {
+        return Err(Errno::EINVAL);
+    }
+    // What the container was started with is the least it may go back to.
+    if wanted < t.kernel.config.oom_score_adj && !t.credentials().has(CAP_SYS_RESOURCE) {
+        return Err(Errno::EACCES);
+    }
+    let process = subject.process()?;
+    process.oom_score_adj.store(wanted, Ordering::Relaxed);
     Ok(())
 }
 

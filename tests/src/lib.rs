@@ -15,10 +15,12 @@ pub mod husk;
 pub mod image;
 pub mod layer;
 pub mod programs;
+pub mod registry;
 pub mod runc;
 pub mod runner;
 pub mod sandbox;
 pub mod scripts;
+pub mod store;
 
 pub use capture::{Captured, End};
 pub use differential::differential;

@@ -173,6 +173,15 @@ pub fn fast_entry() -> u64 {
 /// Holds [`fast_entry`]; in the image, so that a sign-extended 32-bit address reaches it.
 static FAST_ENTRY: unsafe extern "C" fn() = entry::hal_fast_entry;
 
+/// Holds the address a `cpuid`'s thunk jumps to.
+static CPUID_ENTRY: unsafe extern "C" fn() = entry::hal_cpuid_entry;
+
+/// As [`fast_entry_slot`], for thunks of `cpuid`.
+#[must_use]
+pub fn cpuid_entry_slot() -> u64 {
+    &raw const CPUID_ENTRY as u64
+}
+
 /// Address of 8 bytes that hold [`fast_entry`], in the top 2 GiB: what a thunk's `jmp *[abs32]` names.
 #[must_use]
 pub fn fast_entry_slot() -> u64 {

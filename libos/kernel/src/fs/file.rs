@@ -100,6 +100,11 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
         Err(Errno::ENODEV)
     }
 
+    /// Whether `mmap(2)` of it gives anonymous memory (`/dev/zero`).
+    fn is_zeros(&self) -> bool {
+        false
+    }
+
     /// The last descriptor of this open file was closed.
     fn released(&self) {}
 

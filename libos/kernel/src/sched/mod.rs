@@ -7,6 +7,7 @@
 
 mod params;
 mod queue;
+pub mod rseq;
 mod syscalls;
 mod timers;
 
@@ -21,6 +22,7 @@ use crate::{Kernel, Thread};
 
 pub use params::SchedParams;
 pub use queue::{Cpu, Scheduler};
+pub use rseq::rseq;
 pub use syscalls::*;
 pub use timers::{TimerId, Timers};
 

@@ -26,6 +26,7 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
     let source: &'static dyn FrameSource = frames;
     let site = Site {
         kind: Kind::Load { nr: 39 },
+        call: crate::translate::thunk::Call::Syscall,
         start: SITE,
         code: &CODE[..5],
         slot: 0xffff_ffff_8000_0000,

@@ -61,6 +61,8 @@ fn main() {
         root.join("Cargo.toml").display()
     );
 
+    println!("cargo:rerun-if-env-changed=CARGO_PROFILE_RELEASE_DEBUG");
+
     // Next to the outer build's, so that its incremental state is kept: OUT_DIR changes with every feature.
     let target_dir = out
         .ancestors()
@@ -87,6 +89,12 @@ fn main() {
                 "-Cforce-frame-pointers=yes",
             ]
             .join("\u{1f}"),
+        )
+        // Functions by name and lines for backtraces and gdb; CARGO_PROFILE_RELEASE_DEBUG=full adds types and
+        // variables, at twice the size.
+        .env(
+            "CARGO_PROFILE_RELEASE_DEBUG",
+            env::var_os("CARGO_PROFILE_RELEASE_DEBUG").unwrap_or_else(|| "limited".into()),
         )
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_TARGET_DIR")

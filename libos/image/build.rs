@@ -9,4 +9,6 @@ fn main() {
     println!("cargo:rustc-link-arg-bins=--no-dynamic-linker");
     println!("cargo:rustc-link-arg-bins=-no-pie");
     println!("cargo:rustc-link-arg-bins=--build-id=none");
+    // The VMM embeds the image, and symbolises with it.
+    println!("cargo:rustc-link-arg-bins=--compress-debug-sections=zlib");
 }

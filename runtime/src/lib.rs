@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod confine;
 pub mod gate;
+pub mod gdb;
 pub mod oci;
 pub mod plan;
 pub mod record;

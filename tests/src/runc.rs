@@ -60,7 +60,7 @@ impl Runner for Runc {
         fs::write(&path, spec.to_string())?;
 
         let container = Container {
-            id: unique("husk-test"),
+            id: unique("oracle"),
             _overlay: overlay,
             bundle,
         };

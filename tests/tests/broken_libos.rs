@@ -4,12 +4,11 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use husk_abi::boundary::version::BOUNDARY_VERSION;
 use husk_tests::cache::Scratch;
 use husk_tests::capture::capture;
 use husk_tests::{Captured, End, Husk, Image, Job};
 
-/// Of `abi/src/boundary/version.rs`: an image with another is refused.
-const BOUNDARY_VERSION: u32 = 1;
 const LIMIT: Duration = Duration::from_secs(90);
 
 const LINKER_SCRIPT: &str = "
@@ -44,14 +43,19 @@ fn boot(instruction: &str, version: u32) -> Captured {
         assert!(status.success(), "{argv:?}");
     }
     let job = Job::shell(&Image::busybox().unwrap(), "true");
-    let mut command = Husk::find().unwrap().command_for(&job);
-    command.env("HUSK_LIBOS", at("image"));
-    capture(&command, b"", LIMIT).unwrap()
+    let image = at("image").display().to_string();
+    let husk = Husk::find().unwrap().options(["--libos".to_owned(), image]);
+    capture(&husk.command_for(&job), b"", LIMIT).unwrap()
 }
 
 fn ends(run: &Captured, status: i32, line: &str) {
     assert_eq!(run.end, End::Status(status), "{run:?}");
-    assert_eq!(run.stderr_text().trim_end(), line);
+    let stderr = run.stderr_text();
+    let (first, rest) = stderr.split_once('\n').unwrap();
+    assert_eq!(first, line);
+    // And where it was, if it ran.
+    let ran = rest.starts_with("husk: libOS: vCPU 0: no thread, rip 0x");
+    assert_eq!(ran, status == 70, "{stderr}");
 }
 
 #[test]

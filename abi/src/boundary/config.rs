@@ -151,7 +151,7 @@ pub struct Seccomp {
 }
 
 /// How the libOS logs to the log ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LogLevel {
     /// Only what makes the libOS stop.
     Error,
@@ -159,8 +159,10 @@ pub enum LogLevel {
     Warn,
     /// Also milestones.
     Info,
-    /// Everything, per-syscall lines included.
+    /// Also what happened, event by event.
     Debug,
+    /// Also each step.
+    Trace,
 }
 
 /// Everything about the first process and its surroundings.
@@ -212,8 +214,8 @@ pub struct GuestConfig {
     pub terminal: bool,
     /// Kinds of standard input, output and error.
     pub streams: [StreamKind; 3],
-    /// Log threshold.
-    pub log_level: LogLevel,
+    /// Log thresholds, in the order of [`super::log::ROOMS`].
+    pub log_levels: [LogLevel; super::log::ROOMS.len()],
     /// Collect per-site counters of system calls that trap (`--stats`).
     pub count_sites: bool,
 }

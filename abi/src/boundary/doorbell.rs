@@ -21,5 +21,8 @@ pub const PANIC: u16 = 0x505;
 pub const RECORDS: u16 = 0x506;
 /// The log ring holds lines to be written out now.
 pub const LOG: u16 = 0x507;
+/// With a debugger attached: a breakpoint or single-step trap, the value is its vector. See
+/// `VcpuShared::debug_frame`.
+pub const DEBUG: u16 = 0x508;
 /// The first program is about to run; [`super::start::StartReport`] says when.
 pub const STARTED: u16 = 0x50f;

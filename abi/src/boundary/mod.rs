@@ -9,6 +9,8 @@ pub mod clock;
 pub mod config;
 pub mod doorbell;
 pub mod events;
+pub mod frame;
+pub mod inspect;
 pub mod layout;
 pub mod log;
 pub mod record;

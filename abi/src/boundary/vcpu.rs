@@ -22,7 +22,22 @@ pub struct VcpuShared {
     pub interrupts_ready: AtomicU32,
     /// 1 once the container's first process is about to run; the VMM gives up on a libOS that never gets there.
     pub started: AtomicU32,
+    /// 1 while a debugger is attached: the libOS rings [`super::doorbell::DEBUG`] for breakpoint and single-step
+    /// traps before it looks at them itself. The VMM writes it at any time.
+    pub debugger: AtomicU32,
+    /// Guest to VMM, with `DEBUG`: virtual address of the trap's [`super::frame::TrapFrame`]. The VMM may change the
+    /// frame before it lets the vCPU go on.
+    pub debug_frame: AtomicU64,
+    /// VMM to guest, the answer to `DEBUG`: [`DEBUG_NOT_OURS`] and so on.
+    pub debug_answer: AtomicU32,
     /// Reserved, 0.
     pub reserved: AtomicU32,
 }
-super::assert_size!(VcpuShared, 24);
+super::assert_size!(VcpuShared, 40);
+
+/// The trap is not the debugger's: the libOS handles it as ever.
+pub const DEBUG_NOT_OURS: u32 = 0;
+/// The debugger has dealt with the trap; the vCPU is to go on.
+pub const DEBUG_CONTINUE: u32 = 1;
+/// The debugger has dealt with the trap and wants one instruction executed.
+pub const DEBUG_STEP: u32 = 2;

@@ -37,10 +37,11 @@ extern "C" fn image_start(boot_info: u64, cpu: u64) -> ! {
         Ok(config) => config,
         Err(error) => panic!("the VMM's configuration does not decode: {error}"),
     };
-    log::set_level(config.log_level);
+    log::set_levels(&config.log_levels);
 
     let kernel: &'static Kernel = Box::leak(Box::new(Kernel::new(info, config, husk_vdso::IMAGE)));
     heap::grow_from(kernel);
+    husk_kernel::inspect::announce(info.host_events_gpa);
     husk_kernel::start(kernel)
 }
 

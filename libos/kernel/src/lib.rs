@@ -16,6 +16,7 @@
 //! | `translate` | patching syscall sites into jumps |
 //! | `trace` | syscall records |
 //! | `host` | queues to the VMM |
+//! | `inspect` | what a debugger outside reads |
 //!
 //! A handler is `fn(t: &Thread, args...) -> SysResult`; `t` is the calling thread, and through it everything
 //! else (`t.kernel`, `t.process`). Handlers reject bad arguments, call their room, and return.
@@ -34,6 +35,7 @@ mod boot;
 pub mod fs;
 pub mod futex;
 pub mod host;
+pub mod inspect;
 mod kernel;
 pub mod log;
 pub mod mm;

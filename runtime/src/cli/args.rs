@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use husk_images::Source;
 
+use super::filter::LogFilter;
+use crate::gdb::GdbAddress;
 use crate::plan::{Cpus, MemorySize};
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
@@ -37,6 +39,9 @@ pub struct Cli {
     /// Let systemd make the containers' cgroups
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// What to log, such as mm=debug,sched=trace,vmm=debug,warn; like --debug, but only this
+    #[arg(long, value_name = "FILTER")]
+    pub log_filter: Option<LogFilter>,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -78,8 +83,19 @@ pub enum Verb {
     Check,
     /// Print a recording as strace prints system calls
     Trace(TraceArgs),
+    /// Serve those who debug husk itself
+    #[command(subcommand)]
+    Debug(DebugVerb),
     /// Print version numbers
     Version,
+}
+
+/// `husk debug`.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum DebugVerb {
+    /// Write the libOS's ELF file, symbols and all, to standard output
+    Elf,
 }
 
 /// `husk run`.
@@ -137,6 +153,12 @@ pub struct RunArgs {
     /// End the container after this many seconds, with status 124
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_hyphen_values = true)]
     pub timeout: Option<Duration>,
+    /// Wait for gdb at a Unix socket's path or a loopback HOST:PORT, and let it debug the libOS
+    #[arg(long, value_name = "SOCKET|ADDR")]
+    pub gdb: Option<GdbAddress>,
+    /// Boot another libOS image; for tests
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub libos: Option<PathBuf>,
     /// Command and arguments instead of the image's
     #[arg(last = true, value_name = "COMMAND")]
     pub command: Vec<OsString>,
@@ -288,15 +310,21 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Flags of [`Cli`] that take a value, for finding the verb when the line does not parse.
-const VALUED: [&str; 3] = ["--root", "--log", "--log-format"];
+const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 11] = [
-    "check", "trace", "version", "create", "start", "state", "kill", "delete", "list", "spec",
-    "features",
+const OTHER_VERBS: [&str; 12] = [
+    "check", "trace", "debug", "version", "create", "start", "state", "kill", "delete", "list",
+    "spec", "features",
 ];
 
 impl Cli {
+    /// Whether more than warnings is asked for.
+    #[must_use]
+    pub fn is_verbose(&self) -> bool {
+        self.debug || self.log_filter.is_some()
+    }
+
     /// Where images are kept.
     #[must_use]
     pub fn store(&self) -> PathBuf {
@@ -361,7 +389,7 @@ pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
 /// clap's error and its first tip, without the usage that follows.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command given; write run, check, trace or version (husk --help explains)"
+        return "no command given; write run, check, trace, debug or version (husk --help explains)"
             .to_owned();
     }
     let text = error.to_string();

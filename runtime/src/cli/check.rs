@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
+use husk_abi::boundary::log::ROOMS;
 use husk_abi::linux::Errno;
 use husk_images::NoProgress;
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -16,7 +17,7 @@ use nix::unistd::{Uid, mkdtemp};
 use super::{Error, STATUS_FAILED};
 use crate::oci::mounts::default_mounts;
 use crate::plan::{Host, MemorySize};
-use crate::sandbox::{self, Ended, Plan};
+use crate::sandbox::{self, Debugging, Ended, Plan};
 use crate::vmm;
 
 /// How a thing stands.
@@ -227,7 +228,6 @@ fn boot() -> Finding {
         memory_bytes: BOOT_MEMORY.bytes.min(host.memory.bytes),
         root_archive,
         kvm,
-        libos: None,
         reporter: None,
         guest: GuestConfig {
             args: vec![b"/husk-check".to_vec()],
@@ -253,11 +253,12 @@ fn boot() -> Finding {
             seccomp: None,
             terminal: false,
             streams: [StreamKind::Null; 3],
-            log_level: LogLevel::Warn,
+            log_levels: [LogLevel::Warn; ROOMS.len()],
             count_sites: false,
         },
         trace: None,
         timeout: Some(BOOT_LIMIT),
+        debugging: Debugging::default(),
     };
     match sandbox::run(plan) {
         Ok(outcome) => match outcome.ended {
@@ -266,7 +267,9 @@ fn boot() -> Finding {
                 (outcome.times.machine + outcome.times.run).as_secs_f64() * 1e3
             )),
             Ended::TimedOut => failed(format!("it is not up after {} s", BOOT_LIMIT.as_secs())),
-            Ended::Crashed { reason, log } => failed([&[reason], &*log].concat().join("; libOS: ")),
+            Ended::Crashed { reason, log, .. } => {
+                failed([&[reason], &*log].concat().join("; libOS: "))
+            }
             other => failed(format!("it ended in an odd way: {other:?}")),
         },
         Err(error) => failed(error.to_string()),

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
-use husk_abi::boundary::config::{LogLevel, StreamKind};
+use husk_abi::boundary::config::StreamKind;
 
 use super::args::{Cli, CreateArgs, LogFormat, SetupArgs};
+use super::filter::LogFilter;
 use super::{Error, logging};
 use crate::oci::launch::{Launch, Log, RootSource};
 use crate::oci::lifecycle::{self, Identity, Options};
@@ -15,8 +16,8 @@ use crate::plan::{self, Host, MemorySize};
 use crate::vmm;
 
 /// Makes a container.
-pub fn run(cli: &Cli, args: &CreateArgs) -> Result<ExitCode, Error> {
-    container(cli, &args.id, &args.setup, false)?;
+pub fn run(cli: &Cli, args: &CreateArgs, log: &LogFilter) -> Result<ExitCode, Error> {
+    container(cli, &args.id, &args.setup, log, false)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -25,6 +26,7 @@ pub fn container(
     cli: &Cli,
     id: &str,
     setup: &SetupArgs,
+    filter: &LogFilter,
     foreground: bool,
 ) -> Result<Container, Error> {
     check_id(id).map_err(oci::Error::from)?;
@@ -54,7 +56,8 @@ pub fn container(
     } else {
         host.streams
     };
-    let guest = process::guest(&bundle, streams, log_level(cli)).map_err(oci::Error::from)?;
+    let guest =
+        process::guest(&bundle, streams, filter.guest_levels()).map_err(oci::Error::from)?;
     let memory = memory(&bundle, &host)?;
     let identity = Identity::of(id, &bundle.spec, &bundle.path, &bundle.rootfs);
     let husk = std::env::current_exe().map_err(Error::Directory)?;
@@ -69,7 +72,8 @@ pub fn container(
         guest,
         memory_bytes: memory.bytes,
         root: RootSource::Directory,
-        log: log(cli)?,
+        libos: None,
+        log: log(cli, filter)?,
         trace: None,
         timeout: None,
         stats: None,
@@ -89,25 +93,17 @@ pub fn container(
     )?)
 }
 
-/// How much the libOS logs.
-pub fn log_level(cli: &Cli) -> LogLevel {
-    if cli.debug {
-        LogLevel::Debug
-    } else {
-        LogLevel::Warn
-    }
-}
-
 /// The VMM's log: the caller's.
-pub fn log(cli: &Cli) -> Result<Option<Log>, Error> {
-    if cli.log.is_none() && !cli.debug {
+pub fn log(cli: &Cli, filter: &LogFilter) -> Result<Option<Log>, Error> {
+    if cli.log.is_none() && !cli.is_verbose() {
         return Ok(None);
     }
     let file = cli.log.as_deref().map(logging::open).transpose()?;
     Ok(Some(Log {
         file,
         json: cli.log_format == LogFormat::Json,
-        debug: cli.debug,
+        targets: filter.targets().to_string(),
+        is_verbose: cli.is_verbose(),
     }))
 }
 

@@ -1,7 +1,7 @@
 //! Where log lines go, and how they look.
 //!
-//! With `--log FILE`: to that file, warnings and errors, with `--debug` everything. `--debug` alone: to
-//! standard error. The JSON form is runc's, which engines read errors from:
+//! With `--log FILE`: to that file, warnings and errors, with `--debug` or `--log-filter` more. Those alone: to
+//! standard error. husk's lines and the libOS's make one stream, each with its `source`. The JSON form is runc's, which engines read errors from:
 //! `{"level":"error","msg":"...","time":"2026-01-02T03:04:05.678901Z"}`.
 
 use std::fmt::{self, Write};
@@ -24,55 +24,59 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use super::Error;
 use super::args::{Cli, LogFormat};
+use super::filter::LogFilter;
 use crate::sandbox::handover::Log;
 
 /// Whether there is a log file: then errors belong into it.
 static TO_FILE: AtomicBool = AtomicBool::new(false);
 
 /// Sets logging up as the command line says.
-pub fn start(cli: &Cli) -> Result<(), Error> {
-    if let Some(path) = &cli.log {
-        to_file(open(path)?, cli.debug, cli.log_format);
-    } else if cli.debug {
-        to_stderr(true, cli.log_format);
-    }
-    Ok(())
-}
-
-/// Only our own events: libraries' are not for users.
-fn filter(debug: bool) -> Targets {
-    let level = if debug {
+///
+/// # Errors
+/// When the log file cannot be opened.
+pub fn start(cli: &Cli) -> Result<LogFilter, Error> {
+    let level = if cli.debug {
         LevelFilter::DEBUG
     } else {
         LevelFilter::WARN
     };
-    Targets::new()
-        .with_target("husk", level)
-        .with_target("libos", level)
+    let filter = match &cli.log_filter {
+        Some(filter) => filter.clone().or(level),
+        None => LogFilter::all(level),
+    };
+    if let Some(path) = &cli.log {
+        to_file(open(path)?, filter.targets(), cli.log_format);
+    } else if cli.is_verbose() {
+        to_stderr(filter.targets(), cli.log_format);
+    }
+    Ok(filter)
 }
 
-fn to_file(file: File, debug: bool, format: LogFormat) {
+fn to_file(file: File, filter: Targets, format: LogFormat) {
     let layer = tracing_subscriber::fmt::layer()
         .event_format(Lines(format))
         .with_writer(Mutex::new(file));
     let _ = tracing_subscriber::registry()
-        .with(filter(debug))
+        .with(filter)
         .with(layer)
         .try_init();
     TO_FILE.store(true, Ordering::Relaxed);
 }
 
-fn to_stderr(debug: bool, format: LogFormat) {
+fn to_stderr(filter: Targets, format: LogFormat) {
     let layer = tracing_subscriber::fmt::layer()
         .event_format(Lines(format))
         .with_writer(std::io::stderr);
     let _ = tracing_subscriber::registry()
-        .with(filter(debug))
+        .with(filter)
         .with(layer)
         .try_init();
 }
 
 /// Opens the log file at `path`.
+///
+/// # Errors
+/// When it cannot be opened.
 pub fn open(path: &Path) -> Result<File, Error> {
     OpenOptions::new()
         .append(true)
@@ -86,15 +90,16 @@ pub fn open(path: &Path) -> Result<File, Error> {
 }
 
 /// Sets logging up in the VMM process, as the command that made the container was told.
-pub fn start_in_vmm(log: Log) {
+pub fn start_in_vmm(log: &Log) {
     let format = if log.json {
         LogFormat::Json
     } else {
         LogFormat::Text
     };
+    let filter: Targets = log.targets.parse().unwrap_or_default();
     match log.file {
-        Some(file) => to_file(File::from(file.take()), log.debug, format),
-        None => to_stderr(log.debug, format),
+        Some(file) => to_file(File::from(file.take()), filter, format),
+        None => to_stderr(filter, format),
     }
 }
 
@@ -104,6 +109,9 @@ pub fn error(message: &str) {
         tracing::error!("{message}");
     }
 }
+
+/// Field with the room of a libOS's line.
+const ROOM: &str = "room";
 
 /// The two forms of a line.
 struct Lines(LogFormat);
@@ -172,12 +180,23 @@ where
         event.record(&mut fields);
         let mut time = String::new();
         SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let line = render(self.0, *event.metadata().level(), &time, fields);
+        let metadata = event.metadata();
+        let line = render(self.0, *metadata.level(), &time, metadata.target(), fields);
         writeln!(writer, "{line}")
     }
 }
 
-fn render(format: LogFormat, level: Level, time: &str, fields: Fields) -> String {
+/// What a line's `source` says: `husk::vmm`, `libos::mm`.
+fn source_of(target: &str, fields: &mut Fields) -> String {
+    let room = fields.others.iter().position(|(name, _)| *name == ROOM);
+    match room.map(|index| fields.others.remove(index).1) {
+        Some(Value::String(room)) => format!("{target}::{room}"),
+        _ => target.to_owned(),
+    }
+}
+
+fn render(format: LogFormat, level: Level, time: &str, target: &str, mut fields: Fields) -> String {
+    let source = source_of(target, &mut fields);
     match format {
         LogFormat::Json => {
             let mut object: Map<String, Value> = fields
@@ -187,11 +206,16 @@ fn render(format: LogFormat, level: Level, time: &str, fields: Fields) -> String
                 .collect();
             object.insert("level".to_owned(), level_name(level).into());
             object.insert("msg".to_owned(), fields.message.into());
+            object.insert("source".to_owned(), source.into());
             object.insert("time".to_owned(), time.into());
             Value::Object(object).to_string()
         }
         LogFormat::Text => {
-            let mut line = format!("{time} {:7} {}", level_name(level), fields.message);
+            let mut line = format!(
+                "{time} {:7} {source}: {}",
+                level_name(level),
+                fields.message
+            );
             for (name, value) in fields.others {
                 let _ = write!(line, " {name}={value}");
             }
@@ -214,16 +238,19 @@ mod tests {
     #[test]
     fn json_as_runc_writes_it() {
         assert_eq!(
-            render(LogFormat::Json, Level::ERROR, "T", fields()),
-            r#"{"count":3,"level":"error","msg":"two\nlines \"quoted\"","time":"T"}"#
+            render(LogFormat::Json, Level::ERROR, "T", "husk::cli", fields()),
+            concat!(
+                r#"{"count":3,"level":"error","msg":"two\nlines \"quoted\"","source":"husk::cli","#,
+                r#""time":"T"}"#
+            )
         );
     }
 
     #[test]
     fn text_is_one_line() {
         assert_eq!(
-            render(LogFormat::Text, Level::WARN, "T", fields()),
-            "T warning two lines \"quoted\" count=3"
+            render(LogFormat::Text, Level::WARN, "T", "husk", fields()),
+            "T warning husk: two lines \"quoted\" count=3"
         );
     }
 }

@@ -3,8 +3,10 @@
 pub mod args;
 mod check;
 mod create;
+mod debug;
 mod delete;
 mod features;
+mod filter;
 mod foreground;
 mod kill;
 mod list;
@@ -105,9 +107,9 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Run(args) if matches!(args.target, Target::Image(_)) => STATUS_RUN_FAILED,
         _ => STATUS_FAILED,
     };
-    let result = logging::start(&cli).and_then(|()| match &cli.verb {
-        Verb::Run(args) => run::run(&cli, args),
-        Verb::Create(args) => create::run(&cli, args),
+    let result = logging::start(&cli).and_then(|log| match &cli.verb {
+        Verb::Run(args) => run::run(&cli, args, &log),
+        Verb::Create(args) => create::run(&cli, args, &log),
         Verb::Start(args) => start::run(&cli, args),
         Verb::State(args) => state::run(&cli, args),
         Verb::Kill(args) => kill::run(&cli, args),
@@ -115,6 +117,7 @@ fn command(cli: Cli) -> ExitCode {
         Verb::List(args) => list::run(&cli, args),
         Verb::Spec(args) => spec::run(args),
         Verb::Features => features::run(),
+        Verb::Debug(what) => debug::run(what),
         Verb::Check => check::run(),
         Verb::Trace(args) => trace::run(args),
         Verb::Version => version::run(),

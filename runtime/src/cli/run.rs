@@ -10,12 +10,13 @@ use husk_abi::linux::Errno;
 use husk_images::{Source, Store};
 
 use super::args::{Cli, RunArgs, Target};
+use super::filter::LogFilter;
 use super::progress::Meter;
 use super::{Error, create, foreground, report, stats};
 use crate::oci::lifecycle;
 use crate::plan::{self, Cpus, Host, Request};
 use crate::record;
-use crate::sandbox::{self, Ended, Plan, Trace};
+use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
 use crate::vmm;
 
 const STATUS_TIMED_OUT: u8 = 124;
@@ -25,16 +26,16 @@ const STATUS_NOT_FOUND: u8 = 127;
 const STATUS_CRASHED: u8 = 70;
 
 /// Runs a container to its end.
-pub fn run(cli: &Cli, args: &RunArgs) -> Result<ExitCode, Error> {
+pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> {
     match &args.target {
-        Target::Image(source) => image(cli, args, source),
-        Target::Id(id) => bundle(cli, args, id),
+        Target::Image(source) => image(cli, args, log, source),
+        Target::Id(id) => bundle(cli, args, log, id),
     }
 }
 
 /// A container made from a bundle.
-fn bundle(cli: &Cli, args: &RunArgs, id: &str) -> Result<ExitCode, Error> {
-    let container = create::container(cli, id, &args.setup, !args.detach)?;
+fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCode, Error> {
+    let container = create::container(cli, id, &args.setup, log, !args.detach)?;
     let started = lifecycle::start(&container);
     if args.detach {
         if let Err(error) = started {
@@ -51,7 +52,7 @@ fn bundle(cli: &Cli, args: &RunArgs, id: &str) -> Result<ExitCode, Error> {
 }
 
 /// A container made from an image.
-fn image(cli: &Cli, args: &RunArgs, source: &Source) -> Result<ExitCode, Error> {
+fn image(cli: &Cli, args: &RunArgs, log: &LogFilter, source: &Source) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let host = Host::look()?;
     check_cpus(args.cpus, &host)?;
@@ -66,7 +67,12 @@ fn image(cli: &Cli, args: &RunArgs, source: &Source) -> Result<ExitCode, Error> 
         trace: args.trace.clone(),
         timeout: args.timeout,
         stats: args.stats,
-        log_level: create::log_level(cli),
+        log_levels: log.guest_levels(),
+        debugging: Debugging {
+            is_verbose: cli.is_verbose(),
+            libos: libos(args)?,
+            gdb: args.gdb.clone(),
+        },
     };
     request.check(&host)?;
     // Unpacking may take a while: first see that there is something to run it with.
@@ -87,24 +93,16 @@ fn image(cli: &Cli, args: &RunArgs, source: &Source) -> Result<ExitCode, Error> 
         }),
         None => None,
     };
-    let libos = std::env::var_os("HUSK_LIBOS")
-        .map(File::open)
-        .transpose()
-        .map_err(|source| sandbox::Error::Host {
-            what: "read the libOS image HUSK_LIBOS names",
-            source,
-        })?;
-
     let outcome = sandbox::run(Plan {
         id,
         memory_bytes: plan.memory_bytes,
         root_archive: plan.root_archive,
         kvm,
-        libos,
         reporter: None,
         guest: plan.guest,
         trace,
         timeout: plan.timeout,
+        debugging: plan.debugging,
     })?;
     let problem = outcome
         .recorded
@@ -119,6 +117,18 @@ fn image(cli: &Cli, args: &RunArgs, source: &Source) -> Result<ExitCode, Error> 
         let _ = io::stderr().write_all(text.as_bytes());
     }
     Ok(ExitCode::from(status))
+}
+
+/// The image `--libos` names.
+fn libos(args: &RunArgs) -> Result<Option<File>, sandbox::Error> {
+    args.libos
+        .as_ref()
+        .map(File::open)
+        .transpose()
+        .map_err(|source| sandbox::Error::Host {
+            what: "read the libOS image --libos names",
+            source,
+        })
 }
 
 fn check_cpus(cpus: Option<Cpus>, host: &Host) -> Result<(), plan::Error> {
@@ -158,7 +168,11 @@ pub fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8
             ));
             STATUS_TIMED_OUT
         }
-        Ended::Crashed { reason, log } => {
+        Ended::Crashed {
+            reason,
+            log,
+            backtrace,
+        } => {
             let tail = if log.is_empty() {
                 "it logged nothing"
             } else {
@@ -166,8 +180,11 @@ pub fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8
             };
             report(&format!("the container's libOS crashed: {reason}; {tail}"));
             let mut stderr = io::stderr().lock();
-            for line in log {
+            for line in log.iter().chain(backtrace) {
                 let _ = writeln!(stderr, "husk: libOS: {line}");
+            }
+            for line in backtrace {
+                super::logging::error(line);
             }
             STATUS_CRASHED
         }

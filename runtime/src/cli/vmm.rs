@@ -16,7 +16,7 @@ use crate::confine;
 use crate::oci::executor::PROCESS_NAME;
 use crate::sandbox::handover::{Handover, Root};
 use crate::sandbox::report::{Report, Reporter};
-use crate::sandbox::{self, Ended, Plan, Trace};
+use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
 use crate::vmm;
 
 /// Whether this process was executed as a VMM.
@@ -60,7 +60,7 @@ struct After {
 fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
     confine::close_all_but(&handover.descriptors())
         .map_err(|error| format!("cannot close descriptors: {error}"))?;
-    if let Some(log) = handover.log {
+    if let Some(log) = &handover.log {
         logging::start_in_vmm(log);
     }
     let mut guest = handover.guest;
@@ -86,7 +86,6 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
         memory_bytes: handover.memory_bytes,
         root_archive,
         kvm,
-        libos: handover.libos.map(|file| File::from(file.take())),
         reporter: None,
         guest,
         trace: handover.trace.map(|trace| Trace {
@@ -95,6 +94,11 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
             image: trace.image,
         }),
         timeout: handover.timeout,
+        debugging: Debugging {
+            is_verbose: handover.log.is_some_and(|log| log.is_verbose),
+            libos: handover.libos.map(|file| File::from(file.take())),
+            gdb: None,
+        },
     };
     Ok((plan, after))
 }

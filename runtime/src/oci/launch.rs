@@ -34,8 +34,10 @@ pub struct Log {
     pub file: Option<File>,
     /// In JSON.
     pub json: bool,
-    /// Everything, or warnings and errors only.
-    pub debug: bool,
+    /// Which lines, as `tracing_subscriber` writes its filters.
+    pub targets: String,
+    /// Whether more than warnings is asked for.
+    pub is_verbose: bool,
 }
 
 /// A recording.
@@ -60,6 +62,8 @@ pub struct Launch {
     pub memory_bytes: u64,
     /// Its root.
     pub root: RootSource,
+    /// Another libOS than the built-in one, for its developers.
+    pub libos: Option<File>,
     /// The VMM's log.
     pub log: Option<Log>,
     /// A recording.
@@ -96,12 +100,6 @@ impl Launch {
             .map_err(Error::host("open husk itself"))?;
         let kvm =
             vmm::kvm_descriptor(&vmm::open_kvm()?).map_err(Error::host("keep /dev/kvm open"))?;
-        let libos = match std::env::var_os("HUSK_LIBOS") {
-            Some(path) => Some(
-                File::open(path).map_err(Error::host("read the libOS image HUSK_LIBOS names"))?,
-            ),
-            None => None,
-        };
         let mut open: Vec<OwnedFd> = Vec::new();
         let mut keep = |file: OwnedFd| {
             let number = handover::Inherited::from(&file);
@@ -119,7 +117,7 @@ impl Launch {
             guest: self.guest,
             kvm: keep(kvm),
             report,
-            libos: libos.map(|file| keep(file.into())),
+            libos: self.libos.map(|file| keep(file.into())),
             trace: self.trace.map(|trace| handover::Trace {
                 file: keep(trace.file.into()),
                 path: trace.path,
@@ -128,7 +126,8 @@ impl Launch {
             log: self.log.map(|log| handover::Log {
                 file: log.file.map(|file| keep(file.into())),
                 json: log.json,
-                debug: log.debug,
+                targets: log.targets,
+                is_verbose: log.is_verbose,
             }),
             timeout: self.timeout,
             stats: self.stats,

@@ -3,6 +3,7 @@
 use std::os::unix::ffi::OsStrExt;
 
 use husk_abi::boundary::config::{Device, GuestConfig, LogLevel, Rlimit, StreamKind};
+use husk_abi::boundary::log::ROOMS;
 use oci_spec::runtime::{LinuxDeviceType, PosixRlimitType, Spec};
 use serde_json::Value;
 
@@ -215,7 +216,7 @@ fn environment(spec: &Spec) -> Result<Vec<Vec<u8>>, Error> {
     Ok(env)
 }
 
-/// What the libOS is to run. `streams` and `log_level` are not the specification's business; the host name stays
+/// What the libOS is to run. `streams` and `log_levels` are not the specification's business; the host name stays
 /// empty where the bundle gives none: then it is that of the namespace.
 ///
 /// # Errors
@@ -223,7 +224,7 @@ fn environment(spec: &Spec) -> Result<Vec<Vec<u8>>, Error> {
 pub fn guest(
     bundle: &Bundle,
     streams: [StreamKind; 3],
-    log_level: LogLevel,
+    log_levels: [LogLevel; ROOMS.len()],
 ) -> Result<GuestConfig, Error> {
     let spec = &bundle.spec;
     let (Some(process), Some(linux)) = (spec.process(), spec.linux()) else {
@@ -300,7 +301,7 @@ pub fn guest(
         seccomp: linux.seccomp().as_ref().map(seccomp::profile).transpose()?,
         terminal: process.terminal().unwrap_or(false),
         streams,
-        log_level,
+        log_levels,
         count_sites: false,
     })
 }
@@ -326,7 +327,11 @@ mod tests {
             spec,
             raw,
         };
-        guest(&bundle, [StreamKind::Null; 3], LogLevel::Warn)
+        guest(
+            &bundle,
+            [StreamKind::Null; 3],
+            [LogLevel::Warn; ROOMS.len()],
+        )
     }
 
     #[test]

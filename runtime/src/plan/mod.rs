@@ -21,9 +21,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use husk_abi::boundary::config::{GuestConfig, LogLevel, Rlimit};
+use husk_abi::boundary::log::ROOMS;
 use husk_images::Image;
 
 use crate::oci::mounts::default_mounts;
+use crate::sandbox::Debugging;
 pub use host::{Host, stream_kind};
 pub use limits::{Cpus, MemorySize};
 
@@ -98,8 +100,10 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Count what happens in the guest for a report.
     pub stats: bool,
-    /// How much the libOS logs.
-    pub log_level: LogLevel,
+    /// How much the libOS logs, by room.
+    pub log_levels: [LogLevel; ROOMS.len()],
+    /// What is asked for debugging husk itself.
+    pub debugging: Debugging,
 }
 
 /// A run, complete.
@@ -117,6 +121,8 @@ pub struct Plan {
     pub image: String,
     /// When to give up.
     pub timeout: Option<Duration>,
+    /// What is asked for debugging husk itself.
+    pub debugging: Debugging,
 }
 
 /// The least memory a container is given.
@@ -243,12 +249,13 @@ impl Request {
                 seccomp: None,
                 terminal: host.has_terminal(),
                 streams: host.streams,
-                log_level: self.log_level,
+                log_levels: self.log_levels,
                 count_sites: self.stats,
             },
             trace: self.trace,
             image: image.digest.to_string(),
             timeout: self.timeout,
+            debugging: self.debugging,
         })
     }
 }

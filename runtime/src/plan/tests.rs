@@ -22,7 +22,8 @@ fn request() -> Request {
         trace: None,
         timeout: None,
         stats: false,
-        log_level: LogLevel::Warn,
+        log_levels: [LogLevel::Warn; ROOMS.len()],
+        debugging: Debugging::default(),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::log::{LOG_BYTES, LogRing};
+use tracing::Level;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::vmm::GuestMemory;
@@ -49,8 +50,8 @@ impl GuestLog {
         bytes
     }
 
-    /// Lines completed since the last call; text that was overwritten meanwhile is gone.
-    pub fn new_lines(&mut self) -> Vec<String> {
+    /// Lines completed since the last call. Of text that was overwritten meanwhile a line tells how much it was.
+    pub fn new_lines(&mut self) -> Vec<Line> {
         let written = self.written();
         if written < self.seen {
             // It counts backwards: believe the new count.
@@ -62,8 +63,17 @@ impl GuestLog {
             .iter()
             .rposition(|byte| *byte == b'\n')
             .map_or(0, |end| end + 1);
+        let lost = from - self.seen;
         self.seen = from + complete as u64;
-        lines(&bytes[..complete])
+        let overwritten = (lost > 0).then(|| Line {
+            level: Level::WARN,
+            room: "log".to_owned(),
+            text: format!("{lost} bytes were overwritten before they were read"),
+        });
+        overwritten
+            .into_iter()
+            .chain(lines(&bytes[..complete]).iter().map(|line| Line::of(line)))
+            .collect()
     }
 
     /// The last `count` lines.
@@ -71,6 +81,61 @@ impl GuestLog {
         let written = self.written();
         let mut all = lines(&self.bytes(written.saturating_sub(LOG_BYTES as u64), written));
         all.split_off(all.len().saturating_sub(count))
+    }
+}
+
+/// A line of the libOS's log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// Its level.
+    pub level: Level,
+    /// The libOS's room it comes from.
+    pub room: String,
+    /// The rest, with the guest's time in front.
+    pub text: String,
+}
+
+impl Line {
+    /// Takes `[seconds] Level room: message` apart; what is not of this form is a warning as it stands.
+    fn of(line: &str) -> Self {
+        let parts = || {
+            let (time, rest) = line.split_once("] ")?;
+            let (level, rest) = rest.split_once(' ')?;
+            let (room, message) = rest.split_once(": ")?;
+            Some(Self {
+                level: match level {
+                    "Error" => Level::ERROR,
+                    "Warn" => Level::WARN,
+                    "Info" => Level::INFO,
+                    "Debug" => Level::DEBUG,
+                    "Trace" => Level::TRACE,
+                    _ => return None,
+                },
+                room: room.to_owned(),
+                text: format!("{time}] {message}"),
+            })
+        };
+        parts().unwrap_or_else(|| Self {
+            level: Level::WARN,
+            room: "log".to_owned(),
+            text: line.to_owned(),
+        })
+    }
+
+    /// Puts it into husk's own log.
+    pub fn emit(&self) {
+        macro_rules! at {
+            ($level:expr) => {
+                tracing::event!(target: "libos", $level, room = self.room.as_str(), "{}", self.text)
+            };
+        }
+        match self.level {
+            Level::ERROR => at!(Level::ERROR),
+            Level::WARN => at!(Level::WARN),
+            Level::INFO => at!(Level::INFO),
+            Level::DEBUG => at!(Level::DEBUG),
+            Level::TRACE => at!(Level::TRACE),
+        }
     }
 }
 
@@ -112,15 +177,33 @@ mod tests {
         memory.write_obj(*stream, GuestAddress(4096)).unwrap();
     }
 
+    fn texts(log: &mut GuestLog) -> Vec<String> {
+        log.new_lines().into_iter().map(|line| line.text).collect()
+    }
+
+    #[test]
+    fn levels_and_rooms() {
+        let line = Line::of("[    0.012] Debug mm: a: b");
+        let expected = Line {
+            level: Level::DEBUG,
+            room: "mm".to_owned(),
+            text: "[    0.012] a: b".to_owned(),
+        };
+        assert_eq!(line, expected);
+        for odd in ["", "] ", "[1] Loud mm: x", "[1] Debug mm"] {
+            assert_eq!(Line::of(odd).text, odd);
+        }
+    }
+
     #[test]
     fn lines_once_and_in_order() {
         let (memory, mut log) = log();
         let mut stream = 0;
         write(&memory, &mut stream, "one\ntwo\nthr");
-        assert_eq!(log.new_lines(), ["one", "two"]);
+        assert_eq!(texts(&mut log), ["one", "two"]);
         assert!(log.new_lines().is_empty());
         write(&memory, &mut stream, "ee\n\x1b[31mred\n");
-        assert_eq!(log.new_lines(), ["three", "?[31mred"]);
+        assert_eq!(texts(&mut log), ["three", "?[31mred"]);
         assert_eq!(log.last_lines(2), ["three", "?[31mred"]);
     }
 
@@ -132,9 +215,10 @@ mod tests {
             write(&memory, &mut stream, &format!("line {number}\n"));
         }
         assert_eq!(log.last_lines(1), ["line 19999"]);
-        let lines = log.new_lines();
+        let lines = texts(&mut log);
         assert_eq!(lines.last().map(String::as_str), Some("line 19999"));
         assert!(lines.len() < 20_000);
+        assert!(lines[0].ends_with("bytes were overwritten before they were read"));
     }
 
     #[test]

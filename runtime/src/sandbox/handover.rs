@@ -61,14 +61,16 @@ pub struct Trace {
 }
 
 /// Where log lines go.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Log {
     /// The log file; without one they go to standard error.
     pub file: Option<Inherited>,
     /// In JSON.
     pub json: bool,
-    /// Everything, or warnings and errors only.
-    pub debug: bool,
+    /// Which lines, as `tracing_subscriber` writes its filters.
+    pub targets: String,
+    /// Whether more than warnings is asked for.
+    pub is_verbose: bool,
 }
 
 /// Everything the VMM process needs to know.
@@ -108,7 +110,12 @@ impl Handover {
         }
         all.extend(self.libos.map(|file| file.0));
         all.extend(self.trace.as_ref().map(|trace| trace.file.0));
-        all.extend(self.log.and_then(|log| log.file).map(|file| file.0));
+        all.extend(
+            self.log
+                .as_ref()
+                .and_then(|log| log.file)
+                .map(|file| file.0),
+        );
         all
     }
 

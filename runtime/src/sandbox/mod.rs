@@ -1,5 +1,6 @@
 //! One container's life: machine, services, signals, recording, end.
 
+mod debugging;
 mod guest_log;
 mod guest_report;
 pub mod handover;
@@ -7,7 +8,7 @@ pub mod report;
 mod signals;
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -19,8 +20,10 @@ use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
 
 use crate::gate;
+use crate::gdb;
 use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
+pub use debugging::Debugging;
 use guest_log::GuestLog;
 use kvm_ioctls::Kvm;
 use report::{Report, Reporter};
@@ -36,8 +39,6 @@ pub struct Plan {
     pub root_archive: File,
     /// `/dev/kvm`.
     pub kvm: Kvm,
-    /// Another libOS image than the built-in one, for its developers.
-    pub libos: Option<File>,
     /// Who waits for the first program to run.
     pub reporter: Option<Reporter>,
     /// What the libOS is to run.
@@ -46,6 +47,8 @@ pub struct Plan {
     pub trace: Option<Trace>,
     /// When to give up.
     pub timeout: Option<Duration>,
+    /// What is asked for debugging husk itself.
+    pub debugging: Debugging,
 }
 
 /// A recording asked for.
@@ -69,6 +72,8 @@ pub enum Error {
     Gate(#[from] gate::Error),
     #[error("{0}")]
     Record(#[from] record::Error),
+    #[error("{0}")]
+    Gdb(#[from] gdb::Error),
     #[error("cannot {what}: {source}")]
     Host {
         what: &'static str,
@@ -91,6 +96,8 @@ pub enum Ended {
         reason: String,
         /// The last lines of its log.
         log: Vec<String>,
+        /// What its vCPUs were doing.
+        backtrace: Vec<String>,
     },
 }
 
@@ -155,7 +162,7 @@ impl Handler {
     fn forward_log(&self) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         for line in log.new_lines() {
-            tracing::debug!(target: "libos", "{line}");
+            line.emit();
         }
     }
 
@@ -189,19 +196,6 @@ impl DoorbellHandler for Handler {
     }
 }
 
-/// The libOS image: the embedded one, or another.
-fn libos(other: Option<File>) -> Result<&'static [u8], Error> {
-    let Some(mut file) = other else {
-        return Ok(crate::LIBOS);
-    };
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(|source| Error::Host {
-        what: "read the libOS image HUSK_LIBOS names",
-        source,
-    })?;
-    Ok(Vec::leak(bytes))
-}
-
 /// Runs the container `plan` describes to its end.
 ///
 /// Takes over the calling thread's signal mask: what ends or informs a container goes to its init from
@@ -209,7 +203,7 @@ fn libos(other: Option<File>) -> Result<&'static [u8], Error> {
 ///
 /// # Errors
 /// [`Error`], if the container could not be started; nothing is left behind then.
-pub fn run(plan: Plan) -> Result<Outcome, Error> {
+pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     let host = |what| move |source| Error::Host { what, source };
     let begun = Instant::now();
     let waiter = signals::block().map_err(host("block signals"))?;
@@ -217,11 +211,19 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         memory_bytes: plan.memory_bytes,
         // One vCPU until the libOS starts the others.
         vcpus: 1,
-        image: libos(plan.libos)?,
+        image: plan.debugging.image()?,
         kvm: plan.kvm,
         root_archive: plan.root_archive,
         guest: plan.guest,
+        stopped: plan.debugging.gdb.is_some(),
     })?;
+    let inspector = machine.inspector().clone();
+    let debugger = plan
+        .debugging
+        .gdb
+        .as_ref()
+        .map(|address| gdb::serve(address, inspector.clone()))
+        .transpose()?;
     let memory = machine.memory().clone();
     let layout = machine.layout();
     let report_page = layout.host_events;
@@ -241,9 +243,21 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         doorbells: Default::default(),
         reporter: Mutex::new(plan.reporter),
     });
+    let on_usr1 = plan.debugging.is_verbose.then(|| {
+        let inspector = inspector.clone();
+        move || debugging::log_state(&inspector)
+    });
     waiter
-        .forward(memory.clone(), layout.host_events, machine.kicker())
+        .forward(
+            memory.clone(),
+            layout.host_events,
+            machine.kicker(),
+            on_usr1,
+        )
         .map_err(host("start a thread"))?;
+    if plan.debugging.is_verbose {
+        debugging::stream_log(handler.clone()).map_err(host("start a thread"))?;
+    }
     let services = gate::Services::start(&machine)?;
     let made = Instant::now();
 
@@ -266,6 +280,9 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
     }
     .transpose()?;
     let over = Instant::now();
+    if let Some(debugger) = debugger {
+        debugger.finish(end);
+    }
     // A guest that is still running could go on for ever.
     if end.is_some() {
         services.finish();
@@ -282,6 +299,7 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
     let (exec_errno, started_ns) = guest_report::start(&memory, report_page);
     let crashed = |reason: String| Ended::Crashed {
         reason,
+        backtrace: debugging::backtrace(&inspector),
         log: handler
             .log
             .lock()

@@ -33,12 +33,24 @@ pub fn block() -> io::Result<Blocked> {
 }
 
 impl Blocked {
-    /// Starts the thread that passes each signal on to the guest whose host-events page is at `page`.
-    pub fn forward(self, memory: GuestMemory, page: u64, kicker: Kicker) -> io::Result<()> {
+    /// Starts the thread that passes each signal on to the guest whose host-events page is at `page`, after it has
+    /// called `on_usr1` for `SIGUSR1`.
+    pub fn forward(
+        self,
+        memory: GuestMemory,
+        page: u64,
+        kicker: Kicker,
+        on_usr1: Option<impl Fn() + Send + 'static>,
+    ) -> io::Result<()> {
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 while let Ok(signal) = self.0.wait() {
+                    if signal == Signal::SIGUSR1
+                        && let Some(on_usr1) = &on_usr1
+                    {
+                        on_usr1();
+                    }
                     if raise(&memory, page, signal) {
                         kicker.kick();
                     }

@@ -16,6 +16,7 @@ use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::debug::{Debug, GuestSpace, Inspector};
 use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
 use super::vcpu::Vcpu;
@@ -43,6 +44,8 @@ pub struct MachineConfig {
     pub guest: GuestConfig,
     /// `/dev/kvm`, see [`open_kvm`].
     pub kvm: Kvm,
+    /// vCPUs stop before their first instruction, for a debugger to attach.
+    pub stopped: bool,
 }
 
 /// What a served doorbell means for the vCPU that rang it.
@@ -83,6 +86,8 @@ pub struct Machine {
     layout: Layout,
     vcpus: Vec<Vcpu>,
     kickers: Vec<Kicker>,
+    inspector: Arc<Inspector>,
+    boot_timeout: Duration,
 }
 
 /// Opens `/dev/kvm` and checks that it is one.
@@ -184,11 +189,30 @@ impl Machine {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(Error::kvm("list CPU features"))?;
         let memory: GuestMemory = Arc::new(memory);
-        let mut kickers = Vec::new();
+        let kickers = layout
+            .vcpus
+            .iter()
+            .map(|_| Kicker::new().map_err(Error::Thread))
+            .collect::<Result<Vec<_>, _>>()?;
+        let debug = Debug::new(&kickers, config.stopped).map_err(Error::Thread)?;
+        let archive = config
+            .root_archive
+            .try_clone()
+            .map_err(Error::RootArchive)?;
+        let inspector = Arc::new(Inspector::new(
+            GuestSpace::new(memory.clone(), rom, archive),
+            Arc::new(debug),
+            config.image,
+            layout.vcpus[0].pml4_gpa,
+            layout.host_events,
+            layout
+                .vcpus
+                .iter()
+                .map(|boot| boot.percpu_gpa + SHARED_OFFSET)
+                .collect(),
+        ));
         let mut machine_vcpus = Vec::new();
-        for (index, boot) in (0..).zip(&layout.vcpus) {
-            let kicker = Kicker::new().map_err(Error::Thread)?;
-            kickers.push(kicker.clone());
+        for ((index, boot), kicker) in (0..).zip(&layout.vcpus).zip(&kickers) {
             machine_vcpus.push(Vcpu::new(
                 &vm,
                 index,
@@ -198,7 +222,8 @@ impl Machine {
                 &cpuid,
                 xcr0,
                 memory.clone(),
-                kicker,
+                kicker.clone(),
+                inspector.clone(),
             )?);
         }
         Ok(Self {
@@ -207,7 +232,20 @@ impl Machine {
             layout,
             vcpus: machine_vcpus,
             kickers,
+            inspector,
+            boot_timeout: if config.stopped {
+                // A debugger may look at the boot as long as it likes.
+                Duration::MAX
+            } else {
+                BOOT_TIMEOUT
+            },
         })
+    }
+
+    /// Looks into the machine from outside; good after its end, too.
+    #[must_use]
+    pub fn inspector(&self) -> &Arc<Inspector> {
+        &self.inspector
     }
 
     /// Guest RAM.
@@ -255,7 +293,7 @@ impl Machine {
                 })
                 .map_err(Error::Thread)?;
         }
-        match receiver.recv_timeout(BOOT_TIMEOUT) {
+        match receiver.recv_timeout(self.boot_timeout) {
             Ok(end) => return Ok(end),
             Err(_) => {
                 let flag = started[0] + std::mem::offset_of!(VcpuShared, started) as u64;

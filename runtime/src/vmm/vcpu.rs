@@ -1,6 +1,9 @@
 //! One vCPU: its initial state, and its life on a thread.
 
+mod debug;
+
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -15,6 +18,7 @@ use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, k
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress};
 
+use super::debug::{Inspector, Reason};
 use super::loader::Image;
 use super::machine::{DoorbellHandler, End, SHARED_OFFSET, Served};
 use super::memory::GuestMemory;
@@ -49,6 +53,9 @@ pub struct Vcpu {
     shared: u64,
     memory: GuestMemory,
     kicker: Kicker,
+    inspector: Arc<Inspector>,
+    /// The debugger wants one instruction executed, and what it needs to know afterwards.
+    stepping: Option<debug::Step>,
 }
 
 fn segment(selector: u16, kind: u8, long: bool, dpl: u8) -> kvm_segment {
@@ -83,6 +90,7 @@ impl Vcpu {
         xcr0: u64,
         memory: GuestMemory,
         kicker: Kicker,
+        inspector: Arc<Inspector>,
     ) -> Result<Self, Error> {
         let fd = vm
             .create_vcpu(u64::from(index))
@@ -187,6 +195,8 @@ impl Vcpu {
             shared: boot.percpu_gpa + SHARED_OFFSET,
             memory,
             kicker,
+            inspector,
+            stepping: None,
         })
     }
 
@@ -247,10 +257,16 @@ impl Vcpu {
         self.kicker.attach_this_thread();
         raw::kicks_leave(&mut self.fd);
         let end = loop {
-            if let Some(end) = self.run_once(&timer, handler) {
+            let stopped = if self.is_stop_wanted() {
+                self.stop(Reason::Asked)
+            } else {
+                None
+            };
+            if let Some(end) = stopped.or_else(|| self.run_once(&timer, handler)) {
                 break end;
             }
         };
+        self.ended(end);
         raw::kicks_leave_nothing();
         end
     }
@@ -283,12 +299,6 @@ impl Vcpu {
         };
         match exit {
             Exit::Kicked => {
-                if tracing::enabled!(tracing::Level::DEBUG)
-                    && let Ok(regs) = self.fd.get_regs()
-                {
-                    tracing::debug!(vcpu = self.index, rip = %format_args!("{:#x}", regs.rip),
-                        rsp = %format_args!("{:#x}", regs.rsp), "kicked");
-                }
                 self.fd.set_kvm_immediate_exit(0);
                 self.kicker.take();
                 self.interrupt();
@@ -302,6 +312,7 @@ impl Vcpu {
                 self.kicker.sleep(self.deadline());
                 self.fd.set_kvm_immediate_exit(0);
             }
+            Exit::Doorbell(doorbell::DEBUG, vector) => return self.trapped(vector),
             Exit::Doorbell(port, value) => match handler.ring(self.index, port, value) {
                 Served::Resume => {}
                 Served::End(end) => return Some(end),

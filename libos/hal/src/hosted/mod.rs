@@ -143,11 +143,13 @@ pub mod mmu {
 }
 
 pub mod thread {
+    use husk_abi::boundary::inspect::ThreadRecord;
+
     use super::fpu;
     use crate::trap::{LiveFrame, TrapFrame};
 
-    #[derive(Debug)]
-    pub struct Context;
+    #[derive(Debug, Default)]
+    pub struct Context(ThreadRecord);
 
     impl Context {
         pub fn user(
@@ -156,10 +158,13 @@ pub mod thread {
             _gs_base: u64,
             _fpu: fpu::State,
         ) -> Option<Self> {
-            Some(Self)
+            Some(Self::default())
         }
         pub fn idle() -> Self {
-            Self
+            Self::default()
+        }
+        pub fn record(&self) -> &ThreadRecord {
+            &self.0
         }
         pub fn user_frame(&self) -> &LiveFrame {
             unimplemented!("no vCPU")

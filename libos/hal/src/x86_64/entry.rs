@@ -332,7 +332,7 @@ upcall_exception:
     mov %rsp, %rdi
     mov {cr2}, %rdx
     mov %rsi, %rbx
-    mov %rdx, %rbp
+    mov %rdx, %r13
     mov 0x80(%rsp), %r12
     cld
     call hal_exception_place
@@ -341,9 +341,14 @@ upcall_exception:
     mov %rax, %rsp
     mov %rax, %rdi
     mov %rbx, %rsi
-    mov %rbp, %rdx
+    mov %r13, %rdx
     mov %r12, %rcx
+    // A frame record of the interrupted code: a backtrace goes on there.
+    push 0x88(%rax)
+    push 0x20(%rax)
+    mov %rsp, %rbp
     call hal_exception_handle
+    lea 16(%rsp), %rsp
     test %al, %al
     jz hal_exit_full
     // Back into the libOS: no work is done on the way.

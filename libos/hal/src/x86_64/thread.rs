@@ -2,7 +2,9 @@
 
 use alloc::alloc::{Layout, alloc, dealloc};
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::Ordering;
+
+use husk_abi::boundary::inspect::ThreadRecord;
 
 use super::{cpu, entry, fpu};
 use crate::trap::{LiveFrame, TrapFrame};
@@ -51,9 +53,8 @@ impl Drop for Stack {
 pub struct Context {
     /// `None` for a vCPU's idle thread, which runs on the stack the VMM gave it.
     stack: Option<Stack>,
-    rsp: AtomicU64,
-    fs_base: AtomicU64,
-    gs_base: AtomicU64,
+    /// Stack pointer and segment bases while it does not run, and what a debugger wants to know.
+    record: ThreadRecord,
     fpu: UnsafeCell<fpu::State>,
 }
 
@@ -66,7 +67,7 @@ unsafe impl Sync for Context {}
 impl core::fmt::Debug for Context {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("Context")
-            .field("rsp", &self.rsp)
+            .field("record", &self.record)
             .finish_non_exhaustive()
     }
 }
@@ -93,11 +94,16 @@ impl Context {
                 entry::hal_thread_start as *const () as u64,
             ]);
         }
+        let record = ThreadRecord {
+            stack_top: stack.top().into(),
+            rsp: rsp.into(),
+            fs_base: fs_base.into(),
+            gs_base: gs_base.into(),
+            ..ThreadRecord::default()
+        };
         Some(Self {
             stack: Some(stack),
-            rsp: AtomicU64::new(rsp),
-            fs_base: AtomicU64::new(fs_base),
-            gs_base: AtomicU64::new(gs_base),
+            record,
             fpu: UnsafeCell::new(fpu),
         })
     }
@@ -107,11 +113,15 @@ impl Context {
     pub fn idle() -> Self {
         Self {
             stack: None,
-            rsp: AtomicU64::new(0),
-            fs_base: AtomicU64::new(0),
-            gs_base: AtomicU64::new(0),
+            record: ThreadRecord::default(),
             fpu: UnsafeCell::new(fpu::State::initial()),
         }
+    }
+
+    /// What is known of the thread outside the guest.
+    #[must_use]
+    pub fn record(&self) -> &ThreadRecord {
+        &self.record
     }
 
     /// The registers this thread came into the libOS with and will leave with. For the running thread.
@@ -181,18 +191,23 @@ pub fn switch(old: &Context, new: &Context) {
             "only the running thread switches away"
         );
         assert!(stack.intact(), "libOS stack overflow");
-        old.fs_base.store(live_fs_base(), Ordering::Relaxed);
-        old.gs_base.store(live_gs_base(), Ordering::Relaxed);
+        old.record.fs_base.store(live_fs_base(), Ordering::Relaxed);
+        old.record.gs_base.store(live_gs_base(), Ordering::Relaxed);
         // SAFETY: `old` is running here, so nobody else uses its vector state.
         unsafe { (*old.fpu.get()).save() };
     }
     if let Some(stack) = &new.stack {
         cpu::set_kstack_top(stack.top());
-        set_live_fs_base(new.fs_base.load(Ordering::Relaxed));
-        set_live_gs_base(new.gs_base.load(Ordering::Relaxed));
+        set_live_fs_base(new.record.fs_base.load(Ordering::Relaxed));
+        set_live_gs_base(new.record.gs_base.load(Ordering::Relaxed));
         // SAFETY: `new` does not run yet, so its vector state is only ours.
         unsafe { (*new.fpu.get()).restore() };
     }
     // SAFETY: `new.rsp` was left by an earlier switch away from it, or by `Context::user`.
-    unsafe { entry::hal_switch(old.rsp.as_ptr(), new.rsp.load(Ordering::Relaxed)) }
+    unsafe {
+        entry::hal_switch(
+            old.record.rsp.as_ptr(),
+            new.record.rsp.load(Ordering::Relaxed),
+        )
+    }
 }

@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use husk_abi::boundary::layout::{DIRECT_MAP, IMAGE_BASE, IMAGE_SPAN, selector};
+use husk_abi::boundary::vcpu::{DEBUG_CONTINUE, DEBUG_NOT_OURS};
 
 use super::{cpu, entry, user};
 use crate::trap::{EXIT_FULL, TrapFrame};
@@ -10,6 +11,8 @@ use crate::trap::{EXIT_FULL, TrapFrame};
 const FRAME_BYTES: u64 = size_of::<TrapFrame>() as u64;
 /// Debug exception.
 const VECTOR_DB: u64 = 1;
+/// Breakpoint.
+const VECTOR_BP: u64 = 3;
 const VECTOR_GP: u64 = 13;
 const VECTOR_PF: u64 = 14;
 
@@ -61,6 +64,34 @@ fn place_user(frame: &mut TrapFrame) -> *mut TrapFrame {
     at
 }
 
+/// If `frame` was taken on the way back to user code, after the test for work, makes it test again.
+fn restart_exit(frame: &mut TrapFrame) -> bool {
+    let rip = frame.rip;
+    if (label(entry::hal_exit)..label(entry::hal_exit_jump)).contains(&rip) {
+        frame.rip = label(entry::hal_exit);
+    } else if (label(entry::hal_exit_full)..label(entry::hal_exit_iret)).contains(&rip) {
+        frame.rip = label(entry::hal_exit_full);
+    } else {
+        return false;
+    }
+    true
+}
+
+/// Shows a breakpoint or single-step trap to the VMM's debugger, if there is one; what it answers. It may have changed
+/// the frame.
+fn debugger_answers(frame: &mut TrapFrame, vector: u64) -> u32 {
+    let shared = cpu::shared();
+    let is_trap = vector == VECTOR_DB || vector == VECTOR_BP;
+    if !is_trap || shared.debugger.load(Ordering::Relaxed) == 0 {
+        return DEBUG_NOT_OURS;
+    }
+    let at = core::ptr::from_mut(frame).expose_provenance() as u64;
+    shared.debug_frame.store(at, Ordering::Relaxed);
+    shared.debug_answer.store(DEBUG_NOT_OURS, Ordering::Relaxed);
+    crate::doorbell::ring(husk_abi::boundary::doorbell::DEBUG, vector as u32);
+    shared.debug_answer.load(Ordering::Relaxed)
+}
+
 /// An interrupt: returns the place of the user's frame, or null to return at once to where it came from,
 /// which tests the work flag before it goes back to user code.
 #[unsafe(no_mangle)]
@@ -71,11 +102,7 @@ extern "C" fn hal_interrupt_place(frame: &mut TrapFrame) -> *mut TrapFrame {
         leave_ring0(frame);
         return core::ptr::null_mut();
     }
-    if (label(entry::hal_exit)..label(entry::hal_exit_jump)).contains(&rip) {
-        frame.rip = label(entry::hal_exit);
-    } else if (label(entry::hal_exit_full)..label(entry::hal_exit_iret)).contains(&rip) {
-        frame.rip = label(entry::hal_exit_full);
-    } else if finish_exit(frame) || !in_image(rip) {
+    if !restart_exit(frame) && (finish_exit(frame) || !in_image(rip)) {
         return place_user(frame);
     }
     core::ptr::null_mut()
@@ -106,6 +133,16 @@ extern "C" fn hal_exception_place(
     address: u64,
 ) -> *mut TrapFrame {
     let rip = frame.rip;
+    // User code's traps are shown once they are placed, so that the way back tests for work.
+    if in_image(rip) {
+        let answer = debugger_answers(frame, vector);
+        if answer != DEBUG_NOT_OURS {
+            if answer == DEBUG_CONTINUE {
+                restart_exit(frame);
+            }
+            return core::ptr::null_mut();
+        }
+    }
     if finish_exit(frame) || !in_image(rip) {
         if !cpu::has_thread() {
             // No program runs yet: the libOS itself has gone astray.
@@ -144,6 +181,9 @@ extern "C" fn hal_exception_handle(
     error: u64,
 ) -> bool {
     if !in_image(frame.rip) || frame.rip == label(entry::hal_cstar) {
+        if debugger_answers(frame, vector) != DEBUG_NOT_OURS {
+            return false;
+        }
         husk_user_exception(frame, vector, address, error);
         return false;
     }

@@ -48,7 +48,7 @@ pub fn chmod(t: &Thread, path: Path, mode: Mode) -> SysResult {
 
 /// `fchmod(2)`.
 pub fn fchmod(t: &Thread, fd: Fd, mode: Mode) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     change_mode(t, &file.location(t.kernel), mode)
 }
 
@@ -102,7 +102,7 @@ pub fn lchown(t: &Thread, path: Path, owner: Uid, group: Uid) -> SysResult {
 
 /// `fchown(2)`.
 pub fn fchown(t: &Thread, fd: Fd, owner: Uid, group: Uid) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     change_owner(t, &file.location(t.kernel), owner, group)
 }
 
@@ -224,7 +224,7 @@ pub fn utimes(t: &Thread, path: Path, times: Ptr) -> SysResult {
 pub fn futimesat(t: &Thread, dirfd: DirFd, path: Path, times: Ptr) -> SysResult {
     let times = read_timevals(times)?;
     let location = if path.is_null() && dirfd != general::AT_FDCWD {
-        t.files().get(dirfd)?.location(t.kernel)
+        t.file(dirfd)?.location(t.kernel)
     } else {
         lookup_at(t, dirfd, &path.read_path()?, Lookup::FOLLOW)?
     };
@@ -241,7 +241,7 @@ pub fn utimensat(t: &Thread, dirfd: DirFd, path: Path, times: Ptr, flags: AtFlag
         if flags != 0 {
             return Err(Errno::EINVAL);
         }
-        t.files().get(dirfd)?.location(t.kernel)
+        t.file(dirfd)?.location(t.kernel)
     } else {
         let lookup = at_lookup(flags)?;
         lookup_at(t, dirfd, &path.read_path()?, lookup)?
@@ -284,7 +284,7 @@ pub fn truncate(t: &Thread, path: Path, length: Off) -> SysResult {
 /// `ftruncate(2)`.
 pub fn ftruncate(t: &Thread, fd: Fd, length: Off) -> SysResult {
     let length = u64::try_from(length).map_err(|_| Errno::EINVAL)?;
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let attributes = file.inode.attributes();
     if attributes.kind != FileKind::Regular || !file.is_writable() {
         return Err(Errno::EINVAL);
@@ -294,7 +294,7 @@ pub fn ftruncate(t: &Thread, fd: Fd, length: Off) -> SysResult {
 
 /// `fallocate(2)`.
 pub fn fallocate(t: &Thread, fd: Fd, mode: Hex, offset: Off, len: Off) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let mode = mode as u32;
     let (Ok(offset), Ok(len @ 1..)) = (u64::try_from(offset), u64::try_from(len)) else {
         return Err(Errno::EINVAL);
@@ -334,12 +334,12 @@ fn check_syncable(file: &File) -> SysResult {
 
 /// `fsync(2)`.
 pub fn fsync(t: &Thread, fd: Fd) -> SysResult {
-    check_syncable(&*t.files().get(fd)?)
+    check_syncable(&*t.file(fd)?)
 }
 
 /// `fdatasync(2)`.
 pub fn fdatasync(t: &Thread, fd: Fd) -> SysResult {
-    check_syncable(&*t.files().get(fd)?)
+    check_syncable(&*t.file(fd)?)
 }
 
 /// `sync(2)`.
@@ -349,13 +349,13 @@ pub fn sync(_t: &Thread) -> SysResult {
 
 /// `syncfs(2)`.
 pub fn syncfs(t: &Thread, fd: Fd) -> SysResult {
-    t.files().get(fd)?;
+    t.file(fd)?;
     Ok(0)
 }
 
 /// `posix_fadvise(2)`: all pages are in memory already.
 pub fn fadvise64(t: &Thread, fd: Fd, _offset: Off, len: Off, advice: Int) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     if file.inode.kind() == FileKind::Fifo {
         return Err(Errno::ESPIPE);
     }
@@ -368,7 +368,7 @@ pub fn fadvise64(t: &Thread, fd: Fd, _offset: Off, len: Off, advice: Int) -> Sys
 
 /// `readahead(2)`.
 pub fn readahead(t: &Thread, fd: Fd, _offset: Off, _count: Len) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     if !file.is_readable() {
         return Err(Errno::EBADF);
     }

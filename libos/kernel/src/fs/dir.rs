@@ -23,7 +23,7 @@ fn list(
     count: Len,
     encode: impl Fn(&mut Vec<u8>, usize, &DirEntry) -> bool,
 ) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     if file.inode.kind() != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
@@ -147,7 +147,7 @@ pub fn chdir(t: &Thread, path: Path) -> SysResult {
 
 /// `fchdir(2)`.
 pub fn fchdir(t: &Thread, fd: Fd) -> SysResult {
-    let directory = t.files().get_any(fd)?.location(t.kernel);
+    let directory = t.any_file(fd)?.location(t.kernel);
     check_search(t, &directory)?;
     t.fs().set_cwd(directory);
     Ok(0)

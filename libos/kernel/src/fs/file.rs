@@ -47,6 +47,11 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
         false
     }
 
+    /// Whether reads and writes move a position. Devices that can be sought without effect have none.
+    fn has_position(&self) -> bool {
+        self.is_seekable()
+    }
+
     /// Size in bytes, for `SEEK_END` and appending.
     fn size(&self) -> u64 {
         0

@@ -391,7 +391,7 @@ fn set_record(
 
 /// `flock(2)`.
 pub fn flock(t: &Thread, fd: Fd, operation: Int) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let operation = operation as u32;
     let waits = operation & general::LOCK_NB == 0;
     let exclusive = match operation & !general::LOCK_NB {

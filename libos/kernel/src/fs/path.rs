@@ -104,7 +104,7 @@ impl<'t> Walker<'t> {
         } else if dirfd == general::AT_FDCWD {
             t.fs().cwd()
         } else {
-            t.files().get_any(dirfd)?.location(t.kernel)
+            t.any_file(dirfd)?.location(t.kernel)
         };
         Ok(Self {
             t,

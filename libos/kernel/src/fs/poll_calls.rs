@@ -55,7 +55,7 @@ pub(super) fn poll_fd(
     wanted: PollEvents,
     table: Option<&mut PollTable<'_>>,
 ) -> PollEvents {
-    match t.files().get(fd) {
+    match t.file(fd) {
         Ok(file) => file.ops.poll(t, &file, table) & (wanted | PollEvents::ERR | PollEvents::HUP),
         Err(_) => PollEvents::NVAL,
     }

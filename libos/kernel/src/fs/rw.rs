@@ -27,7 +27,7 @@ fn check_direction(file: &File, direction: Direction) -> Result<()> {
 
 /// The open file, if it may be read from or written to.
 fn open_file(t: &Thread, fd: Fd, direction: Direction) -> Result<Arc<File>> {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     check_direction(&file, direction)?;
     Ok(file)
 }
@@ -47,7 +47,7 @@ fn transfer_at(
 
 /// Reads or writes at the file's position and moves it.
 fn transfer(t: &Thread, file: &File, direction: Direction, buf: &mut IoBuf<'_>) -> Result<usize> {
-    if !file.ops.is_seekable() {
+    if !file.ops.has_position() {
         return transfer_at(t, file, direction, buf, 0);
     }
     let mut position = file.position.lock();
@@ -109,7 +109,7 @@ fn positioned(
     buf: impl FnOnce() -> Result<IoBuf<'static>>,
 ) -> SysResult {
     let offset = u64::try_from(offset).map_err(|_| Errno::EINVAL)?;
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     if !file.ops.is_seekable() {
         return Err(Errno::ESPIPE);
     }
@@ -203,13 +203,16 @@ pub fn pwritev2(
 
 /// `lseek(2)`.
 pub fn lseek(t: &Thread, fd: Fd, offset: Off, whence: Whence) -> SysResult {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let whence = u32::try_from(whence).map_err(|_| Errno::EINVAL)?;
     if whence > general::SEEK_MAX {
         return Err(Errno::EINVAL);
     }
     if !file.ops.is_seekable() {
         return Err(Errno::ESPIPE);
+    }
+    if !file.ops.has_position() {
+        return Ok(0);
     }
     let mut position = file.position.lock();
     let signed = |value: u64| i64::try_from(value).map_err(|_| Errno::EOVERFLOW);

@@ -248,7 +248,7 @@ fn epoll_forgets_closed_files_only() {
     let watch = Watch::new(&t);
     let (reader, writer) = pipe(&t, 0);
     watch.ctl(ADD, writer, OUT).unwrap();
-    let copy = t.files().get(writer).unwrap();
+    let copy = t.file(writer).unwrap();
     let copy = t.files().alloc(&t, copy, false).unwrap();
     close(&t, writer);
     assert_eq!(
@@ -346,7 +346,7 @@ fn devices() {
     let random = open(&t, "/dev/random", general::O_RDONLY).unwrap();
     assert_ne!(get(&t, random, 16), get(&t, random, 16));
     assert_eq!(open(&t, "/dev/tty", general::O_RDWR), Err(Errno::ENXIO));
-    let attributes = t.files().get(zero).unwrap().inode.attributes();
+    let attributes = t.file(zero).unwrap().inode.attributes();
     assert_eq!((attributes.rdev, attributes.mode), (0x105, 0o666));
 }
 

@@ -57,7 +57,7 @@ fn descriptor_itself(
     flags: AtFlags,
 ) -> Result<Option<Arc<File>>> {
     if path.is_empty() && flags & general::AT_EMPTY_PATH != 0 && dirfd != general::AT_FDCWD {
-        t.files().get_any(dirfd).map(Some)
+        t.any_file(dirfd).map(Some)
     } else {
         Ok(None)
     }
@@ -81,7 +81,7 @@ pub fn lstat(t: &Thread, path: Path, statbuf: Ptr) -> SysResult {
 
 /// `fstat(2)`.
 pub fn fstat(t: &Thread, fd: Fd, statbuf: Ptr) -> SysResult {
-    let file = t.files().get_any(fd)?;
+    let file = t.any_file(fd)?;
     statbuf.write(&to_stat(&file.inode.attributes()))?;
     Ok(0)
 }
@@ -231,7 +231,7 @@ pub fn statfs(t: &Thread, path: Path, buf: Ptr) -> SysResult {
 
 /// `fstatfs(2)`.
 pub fn fstatfs(t: &Thread, fd: Fd, buf: Ptr) -> SysResult {
-    statfs_of(&t.files().get_any(fd)?.location(t.kernel), buf)
+    statfs_of(&t.any_file(fd)?.location(t.kernel), buf)
 }
 
 /// `access(2)`.

@@ -210,7 +210,7 @@ pub fn timerfd_create(t: &Thread, clockid: i32, flags: u32) -> SysResult {
 
 /// Runs `f` on the timer behind descriptor `fd`.
 fn with_timer<R>(t: &Thread, fd: i32, f: impl FnOnce(&TimerFd) -> R) -> Result<R> {
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let timer = file.ops.as_any().downcast_ref().ok_or(Errno::EINVAL)?;
     Ok(f(timer))
 }

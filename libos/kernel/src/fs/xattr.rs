@@ -157,7 +157,7 @@ fn at_path(t: &Thread, path: UserAddr, lookup: Lookup) -> Result<Location> {
 }
 
 fn at_fd(t: &Thread, fd: Fd) -> Result<Location> {
-    Ok(t.files().get(fd)?.location(t.kernel))
+    Ok(t.file(fd)?.location(t.kernel))
 }
 
 /// `setxattr(2)`.

@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use husk_abi::boundary::layout::{PAGE_SIZE, USER_END};
 use husk_abi::linux::general;
+use husk_hal::phys::Frame;
 
 use super::frames::Frames;
 use super::layout::Layout;
@@ -181,6 +182,12 @@ impl AddressSpace {
     /// Makes it the vCPU's. Costs nothing if it is and nothing stale can be left in the TLB.
     pub fn activate(&self) {
         self.roots.activate();
+    }
+
+    /// Its PML4 on vCPU `cpu`.
+    #[must_use]
+    pub fn root(&self, cpu: usize) -> Frame {
+        self.roots.frames()[cpu]
     }
 
     /// Runs `f` on the locked state, then flushes, unlocks, and lets go of what was unmapped.

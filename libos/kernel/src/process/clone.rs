@@ -295,6 +295,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         }),
     });
 
+    child.context.record().set_name(&child.name.lock());
     child.sched.set_slack_ns(t.sched.slack_ns());
 
     // From here on nothing fails: the child becomes visible and runs.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sync::SpinLock;
-use crate::{Errno, Process, Result, Thread};
+use crate::{Errno, Process, Result, Thread, inspect};
 
 /// One more than the largest id handed out: `kernel.pid_max` as systemd sets it on 64-bit hosts.
 pub const PID_MAX: u32 = 4_194_304;
@@ -65,10 +65,12 @@ impl Tasks {
         self.threads
             .lock()
             .insert(thread.tid(), Arc::downgrade(thread));
+        inspect::add(thread);
     }
 
     /// Removes a thread.
     pub fn remove_thread(&self, tid: u32) {
+        inspect::remove(tid);
         self.threads.lock().remove(&tid);
     }
 
@@ -138,29 +140,6 @@ impl Tasks {
             .filter(|pid| !threads.contains_key(pid))
             .count();
         threads.len() + zombies
-    }
-
-    /// Logs what every thread waits in; for a guest that sleeps when it should not.
-    pub fn log_waiting(&self) {
-        let threads: Vec<_> = self
-            .threads
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
-        for thread in threads {
-            let nr = thread.context.user_frame().nr();
-            let name = thread.name();
-            let name = alloc::string::String::from_utf8_lossy(&name);
-            crate::log!(
-                Debug,
-                "sched",
-                "idle: thread {} ({name}) in call {}",
-                thread.tid(),
-                nr.cast_signed()
-            );
-        }
-        husk_hal::doorbell::ring(husk_abi::boundary::doorbell::LOG, 0);
     }
 
     /// Processes and threads ever made, and the last id given out.

@@ -206,7 +206,7 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
         seccomp: None,
         terminal: false,
         streams: [StreamKind::Null; 3],
-        log_level: LogLevel::Error,
+        log_levels: [LogLevel::Error; husk_abi::boundary::log::ROOMS.len()],
         count_sites: false,
     };
     Box::leak(Box::new(Kernel::new(&boot, config, &[])))

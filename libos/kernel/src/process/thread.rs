@@ -118,6 +118,23 @@ impl Thread {
             .expect("a thread that runs user code has descriptors")
     }
 
+    /// The open file of its descriptor `fd`.
+    ///
+    /// # Errors
+    /// `EBADF` if it is not open, or was opened with `O_PATH`.
+    pub fn file(&self, fd: i32) -> Result<Arc<File>> {
+        // On every read and write: without counting a reference to the table.
+        self.files.lock().as_ref().ok_or(Errno::EBADF)?.get(fd)
+    }
+
+    /// The open file of its descriptor `fd`, `O_PATH` files included.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn any_file(&self, fd: i32) -> Result<Arc<File>> {
+        self.files.lock().as_ref().ok_or(Errno::EBADF)?.get_any(fd)
+    }
+
     /// Its descriptor table, or `None` once it is exiting.
     #[must_use]
     pub fn files_opt(&self) -> Option<Arc<FdTable>> {
@@ -173,6 +190,7 @@ impl Thread {
         let len = name.len().min(15);
         field[..len].copy_from_slice(&name[..len]);
         *self.name.lock() = field;
+        self.context.record().set_name(&field);
     }
 }
 

@@ -13,6 +13,7 @@ mod timers;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use husk_abi::boundary::inspect;
 use husk_hal::{clock, cpu, thread::Context};
 
 use crate::sync::SpinLock;
@@ -168,6 +169,12 @@ impl Default for ThreadSched {
     }
 }
 
+/// Shows a thread's state to debuggers.
+fn record_state(thread: &Thread, state: u32) {
+    let record = thread.context.record();
+    record.state.store(state, Ordering::Relaxed);
+}
+
 /// Puts a new thread on a run queue.
 pub fn start(thread: &Arc<Thread>) {
     thread.kernel.sched.enqueue(thread.clone());
@@ -179,6 +186,7 @@ pub fn unpark(thread: &Arc<Thread>) {
     thread.sched.token.store(true, Ordering::Release);
     if *state == State::Parked {
         *state = State::Runnable;
+        record_state(thread, inspect::RUNNABLE);
         drop(state);
         thread.kernel.sched.enqueue(thread.clone());
     }
@@ -203,6 +211,7 @@ pub fn park(thread: &Thread, deadline: Option<u64>, ready: impl FnOnce() -> bool
             return;
         }
         *state = State::Parked;
+        record_state(thread, inspect::PARKED);
     }
     thread.kernel.sched.switch_away(thread);
     if let Some(timer) = timer {
@@ -218,6 +227,7 @@ pub fn yield_now(thread: &Thread) {
 /// Ends the current thread: never returns.
 pub fn exit_current(thread: &Thread) -> ! {
     *thread.sched.state.lock() = State::Dead;
+    record_state(thread, inspect::DEAD);
     thread.kernel.sched.switch_away(thread);
     unreachable!("a dead thread ran");
 }

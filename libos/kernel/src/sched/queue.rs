@@ -220,6 +220,9 @@ impl Scheduler {
     pub fn activate_mm_of(&self, thread: &Thread) {
         let Some(mm) = thread.mm_opt() else { return };
         mm.activate();
+        let root = mm.root(cpu::index()).gpa();
+        let record = thread.context.record();
+        record.root_gpa.store(root, Ordering::Relaxed);
         let old = self.cpu().active_mm.lock().replace(mm);
         // Freed, if it was the last reference, now that CR3 is another's.
         drop(old);
@@ -235,9 +238,7 @@ impl Scheduler {
         let kernel = self.kernel.get().expect("attached at boot");
         let deadline = kernel.timers.next_deadline();
         let now = clock::now_ns();
-        if crate::log::enabled(husk_abi::boundary::config::LogLevel::Debug) {
-            kernel.tasks.log_waiting();
-        }
+        crate::log::flush();
         self.cpu().armed_ns.store(NO_DEADLINE, Ordering::Relaxed);
         let wait = if deadline == NO_DEADLINE {
             deadline

@@ -134,7 +134,7 @@ impl Filter {
         match self.action(nr, &frame.args()) {
             SeccompAction::Allow => Verdict::Serve,
             SeccompAction::Log => {
-                log!(Info, "seccomp", "process {}: call {nr}", t.process.pid);
+                log!(Info, "syscall", "process {}: call {nr}", t.process.pid);
                 Verdict::Serve
             }
             SeccompAction::Errno(errno) => Verdict::Fail(Errno::from_code(i32::from(errno))),

@@ -87,6 +87,10 @@ impl FileOps for MemoryDevice {
         true
     }
 
+    fn has_position(&self) -> bool {
+        false
+    }
+
     fn poll(&self, _t: &Thread, _file: &File, _table: Option<&mut PollTable<'_>>) -> PollEvents {
         PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
     }

@@ -99,7 +99,7 @@ fn wait(t: &Thread, epfd: Fd, events: Ptr, max: Int, deadline: Deadline) -> SysR
     if !husk_hal::user::range_ok(events.0, max * size_of::<epoll_event>()) {
         return Err(Errno::EFAULT);
     }
-    let file = t.files().get(epfd)?;
+    let file = t.file(epfd)?;
     let epoll = of_file(&file).ok_or(Errno::EINVAL)?;
     let collect = || -> Option<SysResult> {
         if !epoll.has_ready() {

@@ -242,7 +242,7 @@ pub fn tee(t: &Thread, fd_in: Fd, fd_out: Fd, len: Len, flags: Hex) -> SysResult
 /// `EBADF` if `fd` is no pipe, `EINVAL`, `EFAULT`, `EAGAIN`.
 pub fn vmsplice(t: &Thread, fd: Fd, iov: Iov, nr_segs: Len, flags: Hex) -> SysResult {
     let nonblocking = is_nonblocking(flags)?;
-    let file = t.files().get(fd)?;
+    let file = t.file(fd)?;
     let pipe = of_file(&file).ok_or(Errno::EBADF)?;
     let mut buf = IoBuf::iovec(iov, nr_segs)?;
     if file.is_writable() {

@@ -55,11 +55,7 @@ pub fn mmap(
         return Err(Errno::EINVAL);
     }
     let anonymous = flags & g::MAP_ANONYMOUS != 0;
-    let file = if anonymous {
-        None
-    } else {
-        Some(t.files().get(fd)?)
-    };
+    let file = if anonymous { None } else { Some(t.file(fd)?) };
     if length == 0 {
         return Err(Errno::EINVAL);
     }

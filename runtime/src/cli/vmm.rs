@@ -1,13 +1,14 @@
 //! The VMM process: what `husk` is when libcontainer's process executes it.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use husk_images::NoProgress;
+use husk_images::{NoProgress, Stack};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::run::status_of;
@@ -106,7 +107,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
 /// An archive of what this process sees as its root.
 fn own_root() -> io::Result<File> {
     let file = File::from(memfd_create(c"husk-root", MFdFlags::MFD_CLOEXEC)?);
-    let root = fs::canonicalize("/")?;
+    let root = Stack::open(&[PathBuf::from("/")])?;
     husk_images::cpio::write_root_archive(&root, &file, &mut NoProgress)
         .map_err(io::Error::other)?;
     Ok(file)

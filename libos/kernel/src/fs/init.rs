@@ -37,6 +37,7 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     let vfs = &kernel.fs;
     let looks = Options {
         like_disk: true,
+        default_size: true,
         // As Linux limits a tmpfs that is given no size: half of what there is, so that processes can live on
         // when it is full.
         size_bytes: kernel.frames.usage().limit_bytes / 2,

@@ -49,6 +49,7 @@ pub struct Fixed {
     kind: &'static str,
     magic: u32,
     options: String,
+    read_only: bool,
     root: Arc<Node>,
 }
 
@@ -106,6 +107,12 @@ impl Maker {
         self.node(What::Directory(entries), 0o755, 0)
     }
 
+    /// A root directory as sysfs and procfs have it, of mode 0555.
+    #[must_use]
+    pub fn closed_directory(&self, entries: Vec<(&'static str, Arc<Node>)>) -> Arc<Node> {
+        self.node(What::Directory(entries), 0o555, 0)
+    }
+
     /// A file that reads as `text`.
     #[must_use]
     pub fn text(&self, text: &str) -> Arc<Node> {
@@ -131,6 +138,7 @@ impl Maker {
             kind,
             magic,
             options,
+            read_only: kind == "sysfs",
             root,
         })
     }
@@ -155,6 +163,10 @@ impl FileSystem for Fixed {
 
     fn options(&self) -> Vec<u8> {
         self.options.as_bytes().to_vec()
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only
     }
 }
 

@@ -137,13 +137,7 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
             let point = find_or_make(t, &wanted.target, is_file)?;
             t.kernel
                 .fs
-                .mount_at(
-                    point,
-                    shown.mount.fs.clone(),
-                    shown.inode.clone(),
-                    &wanted.source,
-                    flags,
-                )
+                .bind_at(point, shown, &wanted.source, flags)
                 .map(drop)
         }
     }
@@ -154,7 +148,7 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
 fn tmpfs(t: &Thread, wanted: &Wanted, flags: u32, copy_up: bool) -> Result<()> {
     let covered = find(t, &wanted.target).ok();
     let point = find_or_make(t, &wanted.target, false)?;
-    let fs = new_tmpfs(t, &wanted.data)?;
+    let fs = new_tmpfs(t, &wanted.data, flags)?;
     let says = |key: &str| {
         wanted
             .data
@@ -208,7 +202,7 @@ fn sysfs(kernel: &'static Kernel) -> Arc<Fixed> {
     let kernel_directory = maker.directory(vec![("mm", mm), ("security", empty())]);
     let fs = maker.directory(vec![("cgroup", empty())]);
     let class = maker.directory(vec![("net", empty())]);
-    let root = maker.directory(vec![
+    let root = maker.closed_directory(vec![
         ("block", empty()),
         ("bus", empty()),
         ("class", class),
@@ -315,15 +309,11 @@ fn read_only(t: &Thread, path: &[u8]) -> Result<()> {
         Err(errno) => return Err(errno),
     };
     let mount = location.mount.clone();
-    let root = location.inode.clone();
-    t.kernel.fs.mount_at(
-        location,
-        mount.fs.clone(),
-        root,
-        &mount.source,
-        mount.flags() | general::MS_RDONLY,
-    )?;
-    Ok(())
+    let flags = mount.flags() | general::MS_RDONLY;
+    t.kernel
+        .fs
+        .bind_at(location.clone(), &location, &mount.source, flags)
+        .map(drop)
 }
 
 /// Covers a directory with an empty one, and a file with `/dev/null`.
@@ -335,19 +325,13 @@ fn mask(t: &Thread, path: &[u8]) -> Result<()> {
     };
     let vfs = &t.kernel.fs;
     if location.inode.kind() == FileKind::Directory {
-        let fs = new_tmpfs(t, b"")?;
+        let fs = new_tmpfs(t, b"", general::MS_RDONLY)?;
         let root = fs.root();
         vfs.mount_at(location, fs, root, b"tmpfs", kept_flags(general::MS_RDONLY))?;
     } else {
         let null = find(t, b"/dev/null")?;
         let mount = &null.mount;
-        vfs.mount_at(
-            location,
-            mount.fs.clone(),
-            null.inode,
-            &mount.source,
-            mount.flags(),
-        )?;
+        vfs.bind_at(location, &null, &mount.source, mount.flags())?;
     }
     Ok(())
 }

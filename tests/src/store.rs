@@ -26,6 +26,7 @@ pub struct Ground {
 impl Ground {
     /// An empty one, in memory where that is to be had: a killed process leaves the same there.
     pub fn new() -> Result<Self> {
+        let husk = Husk::find()?;
         let memory = Path::new("/dev/shm");
         let base = if memory.is_dir() {
             memory.to_owned()
@@ -34,10 +35,7 @@ impl Ground {
         };
         let dir = base.join(unique("husk-test-store"));
         fs::create_dir(&dir)?;
-        Ok(Self {
-            husk: Husk::find()?,
-            dir,
-        })
+        Ok(Self { husk, dir })
     }
 
     /// Where sources may be put.

@@ -56,15 +56,18 @@ fn kill_often(
     ground.check_empty().unwrap();
 }
 
+/// The archives of a small image and of a larger one that has a layer in common with it.
+fn two_images(ground: &Ground) -> (String, String) {
+    let kept = content("kept", 1, 3).unwrap();
+    let app = content("app", 4, 150).unwrap();
+    let archive = |name: &str, content| ground.archive(name, content).unwrap();
+    (archive("kept", &kept), archive("app", &app))
+}
+
 #[test]
 fn loading() {
     let ground = Ground::new().unwrap();
-    let kept = ground
-        .archive("kept", &content("kept", 1, 3).unwrap())
-        .unwrap();
-    let source = ground
-        .archive("app", &content("app", 4, 150).unwrap())
-        .unwrap();
+    let (kept, source) = two_images(&ground);
     let load = ["image", "load", source.as_str()];
     let prepare = || {
         ground.ok(&["image", "prune", "--all"]).unwrap();
@@ -104,12 +107,7 @@ fn pulling() {
 /// Loads two images that share a layer, and has one removed.
 fn removing(seed: u64, arguments: &[&str], named: bool) {
     let ground = Ground::new().unwrap();
-    let kept = ground
-        .archive("kept", &content("kept", 1, 3).unwrap())
-        .unwrap();
-    let source = ground
-        .archive("app", &content("app", 4, 150).unwrap())
-        .unwrap();
+    let (kept, source) = two_images(&ground);
     let prepare = || {
         ground.ok(&["image", "load", &kept]).unwrap();
         ground.ok(&["image", "load", &source]).unwrap();

@@ -329,34 +329,25 @@ impl Store {
     ) -> Result<(), StoreError> {
         let lock_path = self.locks.join(work);
         let what = "waiting for another process that makes the same";
-        let lock =
-            Lock::wait(&lock_path, what, progress).map_err(|c| failed("lock", &lock_path, c))?;
-        // Whoever held the lock may have made it meanwhile.
-        let made = if home.exists() {
-            Ok(())
-        } else {
-            self.make_locked(work, home, progress, fill)
-        };
+        let lock = Lock::wait(&lock_path, what, progress);
+        let lock = lock.map_err(|c| failed("lock", &lock_path, c))?;
+        let made = (|| {
+            // Whoever held the lock may have made it meanwhile.
+            if home.exists() {
+                return Ok(());
+            }
+            let dir = self.tmp.join(work);
+            // Left by a run killed after this store was opened.
+            unpack::remove_tree(&dir).map_err(|c| failed("remove", &dir, c))?;
+            // What stays here after an error, or beside what is moved, is of no more use.
+            let _scaffold = Scaffold { dir: &dir };
+            make_dir(&dir)?;
+            let ready = fill(&dir, progress)?;
+            fs::rename(&ready, home).map_err(|c| failed("create", home, c))?;
+            sync_parent(home)
+        })();
         lock.remove();
         made
-    }
-
-    fn make_locked(
-        &self,
-        work: &str,
-        home: &Path,
-        progress: &mut dyn Progress,
-        fill: impl FnOnce(&Path, &mut dyn Progress) -> Result<PathBuf, StoreError>,
-    ) -> Result<(), StoreError> {
-        let dir = self.tmp.join(work);
-        // Left by a run killed after this store was opened.
-        unpack::remove_tree(&dir).map_err(|c| failed("remove", &dir, c))?;
-        // What stays here after an error, or beside what is moved, is of no more use.
-        let _scaffold = Scaffold { dir: &dir };
-        make_dir(&dir)?;
-        let ready = fill(&dir, progress)?;
-        fs::rename(&ready, home).map_err(|c| failed("create", home, c))?;
-        sync_parent(home)
     }
 
     /// A stored image with a lease on it; `None` when it is not there.

@@ -471,6 +471,10 @@ pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
 /// clap's error and its first tip, without the usage that follows.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        if error.to_string().contains("Usage: husk image") {
+            return "no image command given; write load, ls, inspect, rm or prune (husk image --help explains)"
+                .to_owned();
+        }
         let verbs = OTHER_VERBS.join(", ");
         return format!("no command given; write run, {verbs} (husk --help explains)");
     }
@@ -577,6 +581,11 @@ mod tests {
         let lines = [
             "husk",
             "husk run",
+            "husk image",
+            "husk image load x",
+            "husk image rm A",
+            "husk pull x:",
+            "husk pull --tls-verify=perhaps x",
             "husk --nope run x",
             "husk run --nope oci:x",
             "husk run oci:x sh",

@@ -14,6 +14,7 @@
 //! | `tmpfs`, `procfs`, `devfs`, `pseudo`, `internal` | file systems |
 //! | `pipe`, `eventfd`, `signalfd`, `pidfd`, `epoll`, `stdio`, `terminal`, `random`, `anon` | files that are not in a file system |
 //! | `poll_calls`, `select`, `sigmask`, `deadline` | waiting for readiness |
+//! | `sigio` | signals about readiness |
 //!
 //! Paths are byte strings. Names are looked up under an inode's own lock; only rename and rmdir hold two
 //! directories' locks, under [`Vfs::tree`]. Permissions are checked by the VFS, never by an inode.
@@ -59,6 +60,7 @@ pub mod random;
 pub mod rw;
 pub mod seals;
 pub mod select;
+pub mod sigio;
 mod sigmask;
 pub mod signalfd;
 pub mod stat;

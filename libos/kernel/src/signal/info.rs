@@ -100,6 +100,17 @@ impl Info {
         Self::new(signo, code, Origin::Kernel).put(16, addr.to_le_bytes())
     }
 
+    /// The seccomp profile forbids call `nr` made at `at` (`si_call_addr`, `si_syscall`, `si_arch`).
+    #[must_use]
+    pub fn seccomp(at: u64, nr: u64) -> Self {
+        const SYS_SECCOMP: i32 = 1;
+        const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+        Self::new(SIGSYS, SYS_SECCOMP, Origin::Kernel)
+            .put(16, at.to_le_bytes())
+            .put(24, (nr as u32).to_le_bytes())
+            .put(28, AUDIT_ARCH_X86_64.to_le_bytes())
+    }
+
     /// Child `child` changed state as `wait_status` says, in the encoding of `wait(2)`; for signal `signo`
     /// (`SIGCHLD`, or what the child was cloned with).
     #[must_use]

@@ -3,7 +3,7 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x508;
+pub const END: u16 = 0x510;
 
 /// Buffers were queued for the host's standard output or error (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
@@ -21,3 +21,5 @@ pub const PANIC: u16 = 0x505;
 pub const RECORDS: u16 = 0x506;
 /// The log ring holds lines to be written out now.
 pub const LOG: u16 = 0x507;
+/// Requests were queued for files of the host, see [`super::fuse`]; returns when those that cannot take long are answered.
+pub const FUSE: u16 = 0x508;

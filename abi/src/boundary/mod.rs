@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod doorbell;
 pub mod events;
+pub mod fuse;
 pub mod layout;
 pub mod log;
 pub mod record;

@@ -220,7 +220,8 @@ fn boot() -> Finding {
     let plan = Plan {
         id: "0".repeat(64),
         memory_bytes: BOOT_MEMORY.bytes.min(host.memory.bytes),
-        root_archive,
+        root_archive: Some(root_archive),
+        trees: Vec::new(),
         guest: GuestConfig {
             args: vec![b"/husk-check".to_vec()],
             env: Vec::new(),

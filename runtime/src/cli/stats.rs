@@ -21,6 +21,7 @@ fn doorbell_name(port: u16) -> &'static str {
         doorbell::PANIC => "panic",
         doorbell::RECORDS => "records",
         doorbell::LOG => "log",
+        doorbell::FUSE => "files",
         _ => "unknown",
     }
 }

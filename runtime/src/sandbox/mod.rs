@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use husk_abi::boundary::config::GuestConfig;
@@ -16,7 +16,10 @@ use husk_abi::boundary::doorbell;
 use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
 
-use crate::gate;
+use crate::gate::{
+    self,
+    fuse::{Files, TreeSource},
+};
 use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
 use guest_log::GuestLog;
@@ -28,8 +31,10 @@ pub struct Plan {
     pub id: String,
     /// Bytes of memory the container may use.
     pub memory_bytes: u64,
-    /// The root file system as a cpio archive.
-    pub root_archive: File,
+    /// The root file system as a cpio archive, unless the first tree is the root.
+    pub root_archive: Option<File>,
+    /// What of the host is served to the guest: one for each of the guest's trees.
+    pub trees: Vec<TreeSource>,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go, if anywhere.
@@ -113,6 +118,8 @@ pub struct Times {
 
 /// Number of doorbells.
 pub const DOORBELLS: usize = (doorbell::END - doorbell::FIRST) as usize;
+/// Bytes of the window host files are mapped into.
+const WINDOW_BYTES: u64 = 4 << 30;
 /// Lines of the libOS's log shown after a crash.
 const LAST_LINES: usize = 20;
 
@@ -121,6 +128,7 @@ const LAST_LINES: usize = 20;
 struct Handler {
     log: Mutex<GuestLog>,
     records: Option<Mutex<record::Session>>,
+    files: OnceLock<Files>,
     doorbells: [AtomicU64; DOORBELLS],
 }
 
@@ -156,9 +164,21 @@ impl DoorbellHandler for Handler {
             doorbell::PANIC => return Served::End(End::Panic),
             doorbell::RECORDS => self.drain(),
             doorbell::LOG => self.forward_log(),
+            doorbell::FUSE => {
+                if let Some(files) = self.files.get() {
+                    files.ring();
+                }
+            }
             _ => {}
         }
         Served::Resume
+    }
+
+    fn memory_fault(&self, _vcpu: u32) -> Served {
+        match self.files.get() {
+            Some(files) if files.memory_fault() => Served::Resume,
+            _ => Served::End(End::Crash("an access outside its memory")),
+        }
     }
 }
 
@@ -191,6 +211,11 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         vcpus: 1,
         image: libos()?,
         root_archive: plan.root_archive,
+        window_bytes: if plan.trees.is_empty() {
+            0
+        } else {
+            WINDOW_BYTES
+        },
         guest: plan.guest,
     })?;
     let memory = machine.memory().clone();
@@ -209,12 +234,24 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
     let handler = Arc::new(Handler {
         log: Mutex::new(GuestLog::new(memory.clone(), layout.log)),
         records: records.map(Mutex::new),
+        files: OnceLock::new(),
         doorbells: Default::default(),
     });
     waiter
         .forward(memory.clone(), layout.host_events, machine.kicker())
         .map_err(host("start a thread"))?;
     let services = gate::Services::start(&machine)?;
+    if let Some(window) = machine.window() {
+        let files = Files::start(
+            &plan.trees,
+            window,
+            memory.clone(),
+            machine.layout(),
+            Arc::new(machine.kicker()),
+            None,
+        )?;
+        let _ = handler.files.set(files);
+    }
     let made = Instant::now();
 
     let (sender, receiver) = mpsc::channel();

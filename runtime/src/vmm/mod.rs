@@ -12,10 +12,12 @@ mod memory;
 mod raw;
 mod tables;
 mod vcpu;
+mod window;
 
 pub use error::Error;
 pub use kick::Kicker;
 pub use layout::Layout;
 pub use machine::{DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, open_kvm};
-pub use memory::GuestMemory;
+pub use memory::{GuestMemory, file_into_guest, guest_into_file};
 pub use raw::KvmClock;
+pub use window::{Shows, Window};

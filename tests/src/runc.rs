@@ -53,9 +53,7 @@ impl Runner for Runc {
             }
         };
 
-        run(Command::new("runc")
-            .arg("spec")
-            .current_dir(bundle.path()))?;
+        run(Command::new("runc").arg("spec").current_dir(bundle.path()))?;
         let path = bundle.path().join("config.json");
         let mut spec: Value = serde_json::from_slice(&fs::read(&path)?)?;
         adjust(&mut spec, job);

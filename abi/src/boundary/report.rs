@@ -9,7 +9,7 @@ use core::sync::atomic::AtomicU64;
 
 use serde::{Deserialize, Serialize};
 
-use super::stats::TranslationReport;
+use super::stats::{MemoryEvent, TranslationReport};
 
 /// Offset of [`ReportPlace`] in the host-events page.
 pub const OFFSET: u64 = 128;
@@ -34,6 +34,8 @@ pub struct GuestReport {
     pub translation: TranslationReport,
     /// Calls the libOS does not have, by number, with how often each was made.
     pub missing: Vec<(u32, u32)>,
+    /// What the memory room counted; events that did not happen are left out.
+    pub memory: Vec<(MemoryEvent, u64)>,
 }
 
 /// Encodes a report.

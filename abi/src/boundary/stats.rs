@@ -1,4 +1,4 @@
-//! Numbers about syscall translation, for `--stats`; carried as postcard.
+//! Numbers about syscall translation and memory, for `--stats`; carried as postcard.
 
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
@@ -10,11 +10,11 @@ pub enum TrapReason {
     FirstUse,
     /// The site is patched: a restart, a jump straight to the `syscall`, or a process that had the old page.
     Patched,
-    /// No number is loaded right before it, but what follows could be displaced (pattern 2).
-    Pattern2,
+    /// Instructions that could be displaced follow, but a jump between them would go unnoticed.
+    Enterable,
     /// Looks like pattern 1, but that is not proven.
     Ambiguous,
-    /// Neither pattern.
+    /// No pattern.
     NoPattern,
     /// `rt_sigreturn`: never patched.
     Restorer,
@@ -41,7 +41,7 @@ impl TrapReason {
     pub const ALL: [Self; 14] = [
         Self::FirstUse,
         Self::Patched,
-        Self::Pattern2,
+        Self::Enterable,
         Self::Ambiguous,
         Self::NoPattern,
         Self::Restorer,
@@ -61,7 +61,7 @@ impl TrapReason {
         match self {
             Self::FirstUse => "first use",
             Self::Patched => "patched site",
-            Self::Pattern2 => "pattern 2",
+            Self::Enterable => "enterable",
             Self::Ambiguous => "ambiguous",
             Self::NoPattern => "no pattern",
             Self::Restorer => "signal restorer",
@@ -130,6 +130,92 @@ pub fn decode(bytes: &[u8]) -> Result<TranslationReport, postcard::Error> {
     postcard::from_bytes(bytes)
 }
 
+/// What costs a switch between guest and KVM, or decides whether one is needed, as the memory room counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum MemoryEvent {
+    /// An address space was loaded (`mov cr3`), or reloaded to flush it.
+    Load,
+    /// One page was flushed (`invlpg`).
+    PageFlush,
+    /// A fault that mapped zeros.
+    FaultZero,
+    /// A fault that mapped pages of an object for reading or executing.
+    FaultRead,
+    /// A fault that mapped pages of an object for writing to it.
+    FaultShared,
+    /// A fault that copied pages of an object.
+    FaultCopy,
+    /// A fault that copied, or made writable, pages shared since a fork.
+    FaultFork,
+    /// A fault of a page that was accessible, or whose rights only had to be renewed.
+    FaultStale,
+    /// A fault that ended in a signal.
+    FaultSignal,
+    /// A page-table entry became present: the CPU, or KVM's shadow, has to fetch it.
+    Entry,
+    /// A page-table page was made.
+    Table,
+    /// A fork into page tables that were kept from an earlier process.
+    ForkKept,
+    /// A fork into new page tables.
+    ForkNew,
+    /// A program loaded into page tables that were kept from an earlier run.
+    ExecKept,
+    /// A program loaded into new page tables.
+    ExecNew,
+    /// A page copied by fork itself.
+    ForkCopy,
+    /// Out of memory: a process was chosen and killed.
+    OomKill,
+}
+
+impl MemoryEvent {
+    /// All events, in the order of their discriminants.
+    pub const ALL: [Self; 17] = [
+        Self::Load,
+        Self::PageFlush,
+        Self::FaultZero,
+        Self::FaultRead,
+        Self::FaultShared,
+        Self::FaultCopy,
+        Self::FaultFork,
+        Self::FaultStale,
+        Self::FaultSignal,
+        Self::Entry,
+        Self::Table,
+        Self::ForkKept,
+        Self::ForkNew,
+        Self::ExecKept,
+        Self::ExecNew,
+        Self::ForkCopy,
+        Self::OomKill,
+    ];
+
+    /// A short name for tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Load => "address spaces loaded",
+            Self::PageFlush => "pages flushed",
+            Self::FaultZero => "faults: zeros",
+            Self::FaultRead => "faults: object, read",
+            Self::FaultShared => "faults: object, shared write",
+            Self::FaultCopy => "faults: object, copied",
+            Self::FaultFork => "faults: shared since fork",
+            Self::FaultStale => "faults: stale",
+            Self::FaultSignal => "faults: signal",
+            Self::Entry => "entries made present",
+            Self::Table => "page tables made",
+            Self::ForkKept => "forks, tables kept",
+            Self::ForkNew => "forks, tables new",
+            Self::ExecKept => "execs, tables kept",
+            Self::ExecNew => "execs, tables new",
+            Self::ForkCopy => "pages copied by fork",
+            Self::OomKill => "processes killed for memory",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,17 +228,24 @@ mod tests {
     }
 
     #[test]
+    fn events_are_listed_by_discriminant() {
+        for (index, event) in MemoryEvent::ALL.into_iter().enumerate() {
+            assert_eq!(event as usize, index);
+        }
+    }
+
+    #[test]
     fn a_report_survives_the_wire() {
         let report = TranslationReport {
             sites_translated: 3,
-            traps: alloc::vec![(TrapReason::FirstUse, 3), (TrapReason::Pattern2, 9)],
+            traps: alloc::vec![(TrapReason::FirstUse, 3), (TrapReason::Enterable, 9)],
             sites: alloc::vec![SiteReport {
                 file: Some((1, 2)),
                 program: b"/bin/busybox".to_vec(),
                 offset: 0x1234,
                 nr: 39,
                 traps: 9,
-                reason: TrapReason::Pattern2,
+                reason: TrapReason::Enterable,
                 before: alloc::vec![1, 2],
                 after: alloc::vec![0x0f, 0x05],
             }],

@@ -42,7 +42,7 @@ fn start_init(kernel: &'static Kernel) -> Result<()> {
         cap_permitted: permitted,
         cap_ambient: ambient,
         no_new_privileges: config.no_new_privileges,
-        keep_caps: false,
+        securebits: 0,
     };
     let parts = InitParts {
         mm,

@@ -8,6 +8,7 @@
 
 use core::arch::{asm, global_asm};
 
+use husk_kernel::translate::decode::{Text, behind};
 use husk_kernel::translate::thunk::{JUMP_LEN, Thunk, jump};
 
 // husk_probe(entry, in, out): loads registers from `in`, calls `entry`, stores registers to `out`.
@@ -217,20 +218,43 @@ fn pattern_2_runs_like_the_original() {
     body.extend(compare);
     body.extend([0x73, 0x06, 0x48, 0x8b, 0x54, 0x24, 0xf8, 0xc3, 0x0f, 0x0b]);
     let code = Code::new(&body);
-    let mut before = code.run(SITE);
+    let before = code.run(SITE);
 
-    let behind = syscall + 2 + compare.len() as u64;
+    let text = Text {
+        bytes: &body,
+        syscall: (syscall - SITE) as usize,
+        address: SITE,
+    };
+    let lengths = behind(&text).expect("can be displaced");
+    let from = syscall as i64;
     let thunk =
-        Thunk::call_and_continue(THUNK as i64, &compare, behind as i64, code.slot()).expect("near");
+        Thunk::call_and_continue(THUNK as i64, &compare, lengths, from, code.slot()).expect("near");
     code.put(THUNK, thunk.bytes());
     let (bytes, len) = jump(syscall as i64, THUNK as i64, 2 + compare.len()).expect("near");
     assert_eq!(len, JUMP_LEN + 3);
     code.put(syscall, &bytes[..len]);
     let after = code.run(SITE);
     assert_eq!(code.calls(), 1);
-    // rcx, which a syscall clobbers, tells where it returned to: the copy in the thunk.
-    before[RCX] = code.base + THUNK + thunk.call_end as u64;
-    assert_eq!(after, before);
+    assert_eq!(after, before, "every register, rcx included");
+}
+
+#[test]
+fn pattern_3_runs_like_the_original() {
+    // mov $39, %eax; lea 0x100(%rip), %rsi; syscall
+    let body = [
+        0x48, 0x89, 0x7c, 0x24, 0xf8, 0xb8, 0x27, 0, 0, 0, 0x48, 0x8d, 0x35, 0x00, 0x01, 0, 0,
+        0x0f, 0x05, 0x48, 0x8b, 0x54, 0x24, 0xf8, 0xc3,
+    ];
+    let code = Code::new(&body);
+    let before = code.run(SITE);
+    let start = SITE + 10;
+    let thunk = Thunk::run_and_call(THUNK as i64, &body[10..17], start as i64, code.slot());
+    code.put(THUNK, thunk.expect("near").bytes());
+    let (bytes, len) = jump(start as i64, THUNK as i64, 7).expect("near");
+    code.put(start, &bytes[..len]);
+    let after = code.run(SITE);
+    assert_eq!(code.calls(), 1);
+    assert_eq!(after, before, "every register, rcx included");
 }
 
 #[test]

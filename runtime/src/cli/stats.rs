@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use husk_abi::boundary::doorbell;
-use husk_abi::boundary::stats::TranslationReport;
+use husk_abi::boundary::stats::{MemoryEvent, TranslationReport};
 use husk_abi::linux::syscalls::lookup;
 
 use crate::sandbox::Outcome;
@@ -59,6 +59,7 @@ pub fn table(image: Duration, total: Duration, outcome: &Outcome) -> String {
     if let Some(guest) = &outcome.guest {
         translation(&mut text, &guest.translation);
         missing(&mut text, &guest.missing);
+        memory(&mut text, &guest.memory);
     }
     text
 }
@@ -122,6 +123,17 @@ fn missing(text: &mut String, missing: &[(u32, u32)]) {
     }
 }
 
+/// What the guest's memory cost in switches.
+fn memory(text: &mut String, events: &[(MemoryEvent, u64)]) {
+    if events.is_empty() {
+        return;
+    }
+    text.push_str("memory\n");
+    for (event, count) in events {
+        let _ = writeln!(text, "  {:<28} {count:>10}", event.name());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +176,7 @@ mod tests {
                     traps_unlisted: 0,
                 },
                 missing: vec![(41, 2), (511, 1)],
+                memory: vec![(MemoryEvent::Load, 12)],
             }),
         };
         let text = table(
@@ -192,6 +205,8 @@ sites that trap most: traps, call, reason, program, offset, bytes before | from
 system calls the libOS does not have
   socket                                2
   call 511                              1
+memory
+  address spaces loaded                12
 ";
         assert_eq!(text, expected);
     }

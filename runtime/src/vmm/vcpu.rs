@@ -25,6 +25,11 @@ const MSR_STAR: u32 = 0xc000_0081;
 const MSR_LSTAR: u32 = 0xc000_0082;
 const MSR_CSTAR: u32 = 0xc000_0083;
 const MSR_SYSCALL_MASK: u32 = 0xc000_0084;
+/// Says that [`MSR_MISC_FEATURES_ENABLES`] has its bit 0.
+const MSR_PLATFORM_INFO: u32 = 0xce;
+const PLATFORM_INFO_CPUID_FAULT: u64 = 1 << 31;
+/// Bit 0: `cpuid` faults above CPL 0.
+const MSR_MISC_FEATURES_ENABLES: u32 = 0x140;
 const MSR_KVM_SYSTEM_TIME_NEW: u32 = 0x4b56_4d01;
 
 /// TF, DF and AC; never IF (kvm-facts.md, quirk 5).
@@ -149,6 +154,22 @@ impl Vcpu {
                 what: "set all of a vCPU's MSRs",
                 source,
             });
+        }
+
+        // Best effort: `cpuid` at CPL 3 then faults, and the libOS answers it without leaving the guest. A KVM that
+        // cannot do it answers each one itself.
+        let faulting = [
+            (MSR_PLATFORM_INFO, PLATFORM_INFO_CPUID_FAULT),
+            (MSR_MISC_FEATURES_ENABLES, 1),
+        ]
+        .map(|(index, data)| kvm_msr_entry {
+            index,
+            data,
+            ..kvm_msr_entry::default()
+        });
+        if let Ok(msrs) = Msrs::from_entries(&faulting) {
+            let written = fd.set_msrs(&msrs).unwrap_or(0);
+            tracing::debug!(possible = written == faulting.len(), "cpuid faulting");
         }
 
         fd.set_regs(&kvm_regs {

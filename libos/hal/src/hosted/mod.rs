@@ -59,6 +59,11 @@ pub mod cpu {
         0x0f8b_fbff
     }
 
+    pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+        let result = core::arch::x86_64::__cpuid_count(leaf, subleaf);
+        [result.eax, result.ebx, result.ecx, result.edx]
+    }
+
     pub fn raise(work: u32) {
         WORK.fetch_or(work, Ordering::Relaxed);
     }

@@ -67,7 +67,18 @@ pub fn index() -> usize {
 #[must_use]
 pub fn hwcap() -> u32 {
     static EDX: spin::Once<u32> = spin::Once::new();
-    *EDX.call_once(|| core::arch::x86_64::__cpuid(1).edx)
+    *EDX.call_once(|| cpuid(1, 0)[3])
+}
+
+/// Asks the CPU: eax, ebx, ecx and edx for a leaf and subleaf. Leaves the guest: dear.
+///
+/// Asked at CPL 0: where the VMM can have it so, `cpuid` faults at CPL 3, so that programs' can be answered from memory.
+#[must_use]
+pub fn cpuid(leaf: u32, subleaf: u32) -> [u32; 4] {
+    let mut registers = [0; 4];
+    // SAFETY: stores 16 bytes where it is told to; the gate keeps all other registers.
+    unsafe { super::entry::hal_cpuid(leaf, subleaf, &raw mut registers) };
+    registers
 }
 
 /// Raises work flags of this vCPU.

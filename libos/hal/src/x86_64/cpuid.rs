@@ -2,7 +2,8 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::arch::x86_64::__cpuid_count;
+
+use super::cpu::cpuid;
 
 /// A CPU as `/proc/cpuinfo` describes it.
 #[derive(Clone, Debug)]
@@ -34,12 +35,11 @@ enum Register {
 
 /// The registers of a leaf; zeros if the CPU does not have it.
 fn leaf(number: u32, subleaf: u32) -> [u32; 4] {
-    let highest = __cpuid_count(number & 0x8000_0000, 0).eax;
+    let [highest, ..] = cpuid(number & 0x8000_0000, 0);
     if number > highest {
         return [0; 4];
     }
-    let result = __cpuid_count(number, subleaf);
-    [result.eax, result.ebx, result.ecx, result.edx]
+    cpuid(number, subleaf)
 }
 
 /// Linux's names of feature bits, from bit 0 up; `-` for bits it does not show.

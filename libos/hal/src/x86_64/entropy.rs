@@ -1,6 +1,6 @@
 //! Entropy from the CPU.
 
-use core::arch::x86_64::{__cpuid, _rdrand64_step, _rdtsc};
+use core::arch::x86_64::{_rdrand64_step, _rdtsc};
 
 /// CPUID.1:ECX bit of `rdrand`.
 const RDRAND: u32 = 1 << 30;
@@ -15,7 +15,7 @@ fn rdrand() -> Option<u64> {
 }
 
 fn has_rdrand() -> bool {
-    __cpuid(1).ecx & RDRAND != 0
+    super::cpu::cpuid(1, 0)[2] & RDRAND != 0
 }
 
 fn tsc() -> u64 {

@@ -133,8 +133,10 @@ hal_exit_jump:
     .globl hal_exit_fast_end
 hal_exit_fast_end:
 
-    // The caller had TF, DF or AC: run without, give them back by iretq.
+    // The caller had TF, DF or AC: run without, give them back by iretq. r11 is what `syscall` makes it.
 2:  orq ${exit_full}, 0x80(%rsp)
+    mov 0x98(%rsp), %rax
+    mov %rax, 0x30(%rsp)
     pushq $0x202
     popfq
     jmp 3b
@@ -298,23 +300,27 @@ upcall_prologue_14:
     mov $14, %esi
     jmp upcall_exception
 
-    // Breakpoint: the gate's own, or a program's.
+    // Breakpoint: one of the gates', the most frequent first, or a program's.
     IRET_FRAME 3, {exception_top}, 40
     .balign 32
 upcall_stub_3:
-    cmpq $hal_gate_return, (%rsp)
-    je 1f
-    cmpq $hal_load_task_return, (%rsp)
-    je 3f
-    mov $upcall_frame_3, %rsp
-    iretq
-1:  test %rsi, %rsi
-    jnz 2f
+    cmpq $hal_load_root_return, (%rsp)
+    jne 1f
     mov %rdi, %cr3
     iretq
-2:  invlpg (%rsi)
+1:  cmpq $hal_flush_page_return, (%rsp)
+    jne 2f
+    invlpg (%rdi)
     iretq
-3:  ltr %di
+2:  cmpq $hal_cpuid_return, (%rsp)
+    jne 3f
+    cpuid
+    iretq
+3:  cmpq $hal_load_task_return, (%rsp)
+    jne 4f
+    ltr %di
+    iretq
+4:  mov $upcall_frame_3, %rsp
     iretq
 upcall_prologue_3:
     push $0
@@ -369,13 +375,38 @@ upcall_prologue_interrupt:
     .globl hal_upcall_end
 hal_upcall_end:
 
-    // The gate: rdi = new CR3 if rsi is 0, else rsi = address to flush.
+    // The gates: what only CPL 0 may do. rdi = new CR3.
     .section .text, "ax"
-    .globl hal_gate
-hal_gate:
+    .globl hal_load_root
+hal_load_root:
     int3
-    .globl hal_gate_return
-hal_gate_return:
+    .globl hal_load_root_return
+hal_load_root_return:
+    ret
+
+    // rdi = an address in the page to flush.
+    .globl hal_flush_page
+hal_flush_page:
+    int3
+    .globl hal_flush_page_return
+hal_flush_page_return:
+    ret
+
+    // edi = leaf, esi = subleaf, rdx = where eax, ebx, ecx and edx go. At CPL 3 it may fault (`cpu::cpuid`).
+    .globl hal_cpuid
+hal_cpuid:
+    push %rbx
+    mov %rdx, %r8
+    mov %edi, %eax
+    mov %esi, %ecx
+    int3
+    .globl hal_cpuid_return
+hal_cpuid_return:
+    mov %eax, (%r8)
+    mov %ebx, 4(%r8)
+    mov %ecx, 8(%r8)
+    mov %edx, 12(%r8)
+    pop %rbx
     ret
 
     // The gate for boot: edi = selector of an available TSS.
@@ -429,6 +460,8 @@ unsafe extern "C" {
     pub(super) fn hal_switch(old: *mut u64, new: u64);
     pub(super) fn hal_thread_start();
     pub(super) fn hal_load_task(selector: u32);
-    pub(super) fn hal_gate(root: u64, address: u64);
+    pub(super) fn hal_load_root(root: u64);
+    pub(super) fn hal_flush_page(address: u64);
+    pub(super) fn hal_cpuid(leaf: u32, subleaf: u32, registers: *mut [u32; 4]);
     pub(super) static hal_stubs: [u64; STUBS];
 }

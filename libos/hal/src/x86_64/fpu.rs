@@ -1,7 +1,7 @@
 //! Vector state: XSAVE areas in the standard format, as signal frames hold them.
 
 use alloc::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use core::arch::x86_64::{__cpuid_count, _xgetbv};
+use core::arch::x86_64::_xgetbv;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 static SIZE: AtomicUsize = AtomicUsize::new(0);
@@ -16,9 +16,9 @@ const MXCSR_MASK: usize = 28;
 pub(super) fn init() {
     // SAFETY: the VMM sets CR4.OSXSAVE and XCR0.
     let mask = unsafe { xgetbv0() };
-    let leaf = __cpuid_count(0xd, 0);
+    let [_, size, ..] = super::cpu::cpuid(0xd, 0);
     MASK.store(mask, Ordering::Relaxed);
-    SIZE.store(leaf.ebx as usize, Ordering::Relaxed);
+    SIZE.store(size as usize, Ordering::Relaxed);
 }
 
 /// Reads XCR0.

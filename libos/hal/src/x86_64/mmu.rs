@@ -1,7 +1,5 @@
 //! Address-space roots and the TLB.
 
-use husk_abi::boundary::layout::PAGE_SIZE;
-
 use super::{boot, entry};
 use crate::phys::{self, Frame};
 
@@ -23,14 +21,11 @@ pub fn boot_root(cpu: usize) -> Frame {
 /// Makes `root` this vCPU's address space and drops its non-global translations.
 pub fn activate(root: Frame) {
     // SAFETY: roots come from `init_root` and so map the libOS; the gate keeps all registers.
-    unsafe { entry::hal_gate(root.gpa(), 0) }
+    unsafe { entry::hal_load_root(root.gpa()) }
 }
 
 /// Drops this vCPU's translation of one page.
 pub fn flush_page(address: u64) {
-    let page = address & !(PAGE_SIZE - 1);
-    if page != 0 {
-        // SAFETY: INVLPG has no effect but on the TLB.
-        unsafe { entry::hal_gate(0, page) }
-    }
+    // SAFETY: INVLPG has no effect but on the TLB.
+    unsafe { entry::hal_flush_page(address) }
 }

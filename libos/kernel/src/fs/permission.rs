@@ -114,7 +114,7 @@ mod tests {
             cap_permitted: caps,
             cap_ambient: 0,
             no_new_privileges: false,
-            keep_caps: false,
+            securebits: 0,
         }
     }
 

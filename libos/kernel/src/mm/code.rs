@@ -136,10 +136,13 @@ impl AddressSpace {
     /// Maps all thunks there are by now for the code mapping at `address`: a program that is executed again uses
     /// them from the start.
     pub(super) fn map_all_thunks(&self, address: u64) {
-        let base = self.code_region(address).and_then(|code| code.thunk_base);
-        let Some(mut page) = base else { return };
-        while let Ok(true) = self.map_thunk(page) {
-            page += PAGE_SIZE;
+        let Some(code) = self.code_region(address) else {
+            return;
+        };
+        if let Some((base, text)) = code.thunk_base.zip(code.mappable.text()) {
+            for page in text.thunk_pages() {
+                self.map_thunk_page(base + page * PAGE_SIZE);
+            }
         }
     }
 

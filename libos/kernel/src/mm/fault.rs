@@ -11,6 +11,7 @@ use husk_abi::linux::general;
 use husk_hal::phys::{self, Frame};
 
 use super::code;
+use super::counts::{self, Event};
 use super::frames::LARGE_FRAMES;
 use super::pagetable::entry_in;
 use super::pte::{Entry, Owner};
@@ -130,8 +131,13 @@ impl AddressSpace {
         loop {
             match self.with(|state| state.fault(page, access)) {
                 Step::Done => return Ok(()),
-                Step::Signal(signal) => return Err(self.report(signal)),
+                Step::Signal(FaultSignal::NO_MEMORY) if self.shelf.clear() => {}
+                Step::Signal(signal) => {
+                    counts::count(Event::FaultSignal);
+                    return Err(self.report(signal));
+                }
                 Step::Thunk => {
+                    counts::count(Event::FaultRead);
                     return match self.map_thunk(page) {
                         Ok(true) => Ok(()),
                         Ok(false) => Err(FaultSignal::MAPERR),
@@ -139,8 +145,16 @@ impl AddressSpace {
                     };
                 }
                 Step::Fetch(fetch) => {
-                    if self.fetch(&fetch).map_err(|signal| self.report(signal))? {
-                        return Ok(());
+                    counts::count(match fetch.how {
+                        How::Read | How::Code => Event::FaultRead,
+                        How::Shared => Event::FaultShared,
+                        How::Copy => Event::FaultCopy,
+                    });
+                    match self.fetch(&fetch) {
+                        Ok(true) => return Ok(()),
+                        Ok(false) => {}
+                        Err(FaultSignal::NO_MEMORY) if self.shelf.clear() => {}
+                        Err(signal) => return Err(self.report(signal)),
                     }
                 }
             }
@@ -277,6 +291,7 @@ impl State {
             && (access != Access::Execute || entry.is_executable());
         if permits {
             // Rights were added since the TLB saw the page, or another thread was here first.
+            counts::count(Event::FaultStale);
             self.table.forget(page);
             return Step::Done;
         }
@@ -286,7 +301,10 @@ impl State {
                 Backing::Object(object) => {
                     return Step::Fetch(self.plan_fetch(&vma, object, page, access));
                 }
-                _ => self.fill_zero(&vma, page),
+                _ => {
+                    counts::count(Event::FaultZero);
+                    self.fill_zero(&vma, page)
+                }
             }
         } else if access == Access::Write {
             match &vma.backing {
@@ -294,10 +312,14 @@ impl State {
                 Backing::Object(object) if vma.is_shared() || entry.owner() == Owner::Borrowed => {
                     return Step::Fetch(self.plan_fetch(&vma, object, page, access));
                 }
-                _ => self.copy_on_write(&vma, page, entry),
+                _ => {
+                    counts::count(Event::FaultFork);
+                    self.copy_on_write(&vma, page, entry)
+                }
             }
         } else {
             // Resident, but without rights the area has: give it what the area has, short of writing.
+            counts::count(Event::FaultStale);
             self.table.update(page..page + PAGE_SIZE, |_, entry| {
                 entry.with_access(vma.prot, false)
             })
@@ -474,14 +496,14 @@ impl State {
                 continue;
             }
             if old.is_anonymous() && frames.count(old.frame()) == 1 {
-                let entry = old.with_access(vma.prot, true);
+                let entry = old.with_access(vma.prot, true).hot();
                 self.table.replace_in(table, address, entry);
                 continue;
             }
             match frames.alloc() {
                 Ok(copy) => {
                     phys::copy_frames(old.frame(), copy, 1);
-                    let entry = Entry::page(copy, Owner::Anonymous, vma.prot, true);
+                    let entry = Entry::page(copy, Owner::Anonymous, vma.prot, true).hot();
                     self.table.replace_in(table, address, entry);
                 }
                 Err(errno) if address == page => return Err(errno),

@@ -99,7 +99,11 @@ impl Gather {
 }
 
 impl Default for Gather {
+    /// For tables that are never changed.
     fn default() -> Self {
-        Self::new()
+        Self {
+            waiting: Vec::new(),
+            stale: Stale::Nothing,
+        }
     }
 }

@@ -8,23 +8,19 @@ use husk_abi::boundary::layout::{PAGE_SIZE, USER_END};
 use husk_abi::linux::auxvec;
 use husk_hal::{cpu, fpu, phys};
 
+use super::counts::{self, Event};
 use super::elf::{self, Header, Segment};
 use super::fault::Access;
 use super::frames::Frames;
+use super::layout::{Kind, Layout};
 use super::map::{Mapping, Placement};
-use super::space::{AddressSpace, Limits, Places, STACK_GAP_BYTES, page_down, page_up};
+use super::space::{AddressSpace, Limits, Places, page_down, page_up};
 use super::vma::{Backing, Flags, Object, Prot};
 use super::{Mappable, stack};
 use crate::fs::{File, random};
 use crate::process::Credentials;
 use crate::{Errno, Result, Thread};
 
-/// Where position-independent programs are loaded, before randomization (two thirds of the address range).
-const DYN_BASE: u64 = USER_END / 3 * 2;
-/// Bits of randomness, in pages: mappings and programs, the stack, the heap.
-const MAP_RANDOM_PAGES: u64 = 1 << 28;
-const STACK_RANDOM_PAGES: u64 = 1 << 22;
-const BRK_RANDOM_PAGES: u64 = (32 << 20) / PAGE_SIZE;
 /// What the stack has below its contents from the start.
 const STACK_EXPAND_BYTES: u64 = 128 << 10;
 /// How much of a program's code, and of its data, is mapped before it runs: cheaper than the faults.
@@ -74,7 +70,6 @@ pub struct Loaded {
 /// As `execve(2)`: `ENOEXEC` (no program for this machine), `EINVAL`, `ELIBBAD` (bad interpreter), `E2BIG`, `ENOMEM`, and what
 /// opening the interpreter gives.
 pub fn load(t: &Thread, program: Program<'_>) -> Result<Loaded> {
-    let space = AddressSpace::new(t.kernel)?;
     let mappable = |file: &Arc<File>| {
         Ok(Image {
             mappable: file.ops.mappable().map_err(|_| Errno::ENOEXEC)?,
@@ -86,22 +81,32 @@ pub fn load(t: &Thread, program: Program<'_>) -> Result<Loaded> {
         open_interpreter,
         ..
     } = program;
-    space.set_executable(exe.clone());
-    let exe = mappable(exe)?;
-    load_images(
-        space,
-        &exe,
-        &mut |path| mappable(&open_interpreter(path)?),
-        &Setup {
-            argv: program.argv,
-            envp: program.envp,
-            execfn: program.execfn,
-            vdso: program.vdso,
-            credentials: program.credentials,
-            secure: program.secure,
-            limits: Limits::of(&t.process),
-        },
-    )
+    let image = mappable(exe)?;
+    let maker = t.mm();
+    let setup = Setup {
+        argv: program.argv,
+        envp: program.envp,
+        execfn: program.execfn,
+        vdso: program.vdso,
+        credentials: program.credentials,
+        secure: program.secure,
+        limits: Limits::of(&t.process),
+        randomize: true,
+    };
+    let mut load = || {
+        load_images(
+            &maker,
+            &image,
+            &mut |path| mappable(&open_interpreter(path)?),
+            &setup,
+        )
+    };
+    let loaded = match load() {
+        Err(Errno::ENOMEM) if maker.shelf.clear() => load(),
+        result => result,
+    }?;
+    loaded.mm.set_executable(exe.clone());
+    Ok(loaded)
 }
 
 /// A file as the loader sees it.
@@ -120,6 +125,8 @@ pub(super) struct Setup<'a> {
     pub credentials: &'a Credentials,
     pub secure: bool,
     pub limits: Limits,
+    /// Whether addresses are random.
+    pub randomize: bool,
 }
 
 /// A parsed file.
@@ -175,18 +182,31 @@ impl Image {
     }
 }
 
-/// A random number of pages below `limit`, in bytes.
-fn random_pages(limit: u64) -> u64 {
-    random::u64() % limit * PAGE_SIZE
+/// An address space for a program, beside `maker`'s: with the page tables and the layout of an earlier run, or new ones.
+fn make_space(maker: &AddressSpace, kind: Kind) -> Result<(Arc<AddressSpace>, Arc<Layout>)> {
+    let (table, layout) = match maker.shelf.take_for_exec(&kind) {
+        Some((table, layout)) => (Some(table), layout),
+        None => (None, Arc::new(Layout::new(kind))),
+    };
+    counts::count(if table.is_some() {
+        Event::ExecKept
+    } else {
+        Event::ExecNew
+    });
+    layout.begin_run();
+    let space = AddressSpace::beside(maker.frames, maker.cpus, maker.shelf.clone(), table)?;
+    space.with(|state| state.layout = Some(layout.clone()));
+    Ok((space, layout))
 }
 
+/// Loads a program into an address space beside `maker`'s.
 pub(super) fn load_images(
-    space: Arc<AddressSpace>,
+    maker: &AddressSpace,
     exe: &Image,
     open_interpreter: &mut dyn FnMut(&[u8]) -> Result<Image>,
     setup: &Setup<'_>,
 ) -> Result<Loaded> {
-    let frames = space.frames;
+    let frames = maker.frames;
     let main = exe.parse(frames)?;
     stack::check_size(setup.argv, setup.envp, setup.limits.stack)?;
     let interpreter = match exe.interpreter_path(frames, &main)? {
@@ -204,25 +224,28 @@ pub(super) fn load_images(
         None => None,
     };
 
-    let stack_top = USER_END - random_pages(STACK_RANDOM_PAGES);
-    let stack_room = setup.limits.stack.clamp(128 << 20, USER_END / 6 * 5);
-    let reserved = stack_room + STACK_RANDOM_PAGES * PAGE_SIZE + STACK_GAP_BYTES;
-    let mmap_base = page_down(USER_END.saturating_sub(reserved + random_pages(MAP_RANDOM_PAGES)));
+    let kind = Kind {
+        program: exe.mappable.identity(),
+        interpreter: interpreter
+            .as_ref()
+            .map(|(image, _)| image.mappable.identity()),
+        is_dyn: main.header.is_dyn,
+        align: main.program.align(),
+        start: main.program.span().start,
+        stack_limit: setup.limits.stack,
+        randomize: setup.randomize,
+    };
+    let (space, layout) = make_space(maker, kind)?;
+    let (stack_top, mmap_base, bias) = (layout.stack_top, layout.mmap_base, layout.bias);
     space.update_places(|places| places.mmap_base = mmap_base);
 
-    let bias = if main.header.is_dyn {
-        let align = main.program.align();
-        let base = (DYN_BASE + random_pages(MAP_RANDOM_PAGES)) & !(align - 1);
-        base.wrapping_sub(main.program.span().start & !(align - 1))
-    } else {
-        0
-    };
-    let mut places = map_segments(&space, exe, &main.program, bias, setup)?;
+    let mut tails = Vec::new();
+    let mut places = map_segments(&space, exe, &main.program, bias, setup, &mut tails)?;
     places.mmap_base = mmap_base;
 
     let (entry, interpreter_base) = match &interpreter {
         Some((image, parsed)) => {
-            let base = map_interpreter(&space, image, parsed, setup)?;
+            let base = map_interpreter(&space, image, parsed, setup, &mut tails)?;
             (parsed.header.entry.wrapping_add(base), base)
         }
         None => (main.header.entry.wrapping_add(bias), 0),
@@ -233,7 +256,7 @@ pub(super) fn load_images(
     if let Some(vdso) = &setup.vdso {
         places.vdso = map_vdso(&space, vdso, setup)?;
     }
-    places.start_brk += random_pages(BRK_RANDOM_PAGES);
+    places.start_brk += layout.brk_gap;
     places.brk = places.start_brk;
 
     let auxv = auxiliary_vector(&main, bias, interpreter_base, places.vdso, setup);
@@ -246,7 +269,7 @@ pub(super) fn load_images(
             envp: setup.envp,
             execfn: setup.execfn,
             random: random_bytes,
-            shift: random::u64() % 8192,
+            shift: layout.stack_shift,
             auxv: &auxv,
         },
     );
@@ -257,6 +280,14 @@ pub(super) fn load_images(
         main.program.executable_stack,
         setup,
     )?;
+    // All areas are there: what kept page tables map is made to agree. Only now may anything be written.
+    space.adopt();
+    for tail in tails {
+        zero(&space, tail)?;
+    }
+    if space.write_bytes(image.pointer, &image.bytes)? < image.bytes.len() {
+        return Err(Errno::EFAULT);
+    }
     places.start_stack = image.pointer;
     places.arg_start = image.arg_start;
     places.arg_end = image.arg_end;
@@ -266,6 +297,11 @@ pub(super) fn load_images(
     places.auxv_bytes = image.auxv_bytes;
     space.update_places(|all| *all = places);
     map_ahead(&space, &main.program, bias);
+    if let Some(vdso) = &setup.vdso {
+        let pages = page_up(vdso.size_bytes()).ok_or(Errno::ENOMEM)?;
+        // What cannot be mapped ahead is faulted in.
+        let _ = space.populate(places.vdso..places.vdso + pages, Access::Read);
+    }
     Ok(Loaded {
         mm: space,
         entry,
@@ -280,13 +316,14 @@ fn map_segments(
     program: &elf::Program,
     bias: u64,
     setup: &Setup<'_>,
+    tails: &mut Vec<Range<u64>>,
 ) -> Result<Places> {
     let mut places = Places {
         start_code: u64::MAX,
         ..Places::default()
     };
     for segment in &program.segments {
-        map_segment(space, image, segment, bias, setup)?;
+        tails.extend(map_segment(space, image, segment, bias, setup)?);
         let start = segment.vaddr.wrapping_add(bias);
         let file_end = start + segment.file_bytes;
         if segment.prot.contains(Prot::EXEC) {
@@ -304,13 +341,14 @@ fn map_segments(
     Ok(places)
 }
 
+/// Maps a segment; returns what must be zeroed, if anything.
 fn map_segment(
     space: &AddressSpace,
     image: &Image,
     segment: &Segment,
     bias: u64,
     setup: &Setup<'_>,
-) -> Result<()> {
+) -> Result<Option<Range<u64>>> {
     let start = segment.vaddr.wrapping_add(bias);
     if start >= USER_END || segment.mem_bytes > USER_END - start {
         return Err(Errno::ENOMEM);
@@ -348,13 +386,16 @@ fn map_segment(
     )?;
     map(file_pages_end..end, Backing::Anonymous)?;
     // The rest of the last file page belongs to the zeros, if the program may write there at all.
-    let tail = (file_pages_end - file_end.min(file_pages_end)) as usize;
-    if segment.mem_bytes > segment.file_bytes && tail > 0 && segment.prot.contains(Prot::WRITE) {
-        let zeros = alloc::vec![0; tail];
-        let done = space.write_bytes(file_end, &zeros)?;
-        if done < tail {
-            return Err(Errno::EFAULT);
-        }
+    let tail = file_end..file_pages_end.max(file_end);
+    let zeroed = segment.mem_bytes > segment.file_bytes && segment.prot.contains(Prot::WRITE);
+    Ok((zeroed && !tail.is_empty()).then_some(tail))
+}
+
+/// Writes zeros to `range`, which lies in one page.
+fn zero(space: &AddressSpace, range: Range<u64>) -> Result<()> {
+    let zeros = alloc::vec![0; (range.end - range.start) as usize];
+    if space.write_bytes(range.start, &zeros)? < zeros.len() {
+        return Err(Errno::EFAULT);
     }
     Ok(())
 }
@@ -365,9 +406,10 @@ fn map_interpreter(
     image: &Image,
     parsed: &Parsed,
     setup: &Setup<'_>,
+    tails: &mut Vec<Range<u64>>,
 ) -> Result<u64> {
     if !parsed.header.is_dyn {
-        map_segments(space, image, &parsed.program, 0, setup)?;
+        map_segments(space, image, &parsed.program, 0, setup, tails)?;
         return Ok(0);
     }
     let span = parsed.program.span();
@@ -375,16 +417,14 @@ fn map_interpreter(
     let len = (span.end - span.start)
         .checked_add(align - PAGE_SIZE)
         .ok_or(Errno::ENOMEM)?;
-    // Reserve it in one piece, then map the segments over the reservation.
-    let reservation = Mapping {
-        flags: Flags::NORESERVE,
-        ..Mapping::anonymous(Prot::empty())
-    };
-    let at = space.map(Placement::Hint(0), len, reservation, &setup.limits)?;
+    // Room for it in one piece.
+    let whole = Mapping::anonymous(Prot::empty());
+    let at = space
+        .with(|state| state.find_place(len, &whole))
+        .ok_or(Errno::ENOMEM)?;
     let start = at.next_multiple_of(align) + span.start % align;
     let bias = start.wrapping_sub(span.start);
-    space.unmap(at, len)?;
-    map_segments(space, image, &parsed.program, bias, setup)?;
+    map_segments(space, image, &parsed.program, bias, setup, tails)?;
     Ok(bias)
 }
 
@@ -402,13 +442,10 @@ fn map_vdso(space: &AddressSpace, vdso: &Arc<dyn Mappable>, setup: &Setup<'_>) -
     };
     let len = vdso.size_bytes();
     let at = space.map(Placement::Hint(0), len, mapping, &setup.limits)?;
-    let pages = page_up(len).ok_or(Errno::ENOMEM)?;
-    // What cannot be mapped ahead is faulted in.
-    let _ = space.populate(at..at + pages, Access::Read);
     Ok(at)
 }
 
-/// Maps the stack and writes its contents.
+/// Maps the stack that `image` will be written to.
 fn map_stack(
     space: &AddressSpace,
     top: u64,
@@ -426,11 +463,7 @@ fn map_stack(
         ..Mapping::anonymous(prot)
     };
     let at = Placement::FixedNoReplace(start);
-    space.map(at, top - start, mapping, &setup.limits)?;
-    if space.write_bytes(image.pointer, &image.bytes)? < image.bytes.len() {
-        return Err(Errno::EFAULT);
-    }
-    Ok(())
+    space.map(at, top - start, mapping, &setup.limits).map(drop)
 }
 
 fn auxiliary_vector(

@@ -251,10 +251,7 @@ impl State {
         if new_end < old_end {
             self.remove(new_end..old_end)?;
         } else if new_end > old_end {
-            let above = self.vmas.find_from(old_end);
-            if above.is_some_and(|vma| {
-                !vma.is_hidden() && new_end + PAGE_SIZE > vma.guarded_start(STACK_GAP_BYTES)
-            }) {
+            if self.blocked(old_end..new_end, PAGE_SIZE) {
                 return Err(Errno::ENOMEM);
             }
             let heap = Mapping::anonymous(Prot::READ | Prot::WRITE);
@@ -262,6 +259,15 @@ impl State {
         }
         self.places.brk = to;
         Ok(())
+    }
+
+    /// Whether something keeps an area from growing up over `range`, with `room` bytes beyond it to stay free. Thunks
+    /// give way; what lies behind them does not.
+    pub(super) fn blocked(&self, range: Range<u64>, room: u64) -> bool {
+        let end = range.end.saturating_add(room);
+        self.vmas
+            .overlapping(range.start..end.saturating_add(STACK_GAP_BYTES))
+            .any(|above| !above.is_hidden() && end > above.guarded_start(STACK_GAP_BYTES))
     }
 
     /// Extends the area that grows down above `address` so that it contains it.

@@ -10,6 +10,8 @@
 //! | `map`, `protect`, `remap`, `advise` | what the system calls of those names do |
 //! | `fault` | page faults: demand zero, objects' pages, copy on write |
 //! | `fork` | copying an address space |
+//! | `shelf`, `adopt`, `layout` | page tables kept for the next process; where a program's parts go |
+//! | `counts` | what `--stats` shows |
 //! | `access` | reading and writing another address space |
 //! | `code` | code mappings and thunks, for `crate::translate` |
 //! | `sharing` | what a shared address shows, for futexes |
@@ -20,13 +22,16 @@
 //! | `syscalls` | the handlers |
 
 mod access;
+mod adopt;
 mod advise;
 mod code;
+pub(crate) mod counts;
 mod elf;
 mod fault;
 mod fork;
 mod frames;
 mod gather;
+mod layout;
 pub mod load;
 mod map;
 mod mappable;
@@ -36,6 +41,7 @@ mod protect;
 mod pte;
 mod remap;
 mod sharing;
+mod shelf;
 mod shmem;
 mod space;
 mod stack;

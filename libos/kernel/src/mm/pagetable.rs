@@ -12,6 +12,7 @@ use core::ops::Range;
 use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
 use husk_hal::{mmu, phys, phys::Frame};
 
+use super::counts::{self, Event};
 use super::frames::{Frames, LARGE_FRAMES};
 use super::gather::Gather;
 use super::pte::{Entry, Owner};
@@ -22,6 +23,11 @@ use crate::Result;
 const ENTRIES: usize = 512;
 /// Entries of a root that are the process's.
 const USER_ENTRIES: usize = 256;
+/// Leaf tables that have become empty stay, because making one is dear, unless there are more tables than this.
+const MAX_EMPTY_TABLES: u64 = 64;
+/// Tables are kept for another address space if they are at most so many, with so many private frames.
+const MAX_KEPT_TABLES: u64 = 48;
+const MAX_KEPT_FRAMES: u64 = 128;
 
 /// Resident pages (4 KiB).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +82,7 @@ impl PageTable {
         for cpu in 0..cpus {
             match frames.alloc_table() {
                 Ok(root) => {
+                    counts::count(Event::Table);
                     mmu::init_root(root, cpu);
                     roots.push(root);
                 }
@@ -92,6 +99,17 @@ impl PageTable {
             resident: Resident::default(),
             gather: Gather::new(),
         })
+    }
+
+    /// No tables at all: what is left when they have been taken out.
+    pub fn hollow(frames: &'static Frames) -> Self {
+        Self {
+            frames,
+            tables: 0,
+            roots: Arc::new(Roots::new(Vec::new())),
+            resident: Resident::default(),
+            gather: Gather::default(),
+        }
     }
 
     /// The roots.
@@ -170,6 +188,7 @@ impl PageTable {
 
     fn new_table(&mut self) -> Result<Frame> {
         let table = self.frames.alloc_table()?;
+        counts::count(Event::Table);
         self.tables += 1;
         Ok(table)
     }
@@ -280,6 +299,9 @@ impl PageTable {
     fn replaced(&mut self, address: u64, old: Entry, new: Entry) {
         self.account(old, false);
         self.account(new, true);
+        if new.is_present() && !old.is_present() {
+            counts::count(Event::Entry);
+        }
         if old.is_empty() {
             return;
         }
@@ -385,6 +407,85 @@ impl PageTable {
         Ok(())
     }
 
+    /// The page directories with the address each starts at, in order.
+    fn directories(&self) -> Vec<(u64, Frame)> {
+        let mut found = Vec::new();
+        let mut words = [0; USER_ENTRIES];
+        phys::load_words(self.root(), 0, &mut words);
+        for (third, link) in present(&words) {
+            let mut words = [0; ENTRIES];
+            phys::load_words(link.frame(), 0, &mut words);
+            let base = third as u64 * span(4);
+            found.extend(
+                present(&words).map(|(at, link)| (base + at as u64 * span(3), link.frame())),
+            );
+        }
+        found
+    }
+
+    /// [`PageTable::update`] for all there is; a 2 MiB page is one, so nothing has to be split.
+    pub fn update_all(&mut self, mut change: impl FnMut(u64, Entry) -> Entry) {
+        for (base, directory) in self.directories() {
+            let mut links = [0; ENTRIES];
+            phys::load_words(directory, 0, &mut links);
+            for (at, link) in present(&links) {
+                let start = base + at as u64 * LARGE_PAGE_SIZE;
+                if link.is_large() {
+                    let new = change(start, link);
+                    if new != link {
+                        store(directory, at, new);
+                        self.replaced(start, link, new);
+                    }
+                    continue;
+                }
+                let mut words = [0; ENTRIES];
+                phys::load_words(link.frame(), 0, &mut words);
+                for (small, old) in present(&words) {
+                    let page = start + small as u64 * PAGE_SIZE;
+                    let new = change(page, old);
+                    if new != old {
+                        store(link.frame(), small, new);
+                        self.replaced(page, old, new);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Its address space has ended: reduces it to what another one with the same layout can use, the pages of objects and
+    /// a few private frames. Those that are shared are only kept where `is_fixed` says that nobody will write to them.
+    /// `None` if that is not worth keeping, else how many pages are kept.
+    pub fn retire(&mut self, is_fixed: impl Fn(u64) -> bool) -> Option<u64> {
+        if self.tables > MAX_KEPT_TABLES || self.roots.frames().is_empty() {
+            return None;
+        }
+        let frames = self.frames;
+        let mut kept = 0;
+        self.update_all(|address, entry| {
+            if !entry.is_anonymous() {
+                return if entry.is_present() {
+                    entry
+                } else {
+                    Entry::EMPTY
+                };
+            }
+            let keep = !entry.is_large()
+                && if entry.is_writable() {
+                    frames.count(entry.frame()) == 1
+                } else {
+                    entry.is_present() && is_fixed(address)
+                };
+            if keep && kept < MAX_KEPT_FRAMES {
+                kept += 1;
+                entry
+            } else {
+                Entry::EMPTY
+            }
+        });
+        self.finish();
+        Some(self.tables + kept)
+    }
+
     /// Calls `see` for each resident page of `range`; a 2 MiB page that overlaps it is seen once.
     pub fn visit(&self, range: Range<u64>, mut see: impl FnMut(u64, Entry)) {
         let mut address = range.start;
@@ -415,7 +516,7 @@ impl PageTable {
         }
     }
 
-    /// Unmaps all of `range`. Leaf tables it covers whole are given back.
+    /// Unmaps all of `range`. Leaf tables it covers whole are given back if there are many.
     ///
     /// # Errors
     /// `ENOMEM` if a 2 MiB page had to be split and could not; nothing has changed then.
@@ -437,7 +538,9 @@ impl PageTable {
                 store(directory, at, Entry::EMPTY);
                 self.replaced(address, entry, Entry::EMPTY);
             } else if !entry.is_empty() {
-                let whole = address.is_multiple_of(LARGE_PAGE_SIZE) && next <= range.end;
+                let whole = address.is_multiple_of(LARGE_PAGE_SIZE)
+                    && next <= range.end
+                    && self.tables > MAX_EMPTY_TABLES;
                 if whole {
                     store(directory, at, Entry::EMPTY);
                 }
@@ -531,6 +634,12 @@ impl PageTable {
     }
 }
 
+/// The entries among a table's words that are not empty, with their places.
+fn present(words: &[u64]) -> impl Iterator<Item = (usize, Entry)> {
+    let entries = words.iter().map(|word| Entry(*word)).enumerate();
+    entries.filter(|(_, entry)| !entry.is_empty())
+}
+
 /// Whether a translation cached for `old` would allow more than `new`.
 fn narrows(old: Entry, new: Entry) -> bool {
     !new.is_present()
@@ -541,6 +650,9 @@ fn narrows(old: Entry, new: Entry) -> bool {
 impl Drop for PageTable {
     fn drop(&mut self) {
         self.finish();
+        if self.roots.frames().is_empty() {
+            return;
+        }
         for at in 0..USER_ENTRIES {
             let third = load(self.root(), at);
             if third.is_empty() {

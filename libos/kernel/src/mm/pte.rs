@@ -23,6 +23,8 @@ const NO_ACCESS: u64 = 1 << 8;
 const BORROWED: u64 = 1 << 9;
 /// Software: the page is private to its address spaces, not a page of a file or shared object.
 const ANONYMOUS: u64 = 1 << 10;
+/// Software: a private page that was written after it had been shared by a fork; the next fork copies it.
+const HOT: u64 = 1 << 11;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -67,7 +69,7 @@ impl Entry {
     /// The same page with the rights of `prot`, and writable only if `writable`.
     #[must_use]
     pub fn with_access(self, prot: Prot, writable: bool) -> Self {
-        let kept = self.0 & (ADDRESS | LARGE | BORROWED | ANONYMOUS);
+        let kept = self.0 & (ADDRESS | LARGE | BORROWED | ANONYMOUS | HOT);
         if prot.is_empty() {
             return Self(kept | NO_ACCESS);
         }
@@ -84,7 +86,25 @@ impl Entry {
     /// The same page, not writable.
     #[must_use]
     pub fn write_protected(self) -> Self {
-        Self(self.0 & !WRITABLE)
+        Self(self.0 & !(WRITABLE | HOT))
+    }
+
+    /// The same rights to another frame.
+    #[must_use]
+    pub fn with_frame(self, frame: Frame) -> Self {
+        Self(self.0 & !ADDRESS | frame.gpa())
+    }
+
+    /// The same page, marked as written after a fork.
+    #[must_use]
+    pub fn hot(self) -> Self {
+        Self(self.0 | HOT)
+    }
+
+    /// Whether it is marked so.
+    #[must_use]
+    pub fn is_hot(self) -> bool {
+        self.0 & HOT != 0
     }
 
     /// The 4 KiB page `index` of a 2 MiB page.

@@ -6,7 +6,7 @@ use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PAGE_SIZE, USER_START};
 
 use super::map::{Mapping, user_range};
 use super::pte::Owner;
-use super::space::{AddressSpace, Limits, MAX_AREAS, STACK_GAP_BYTES, State, page_up};
+use super::space::{AddressSpace, Limits, MAX_AREAS, State, page_up};
 use super::vma::{Backing, Flags, Vma};
 use crate::{Errno, Result};
 
@@ -134,14 +134,7 @@ impl State {
         let Some(range) = user_range(vma.end, more) else {
             return Ok(false);
         };
-        let above = self.vmas.find_from(vma.end);
-        let blocked = above.is_some_and(|above| {
-            end > if above.is_hidden() {
-                u64::MAX
-            } else {
-                above.guarded_start(STACK_GAP_BYTES)
-            }
-        });
+        let blocked = self.blocked(vma.end..end, 0);
         if blocked || range.end != end {
             return Ok(false);
         }

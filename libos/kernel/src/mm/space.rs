@@ -11,9 +11,11 @@ use husk_abi::boundary::layout::{PAGE_SIZE, USER_END};
 use husk_abi::linux::general;
 
 use super::frames::Frames;
+use super::layout::Layout;
 use super::pagetable::PageTable;
+use super::shelf::Shelf;
 use super::tlb::Roots;
-use super::vma::{Vma, VmaSet};
+use super::vma::{Prot, Vma, VmaSet};
 use crate::fs::File;
 use crate::sync::Mutex;
 use crate::{Errno, Kernel, Process, Result};
@@ -28,6 +30,8 @@ pub const MAX_AREAS: usize = 65_530;
 pub struct AddressSpace {
     pub(super) frames: &'static Frames,
     pub(super) cpus: usize,
+    /// Where its page tables go in the end, and its children's come from.
+    pub(super) shelf: Arc<Shelf>,
     roots: Arc<Roots>,
     state: Mutex<State>,
 }
@@ -38,6 +42,8 @@ pub(super) struct State {
     pub vmas: VmaSet,
     pub table: PageTable,
     pub places: Places,
+    /// Where the program's parts were put; `None` before the first.
+    pub layout: Option<Arc<Layout>>,
     /// Largest `VmSize` and `VmRSS` so far, bytes and pages.
     pub peak_total_bytes: u64,
     pub peak_resident: u64,
@@ -133,10 +139,28 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM`.
     pub fn with_frames(frames: &'static Frames, cpus: usize) -> Result<Arc<Self>> {
-        let table = PageTable::new(frames, cpus)?;
+        Self::beside(frames, cpus, Arc::new(Shelf::new()), None)
+    }
+
+    /// An empty address space that shares `shelf`, with `kept` page tables or new ones. Kept ones still map what they
+    /// did: they must be adopted before anything is done with them.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn beside(
+        frames: &'static Frames,
+        cpus: usize,
+        shelf: Arc<Shelf>,
+        kept: Option<PageTable>,
+    ) -> Result<Arc<Self>> {
+        let table = match kept {
+            Some(table) => table,
+            None => PageTable::new(frames, cpus)?,
+        };
         Ok(Arc::new(Self {
             frames,
             cpus,
+            shelf,
             roots: table.roots().clone(),
             state: Mutex::new(State {
                 vmas: VmaSet::default(),
@@ -145,6 +169,7 @@ impl AddressSpace {
                     mmap_base: USER_END - (1 << 30),
                     ..Places::default()
                 },
+                layout: None,
                 peak_total_bytes: 0,
                 peak_resident: 0,
                 executable: None,
@@ -292,6 +317,16 @@ impl State {
 impl Drop for AddressSpace {
     fn drop(&mut self) {
         self.roots.leave();
+        let state = self.state.get_mut();
+        if let Some(layout) = state.layout.take() {
+            let hollow = PageTable::hollow(self.frames);
+            let table = core::mem::replace(&mut state.table, hollow);
+            let vmas = &state.vmas;
+            self.shelf.put(table, layout, |address| {
+                vmas.find(address)
+                    .is_some_and(|vma| !vma.prot.contains(Prot::WRITE))
+            });
+        }
     }
 }
 

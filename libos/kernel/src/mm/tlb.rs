@@ -10,6 +10,8 @@ use alloc::vec::Vec;
 use husk_abi::boundary::boot::MAX_VCPUS;
 use husk_hal::{cpu, mmu, phys::Frame};
 
+use super::counts::{self, Event};
+
 /// Id of the address space each vCPU has loaded; 0 is none of ours.
 static LOADED: [AtomicU64; MAX_VCPUS] = [const { AtomicU64::new(0) }; MAX_VCPUS];
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -71,6 +73,7 @@ impl Roots {
     }
 
     fn load(&self, cpu: usize, generation: u64) {
+        counts::count(Event::Load);
         mmu::activate(self.roots[cpu]);
         LOADED[cpu].store(self.id, Ordering::Relaxed);
         self.seen[cpu].store(generation, Ordering::Relaxed);
@@ -85,6 +88,7 @@ impl Roots {
         }
         match page {
             Some(page) if self.seen[cpu].load(Ordering::Relaxed) == before => {
+                counts::count(Event::PageFlush);
                 mmu::flush_page(page);
                 self.seen[cpu].store(before + 1, Ordering::Relaxed);
             }

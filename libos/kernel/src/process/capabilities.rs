@@ -3,6 +3,7 @@
 
 use husk_abi::linux::general::{self, S_ISGID, S_ISUID};
 
+use super::credentials::securebits;
 use super::{Credentials, Thread};
 use crate::fs::File;
 use crate::user::UserAddr;
@@ -53,7 +54,7 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
     transform(&mut new, changed_ids);
     let gained = new.euid != new.uid || new.egid != new.gid;
     let secure = gained || (old.uid != 0 && new.cap_permitted & !old.cap_ambient != 0);
-    new.keep_caps = false;
+    new.securebits &= !securebits::KEEP_CAPS;
     Ok(ExecCredentials {
         new,
         secure,
@@ -66,13 +67,13 @@ fn transform(new: &mut Credentials, privileged: bool) {
     if privileged {
         new.cap_ambient = 0;
     }
-    let root = new.uid == 0 || new.euid == 0;
+    let root = (new.uid == 0 || new.euid == 0) && !new.has_securebit(securebits::NOROOT);
     let file_permitted = if root { ALL } else { 0 };
     let file_inheritable = file_permitted;
     new.cap_permitted = (new.cap_inheritable & file_inheritable)
         | (file_permitted & new.cap_bounding)
         | new.cap_ambient;
-    new.cap_effective = if new.euid == 0 {
+    new.cap_effective = if new.euid == 0 && root {
         new.cap_permitted
     } else {
         new.cap_ambient
@@ -81,10 +82,13 @@ fn transform(new: &mut Credentials, privileged: bool) {
 
 /// What a change of user ids does to capabilities (capabilities(7), "Effect of user ID changes").
 pub(super) fn after_id_change(old: &Credentials, new: &mut Credentials) {
+    if old.has_securebit(securebits::NO_SETUID_FIXUP) {
+        return;
+    }
     let had_root = [old.uid, old.euid, old.suid].contains(&0);
     let has_root = [new.uid, new.euid, new.suid].contains(&0);
     if had_root && !has_root {
-        if !new.keep_caps {
+        if !new.has_securebit(securebits::KEEP_CAPS) {
             new.cap_permitted = 0;
             new.cap_effective = 0;
         }

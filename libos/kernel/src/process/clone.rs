@@ -238,6 +238,8 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     frame.rax = 0;
     frame.orig_rax = u64::MAX;
     frame.code = EXIT_FULL;
+    // As `syscall` leaves it; a translated call's frame does not have it.
+    frame.r11 = frame.rflags;
     if request.stack != 0 {
         frame.rsp = request.stack;
     }

@@ -21,10 +21,28 @@ pub struct Credentials {
     pub cap_permitted: u64,
     pub cap_ambient: u64,
     pub no_new_privileges: bool,
-    pub keep_caps: bool,
+    /// `SECBIT_*`.
+    pub securebits: u32,
+}
+
+/// The bits of `securebits`, each with a lock one bit above it (capabilities(7), "The securebits flags").
+pub mod securebits {
+    pub const NOROOT: u32 = 1;
+    pub const NO_SETUID_FIXUP: u32 = 1 << 2;
+    pub const KEEP_CAPS: u32 = 1 << 4;
+    pub const KEEP_CAPS_LOCKED: u32 = 1 << 5;
+    pub const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+    pub const ALL_BITS: u32 = 0x55;
+    pub const ALL_LOCKS: u32 = ALL_BITS << 1;
 }
 
 impl Credentials {
+    /// Whether one of `SECBIT_*` is set.
+    #[must_use]
+    pub fn has_securebit(&self, bit: u32) -> bool {
+        self.securebits & bit != 0
+    }
+
     /// Whether capability `cap` (`CAP_*`) is effective.
     #[must_use]
     pub fn has(&self, cap: u32) -> bool {

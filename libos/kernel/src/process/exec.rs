@@ -122,7 +122,14 @@ fn script_line(head: &[u8]) -> Result<Option<ScriptLine>> {
     };
     let line = line.trim_ascii();
     if line.is_empty() {
-        return Err(Errno::ENOEXEC);
+        // Without a newline Linux takes the end of the file for an interpreter named "": the working directory.
+        let no_name =
+            rest.contains(&b'\n') || (head.len() == SCRIPT_LINE && rest.iter().all(is_blank));
+        return Err(if no_name {
+            Errno::ENOEXEC
+        } else {
+            Errno::EACCES
+        });
     }
     let end = line.iter().position(is_blank).unwrap_or(line.len());
     let argument = line[end..].trim_ascii();

@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod clone;
+pub mod cpuid;
 mod credentials;
 pub mod exec;
 pub mod exit;
@@ -22,7 +23,7 @@ use alloc::sync::Arc;
 pub use clone::thread_started;
 pub use credentials::Credentials;
 pub use exit::{exit_group_signal, exit_killed, job_event};
-pub use tasks::Tasks;
+pub use tasks::{PID_MAX, Tasks};
 pub use thread::{Life, Process, Thread};
 pub use uts::Uts;
 

@@ -8,6 +8,7 @@ use husk_abi::linux::prctl as pr;
 use husk_hal::thread as hal_thread;
 
 use super::capabilities::LAST_CAP;
+use super::credentials::securebits;
 use super::{Credentials, Thread};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, signal};
@@ -96,14 +97,12 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
             unused(&[arg2, arg3, arg4, arg5])?;
             return Ok(t.credentials().no_new_privileges.into());
         }
-        pr::PR_SET_KEEPCAPS => {
-            let keep_caps = flag(arg2)?;
-            t.set_credentials(Credentials {
-                keep_caps,
-                ..(*t.credentials()).clone()
-            });
+        pr::PR_SET_KEEPCAPS => set_keep_caps(t, flag(arg2)?)?,
+        pr::PR_GET_KEEPCAPS => {
+            return Ok(t.credentials().has_securebit(securebits::KEEP_CAPS).into());
         }
-        pr::PR_GET_KEEPCAPS => return Ok(t.credentials().keep_caps.into()),
+        pr::PR_SET_SECUREBITS => set_securebits(t, arg2)?,
+        pr::PR_GET_SECUREBITS => return Ok(t.credentials().securebits as usize),
         pr::PR_CAPBSET_READ => {
             return Ok((t.credentials().cap_bounding >> capability(arg2)? & 1) as usize);
         }
@@ -128,6 +127,40 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
     Ok(0)
 }
 
+/// `PR_SET_KEEPCAPS`.
+fn set_keep_caps(t: &Thread, keep: bool) -> Result<()> {
+    let mut new = (*t.credentials()).clone();
+    if new.has_securebit(securebits::KEEP_CAPS_LOCKED) {
+        return Err(Errno::EPERM);
+    }
+    new.securebits &= !securebits::KEEP_CAPS;
+    if keep {
+        new.securebits |= securebits::KEEP_CAPS;
+    }
+    t.set_credentials(new);
+    Ok(())
+}
+
+/// `PR_SET_SECUREBITS`: locked bits stay as they are, locks stay locked.
+fn set_securebits(t: &Thread, bits: u64) -> Result<()> {
+    let old = t.credentials();
+    let locks = old.securebits & securebits::ALL_LOCKS;
+    let known = u64::from(securebits::ALL_BITS | securebits::ALL_LOCKS);
+    let new = bits as u32;
+    if bits & !known != 0
+        || (locks >> 1) & (old.securebits ^ new) != 0
+        || locks & !new != 0
+        || !old.has(CAP_SETPCAP)
+    {
+        return Err(Errno::EPERM);
+    }
+    t.set_credentials(Credentials {
+        securebits: new,
+        ..(*old).clone()
+    });
+    Ok(())
+}
+
 /// `PR_CAP_AMBIENT`.
 fn ambient(t: &Thread, operation: u64, cap: u64, rest: u64) -> SysResult {
     if rest != 0 {
@@ -147,7 +180,10 @@ fn ambient(t: &Thread, operation: u64, cap: u64, rest: u64) -> SysResult {
     let bit = 1u64 << capability(cap)?;
     match operation {
         pr::PR_CAP_AMBIENT_IS_SET => return Ok((old.cap_ambient & bit != 0).into()),
-        pr::PR_CAP_AMBIENT_RAISE if old.cap_permitted & old.cap_inheritable & bit == 0 => {
+        pr::PR_CAP_AMBIENT_RAISE
+            if old.cap_permitted & old.cap_inheritable & bit == 0
+                || old.has_securebit(securebits::NO_CAP_AMBIENT_RAISE) =>
+        {
             return Err(Errno::EPERM);
         }
         pr::PR_CAP_AMBIENT_RAISE => new.cap_ambient |= bit,

@@ -8,8 +8,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::SpinLock;
 use crate::{Errno, Process, Result, Thread};
 
-/// The largest id handed out, as Linux's default `kernel.pid_max`.
-const PID_MAX: u32 = 32_768;
+/// One more than the largest id handed out: `kernel.pid_max` as systemd sets it on 64-bit hosts.
+pub const PID_MAX: u32 = 4_194_304;
 
 /// The id tables.
 #[derive(Debug)]

@@ -116,7 +116,7 @@ pub(crate) fn user_credentials(id: u32, caps: u64) -> Credentials {
         cap_permitted: caps,
         cap_ambient: 0,
         no_new_privileges: false,
-        keep_caps: false,
+        securebits: 0,
     }
 }
 

@@ -19,6 +19,7 @@ use super::{restart, stop};
 /// `WORK_THREAD` is up, with no lock held.
 pub fn deliver(t: &Thread) {
     if t.signals.has_work() {
+        translate::finish_entry(t);
         while let Some((info, action)) = next(t) {
             handle(t, &info, &action);
         }
@@ -110,11 +111,11 @@ fn die(t: &Thread) -> ! {
 fn handle(t: &Thread, info: &Info, action: &Action) {
     let live = t.frame();
     let mut registers = live.get();
-    let original_rip = translate::original_rip(t, registers.rip);
     if registers.is_syscall() {
+        let original_rip = translate::original_rip(t, registers.rip);
         restart::apply(&mut registers, original_rip, Some(action.flags));
     } else {
-        registers.rip = original_rip;
+        translate::settle(t, &mut registers);
     }
     let entered = enter(t, info, action, &mut registers);
     live.set(&registers);
@@ -187,9 +188,10 @@ fn enter(
 pub fn rt_sigreturn(t: &Thread) -> SysResult {
     // The handler's `ret` has popped the restorer's address.
     let at = UserAddr(t.frame().get().rsp.wrapping_sub(8));
-    if leave_handler(t, at).is_none() {
+    if leave_handler(t, at).is_some() {
+        translate::resume(t);
+    } else {
         super::send::force(t, &Info::kernel(SIGSEGV));
-        return Ok(0);
     }
     Ok(0)
 }

@@ -4,6 +4,7 @@ use husk_abi::boundary::layout::USER_END;
 use husk_abi::linux::general;
 use husk_hal::fpu;
 
+use crate::process::cpuid;
 use crate::user::UserAddr;
 use crate::{Thread, translate};
 
@@ -15,6 +16,9 @@ use super::state::LastFault;
 /// Error code bit of a page fault: the page was there.
 const ERROR_PRESENT: u64 = 1;
 
+/// TF in rflags.
+const TRAP_FLAG: u64 = 1 << 8;
+
 const DIVIDE: u64 = 0;
 const DEBUG: u64 = 1;
 const BREAKPOINT: u64 = 3;
@@ -22,6 +26,7 @@ const INVALID_OPCODE: u64 = 6;
 const COPROCESSOR_OVERRUN: u64 = 9;
 const SEGMENT_NOT_PRESENT: u64 = 11;
 const STACK_SEGMENT: u64 = 12;
+const PROTECTION: u64 = 13;
 const PAGE_FAULT: u64 = 14;
 const SPURIOUS: u64 = 15;
 const X87: u64 = 16;
@@ -90,6 +95,15 @@ fn float_errors(vector: u64, state: &[u8]) -> u32 {
 /// Exception `vector` of the running thread's user code, with the CPU's `error` code; `address` is CR2 for a page
 /// fault. Handles what memory management can, and otherwise raises the signal.
 pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
+    let is_translations = match vector {
+        DEBUG => translate::is_extra_step(t),
+        // A jump between instructions that a jump to a thunk has replaced.
+        INVALID_OPCODE => translate::resume(t),
+        _ => false,
+    };
+    if is_translations {
+        return;
+    }
     let info = match vector {
         PAGE_FAULT => match t.mm().fault(address, error) {
             Ok(()) => return,
@@ -104,6 +118,13 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
             Info::fault(SIGFPE, code, instruction(t))
         }
         SPURIOUS => return,
+        PROTECTION if error == 0 && cpuid::emulate(t) => {
+            if t.frame().get().rflags & TRAP_FLAG == 0 {
+                return;
+            }
+            // Single steps see it as one.
+            Info::fault(SIGTRAP, general::TRAP_TRACE.cast_signed(), instruction(t))
+        }
         // PVM reports `int n` as an invalid opcode; hardware and Linux as a protection fault.
         INVALID_OPCODE if is_software_interrupt(t) => Info::kernel(SIGSEGV),
         _ => match classify(vector) {
@@ -124,6 +145,15 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
             }
         }
     }
+    crate::log!(
+        Debug,
+        "signal",
+        "{} ({}): exception {vector} error {error:#x} address {address:#x} at {:#x}, stack {:#x}",
+        t.process.executable().escape_ascii(),
+        t.tid(),
+        instruction(t),
+        t.frame().get().rsp
+    );
     force(t, &info);
 }
 

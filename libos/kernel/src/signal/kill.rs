@@ -199,7 +199,7 @@ mod tests {
             cap_permitted: 0,
             cap_ambient: 0,
             no_new_privileges: false,
-            keep_caps: false,
+            securebits: 0,
         }
     }
 

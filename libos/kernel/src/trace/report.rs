@@ -18,6 +18,7 @@ pub fn leave(kernel: &Kernel, events_gpa: u64) {
     let report = GuestReport {
         translation: kernel.translator.report(),
         missing: kernel.trace.missing().collect(),
+        memory: crate::mm::counts::report(),
     };
     let Ok(bytes) = report::encode(&report) else {
         return;

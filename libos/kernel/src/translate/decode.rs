@@ -39,10 +39,16 @@
 //!
 //! What is left is code written to deceive: it changes its own process, and no other than those
 //! that run the same file, which could as well have been written differently.
+//!
+//! # Patterns 2 and 3
+//! Pattern 3 is pattern 1 with any instruction M of at least five bytes that means the same elsewhere; the proof is
+//! the same. Pattern 2 replaces S itself and the instructions behind it ([`behind`]). That these are instructions needs
+//! no proof: the call at S has returned to them. That nobody jumps between them needs none either: see
+//! [`super::thunk::is_trapping`].
 
 use core::cmp::Ordering;
 
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
 /// Bytes before a `syscall` that are looked at.
 pub const BEFORE: usize = 64;
@@ -91,18 +97,43 @@ pub enum Site {
         /// Length of the `mov`.
         len: u8,
     },
-    /// No pattern 1, but `displaced` bytes of instructions follow that may run elsewhere, enough to make room
-    /// for a jump together with the `syscall`.
-    Pattern2 {
-        /// Bytes of whole instructions after the `syscall`.
-        displaced: u8,
-    },
     /// `rt_sigreturn`: unwinders know its trampoline by its bytes.
     Restorer,
     /// Looks like pattern 1, but is not proven.
     Ambiguous,
-    /// Nothing of the kind.
+    /// A `syscall`, but the number comes from elsewhere.
+    Unloaded,
+    /// No `syscall`.
     Other,
+}
+
+/// The most instructions a thunk takes over.
+pub const MAX_DISPLACED: usize = 4;
+
+/// Instructions that are to run in a thunk: their lengths, 0 where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lengths([u8; MAX_DISPLACED]);
+
+impl Lengths {
+    /// Of one instruction.
+    #[must_use]
+    pub fn one(len: u8) -> Self {
+        Self([len, 0, 0, 0])
+    }
+
+    /// Each, in order.
+    pub fn iter(&self) -> impl Iterator<Item = usize> {
+        self.0
+            .into_iter()
+            .map(usize::from)
+            .take_while(|len| *len > 0)
+    }
+
+    /// Bytes of all.
+    #[must_use]
+    pub fn sum(&self) -> usize {
+        self.iter().sum()
+    }
 }
 
 /// Fate of the chain of instructions that begins at an offset.
@@ -141,10 +172,7 @@ pub fn classify(text: &Text<'_>, registers: &Registers) -> Site {
             len: u8::try_from(len).unwrap_or(0),
         },
         Load::Found { .. } | Load::Contradicted => Site::Ambiguous,
-        Load::None => match relocatable_after(text) {
-            Some(displaced) => Site::Pattern2 { displaced },
-            None => Site::Other,
-        },
+        Load::None => Site::Unloaded,
     }
 }
 
@@ -359,46 +387,166 @@ fn step(decoder: &mut Decoder<'_>, text: &Text<'_>, offset: usize) -> Option<Ste
     })
 }
 
-/// Bytes of whole instructions behind the `syscall` that mean the same elsewhere: as many as make, with it,
-/// room for a jump. Only recognised so far (pattern 2).
-fn relocatable_after(text: &Text<'_>) -> Option<u8> {
-    let begin = text.syscall + SYSCALL_LEN;
+/// The instructions behind the `syscall` that mean the same elsewhere: as many as make, with it, room for a jump.
+/// The last may be a branch, which a thunk can do as well, or a `ret`.
+#[must_use]
+pub fn behind(text: &Text<'_>) -> Option<Lengths> {
     let mut decoder = decoder(text);
-    let mut offset = begin;
-    while offset - text.syscall < JUMP_LEN {
+    let mut lengths = Lengths::default();
+    let mut offset = text.syscall + SYSCALL_LEN;
+    for len in &mut lengths.0 {
         let instruction = decode(&mut decoder, text, offset)?;
-        if !means_the_same_elsewhere(&instruction) {
+        offset += instruction.len();
+        *len = u8::try_from(instruction.len()).ok()?;
+        let is_room = offset - text.syscall >= JUMP_LEN;
+        let is_movable =
+            means_the_same_elsewhere(&instruction) || is_room && is_movable_end(&instruction);
+        if !is_movable {
             return None;
         }
-        offset += instruction.len();
+        if is_room {
+            return Some(lengths);
+        }
     }
-    u8::try_from(offset - begin).ok()
+    None
 }
 
-/// Whether an instruction does the same at any address: a short list of what follows system calls, rather than
-/// one of what does not.
+/// The length of the instruction right before the `syscall`, if it is proven to be one, makes room for a jump, and
+/// means the same elsewhere (pattern 3).
+#[must_use]
+pub fn before(text: &Text<'_>) -> Option<u8> {
+    let mut decoder = decoder(text);
+    let candidates = JUMP_LEN..=MAX_INSTRUCTION.min(text.syscall);
+    let len = candidates.into_iter().find(|len| {
+        decode(&mut decoder, text, text.syscall - len).is_some_and(|instruction| {
+            instruction.len() == *len && means_the_same_elsewhere(&instruction)
+        }) && proven(text, *len)
+    })?;
+    u8::try_from(len).ok()
+}
+
+/// Whether an instruction does the same at any address, once a distance in it is adapted: a short list of what
+/// stands around system calls, rather than one of what does not.
 fn means_the_same_elsewhere(instruction: &Instruction) -> bool {
-    let listed = matches!(
+    matches!(
         instruction.mnemonic(),
-        Mnemonic::Add
+        Mnemonic::Adc
+            | Mnemonic::Add
             | Mnemonic::And
+            | Mnemonic::Bsf
+            | Mnemonic::Bsr
+            | Mnemonic::Bt
+            | Mnemonic::Cdq
             | Mnemonic::Cdqe
+            | Mnemonic::Cmova
+            | Mnemonic::Cmovae
+            | Mnemonic::Cmovb
+            | Mnemonic::Cmovbe
+            | Mnemonic::Cmove
+            | Mnemonic::Cmovg
+            | Mnemonic::Cmovge
+            | Mnemonic::Cmovl
+            | Mnemonic::Cmovle
+            | Mnemonic::Cmovne
+            | Mnemonic::Cmovns
+            | Mnemonic::Cmovs
             | Mnemonic::Cmp
+            | Mnemonic::Cqo
+            | Mnemonic::Dec
+            | Mnemonic::Imul
+            | Mnemonic::Inc
             | Mnemonic::Lea
+            | Mnemonic::Leave
             | Mnemonic::Mov
+            | Mnemonic::Movaps
+            | Mnemonic::Movd
+            | Mnemonic::Movdqa
+            | Mnemonic::Movdqu
+            | Mnemonic::Movq
+            | Mnemonic::Movsx
             | Mnemonic::Movsxd
+            | Mnemonic::Movups
             | Mnemonic::Movzx
             | Mnemonic::Neg
             | Mnemonic::Nop
+            | Mnemonic::Not
             | Mnemonic::Or
             | Mnemonic::Pop
             | Mnemonic::Push
+            | Mnemonic::Pxor
+            | Mnemonic::Rol
+            | Mnemonic::Ror
+            | Mnemonic::Sar
+            | Mnemonic::Sbb
+            | Mnemonic::Seta
+            | Mnemonic::Setae
+            | Mnemonic::Setb
+            | Mnemonic::Setbe
+            | Mnemonic::Sete
+            | Mnemonic::Setg
+            | Mnemonic::Setge
+            | Mnemonic::Setl
+            | Mnemonic::Setle
+            | Mnemonic::Setne
+            | Mnemonic::Setns
+            | Mnemonic::Sets
+            | Mnemonic::Shl
             | Mnemonic::Shr
             | Mnemonic::Sub
             | Mnemonic::Test
             | Mnemonic::Xor
-    );
-    listed && !instruction.is_ip_rel_memory_operand()
+    ) && instruction.memory_base() != Register::EIP
+        && !loads_segment(instruction)
+}
+
+/// `mov` to a segment register holds interrupts and steps back for an instruction.
+fn loads_segment(instruction: &Instruction) -> bool {
+    instruction.op_count() > 0
+        && instruction.op0_kind() == OpKind::Register
+        && matches!(
+            instruction.op0_register(),
+            Register::CS | Register::DS | Register::ES | Register::FS | Register::GS | Register::SS
+        )
+}
+
+/// Whether a thunk can end with it: a near branch without prefixes, or a plain `ret`.
+fn is_movable_end(instruction: &Instruction) -> bool {
+    instruction.code() == Code::Retnq && instruction.len() == 1
+        || branch_opcode(instruction).is_some()
+}
+
+/// The opcode with a 32-bit distance of a jump or conditional jump without prefixes: `None` for all else. One byte
+/// jumps have the second byte 0.
+pub(super) fn branch_opcode(instruction: &Instruction) -> Option<[u8; 2]> {
+    // The instruction as long as it is without prefixes.
+    let condition = match instruction.mnemonic() {
+        Mnemonic::Jmp => {
+            let plain = match instruction.code() {
+                Code::Jmp_rel8_64 => 2,
+                Code::Jmp_rel32_64 => 5,
+                _ => return None,
+            };
+            return (instruction.len() == plain).then_some([0xe9, 0]);
+        }
+        Mnemonic::Jo => 0,
+        Mnemonic::Jno => 1,
+        Mnemonic::Jb => 2,
+        Mnemonic::Jae => 3,
+        Mnemonic::Je => 4,
+        Mnemonic::Jne => 5,
+        Mnemonic::Jbe => 6,
+        Mnemonic::Ja => 7,
+        Mnemonic::Js => 8,
+        Mnemonic::Jns => 9,
+        Mnemonic::Jp => 10,
+        Mnemonic::Jnp => 11,
+        Mnemonic::Jl => 12,
+        Mnemonic::Jge => 13,
+        Mnemonic::Jle => 14,
+        Mnemonic::Jg => 15,
+        _ => return None,
+    };
+    matches!(instruction.len(), 2 | 6).then_some([0x0f, 0x80 | condition])
 }
 
 /// Builds the decoder's tables, so that the first trapped call does not pay for it on a thread's stack.

@@ -1,13 +1,16 @@
 //! From a trapped `syscall` to a patched site.
 
 use alloc::sync::Arc;
+use core::iter;
+use core::ops::Range;
 
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_abi::boundary::stats::TrapReason;
 use husk_hal::phys::{self, Frame};
 
 use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
-use super::image::{FrameSource, Known, Patched, Site, TextImage};
+use super::image::{FrameSource, Kind, Known, MAX_REPLACED, Patched, Site, TextImage};
+use super::table::Place;
 use crate::mm::Mappable;
 
 /// A private, read-only, executable mapping of a file.
@@ -61,6 +64,8 @@ pub struct Verdict {
     pub reason: TrapReason,
     /// The code mapping it was in.
     pub region: Option<Region>,
+    /// Where the program goes on instead of behind the `syscall`, if that was replaced.
+    pub resume: Option<u64>,
 }
 
 /// Patches the site of a trap if that is sound, or finds out why not.
@@ -70,7 +75,17 @@ pub fn consider(space: &impl CodeSpace, trap: &Trap) -> Verdict {
         Some(region) => consider_in(space, trap, region),
         None => TrapReason::NotFileText,
     };
-    Verdict { reason, region }
+    let resume = match (&region, reason) {
+        (Some(region), TrapReason::FirstUse | TrapReason::Patched) => {
+            resume(region, trap.syscall + SYSCALL_LEN as u64)
+        }
+        _ => None,
+    };
+    Verdict {
+        reason,
+        region,
+        resume,
+    }
 }
 
 fn consider_in(space: &impl CodeSpace, trap: &Trap, region: &Region) -> TrapReason {
@@ -153,51 +168,118 @@ fn judge_and_patch(
         syscall: at,
         address: from,
     };
-    let (nr, len) = match decode::classify(&window, &trap.registers) {
-        decode::Site::Pattern1 { nr, len } => (nr, usize::from(len)),
-        decode::Site::Pattern2 { .. } => return Err(TrapReason::Pattern2),
+    let (load, mut failure) = match decode::classify(&window, &trap.registers) {
+        decode::Site::Pattern1 { nr, len } => (Some((nr, len)), None),
+        decode::Site::Unloaded => (None, None),
+        decode::Site::Ambiguous => (None, Some(TrapReason::Ambiguous)),
         decode::Site::Restorer => return Err(TrapReason::Restorer),
-        decode::Site::Ambiguous => return Err(TrapReason::Ambiguous),
-        decode::Site::Other => return Err(different_or(space, &window, TrapReason::NoPattern)),
+        decode::Site::Other => return Err(TrapReason::ModifiedCode),
     };
-    // What the process runs must be what the file has.
-    let old = &bytes[at - len..at];
-    let mut seen = [0; 16];
-    let seen = &mut seen[..len + SYSCALL_LEN];
-    let address = trap.syscall - len as u64;
-    if !space.read(address, seen) || seen != &bytes[at - len..at + SYSCALL_LEN] {
-        return Err(TrapReason::ModifiedCode);
+    for (kind, old) in choices(&window, load) {
+        let attempt = Attempt {
+            kind,
+            start: syscall + old.start as u64 - at as u64,
+            address: from + old.start as u64,
+            old: &bytes[old],
+        };
+        match attempt.patch(space, trap, region, text) {
+            Ok(patched) => return Ok((attempt.start, patched)),
+            Err(TrapReason::NoMemory) => return Err(TrapReason::NoMemory),
+            Err(reason) => failure = failure.or(Some(reason)),
+        }
     }
-
-    let start = syscall - len as u64;
-    let page = region
-        .file
-        .page(start / PAGE_SIZE, false)
-        .map_err(|_| TrapReason::NoMemory)?;
-    let site = Site {
-        start,
-        old,
-        nr,
-        slot: trap.slot,
-        page,
-        alone: space.alone(),
-    };
-    let area = text.area_bytes(region.file.size_bytes());
-    let patched = text.patch(&site, area, space.frames());
-    space.put(page);
-    Ok((start, patched?))
+    let failure = failure.unwrap_or(TrapReason::NoPattern);
+    Err(different_or(space, &window, failure))
 }
 
-/// The program's own address for `rip`, which lies in the thunk area of `region`; `None` if no thunk is there.
-pub fn original(region: &Region, rip: u64) -> Option<u64> {
+/// What can be replaced at a site, and where that lies in `text`; the best first. One after the other: what is not
+/// needed is not decoded.
+fn choices<'a>(
+    text: &'a Text<'a>,
+    load: Option<(u32, u8)>,
+) -> impl Iterator<Item = (Kind, Range<usize>)> + 'a {
+    let at = text.syscall;
+    let load = load.map(|(nr, len)| (Kind::Load { nr }, at - usize::from(len)..at));
+    let behind = move || {
+        let lengths = decode::behind(text)?;
+        Some((Kind::Behind(lengths), at..at + SYSCALL_LEN + lengths.sum()))
+    };
+    let before = move || {
+        let len = decode::before(text)?;
+        Some((Kind::Before, at - usize::from(len)..at))
+    };
+    load.into_iter()
+        .chain(iter::once_with(behind).flatten())
+        .chain(iter::once_with(before).flatten())
+}
+
+/// One way to patch a site.
+struct Attempt<'a> {
+    kind: Kind,
+    /// File offset of the first byte to be replaced.
+    start: u64,
+    /// Its address.
+    address: u64,
+    /// The bytes to be replaced.
+    old: &'a [u8],
+}
+
+impl Attempt<'_> {
+    fn patch(
+        &self,
+        space: &impl CodeSpace,
+        trap: &Trap,
+        region: &Region,
+        text: &TextImage,
+    ) -> Result<Patched, TrapReason> {
+        // What the process runs must be what the file has.
+        let mut seen = [0; MAX_REPLACED];
+        let seen = seen
+            .get_mut(..self.old.len())
+            .ok_or(TrapReason::NoPattern)?;
+        if !space.read(self.address, seen) || seen != self.old {
+            return Err(TrapReason::ModifiedCode);
+        }
+        let page = region
+            .file
+            .page(self.start / PAGE_SIZE, false)
+            .map_err(|_| TrapReason::NoMemory)?;
+        let site = Site {
+            kind: self.kind,
+            start: self.start,
+            old: self.old,
+            slot: trap.slot,
+            page,
+            alone: space.alone(),
+        };
+        let area = text.area_bytes(region.file.size_bytes());
+        let patched = text.patch(&site, area, space.frames());
+        space.put(page);
+        patched
+    }
+}
+
+/// Where the program is for `rip`, which lies in the thunk area of `region`, as addresses; `None` if no thunk is there.
+pub fn place(region: &Region, rip: u64) -> Option<Place> {
     let at = rip.checked_sub(region.thunk_base?)?;
-    let offset = region.file.text()?.original(at)?;
-    Some(
-        region
-            .start
-            .wrapping_sub(region.file_offset)
-            .wrapping_add(offset),
-    )
+    let file_start = region.start.wrapping_sub(region.file_offset);
+    let place = region.file.text()?.place(at)?;
+    Some(place.map(|offset| file_start.wrapping_add(offset)))
+}
+
+/// Whether a step to `rip`, which lies in the thunk area of `region`, was none of the program's.
+pub fn is_extra_step(region: &Region, rip: u64) -> bool {
+    let at = region.thunk_base.and_then(|base| rip.checked_sub(base));
+    at.zip(region.file.text())
+        .is_some_and(|(at, text)| text.is_extra_step(at))
+}
+
+/// Where in its thunks the program goes on that is to go on at `address` of `region`, if a displaced instruction was
+/// there.
+pub fn resume(region: &Region, address: u64) -> Option<u64> {
+    let base = region.thunk_base?;
+    let offset = address.checked_sub(region.start)? + region.file_offset;
+    Some(base + region.file.text()?.resume(offset)?)
 }
 
 /// `reason`, unless the process runs something else than the file has there.

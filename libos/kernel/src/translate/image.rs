@@ -9,6 +9,9 @@
 //! - a copy that is mapped changes by one aligned 8-byte store, or while no other vCPU runs;
 //! - failing that it is replaced by a newer copy; those who have the old one run the unpatched site.
 //!
+//! Pattern 2 replaces more than one instruction, so of these only the first and the last will do, and the second alone.
+//! A thread that stands between the instructions it replaces finds one that faults, see [`thunk`].
+//!
 //! A thunk is written before any jump to it. Bytes to be replaced on two pages are refused
 //! ([`TrapReason::TwoPages`]): processes map pages one by one, so one could have the new half of the one and the
 //! old half of the other. (Where the halves on the second page are equal it is no such case.)
@@ -24,8 +27,10 @@ use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_abi::boundary::stats::TrapReason;
 use husk_hal::phys::{self, Frame};
 
-use super::table::{MAX_DISPLACED, Patch, PatchTable};
-use super::thunk::{self, THUNK_ALIGN, Thunk};
+use super::area::ThunkArea;
+use super::decode::{Lengths, MAX_DISPLACED, SYSCALL_LEN};
+use super::table::{Displaced, Patch, PatchTable, Place};
+use super::thunk::{self, JUMP_LEN, Thunk};
 use crate::sync::SpinLock;
 
 /// Sites an image remembers as not to be patched; more are looked at again each time.
@@ -55,21 +60,97 @@ pub enum Known {
     Refused(TrapReason),
 }
 
-/// A proven pattern-1 site that is to be patched.
+/// The most bytes replaced at a site.
+pub const MAX_REPLACED: usize = 16;
+
+/// What is replaced at a site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Pattern 1: the load of this number before the `syscall`.
+    Load {
+        /// The number.
+        nr: u32,
+    },
+    /// Pattern 2: the `syscall` and the instructions behind it.
+    Behind(Lengths),
+    /// Pattern 3: the instruction before the `syscall`.
+    Before,
+}
+
+/// A proven site that is to be patched.
 #[derive(Clone, Copy, Debug)]
 pub struct Site<'a> {
-    /// File offset of the `mov`.
+    /// What is replaced.
+    pub kind: Kind,
+    /// File offset of the first byte to be replaced.
     pub start: u64,
-    /// The `mov`'s bytes.
+    /// The bytes to be replaced, at most [`MAX_REPLACED`].
     pub old: &'a [u8],
-    /// The number it loads.
-    pub nr: u32,
     /// Address of the slot that holds the libOS's entry.
     pub slot: u64,
     /// The file's own page that holds the site's first byte.
     pub page: Frame,
     /// No other vCPU runs while this one patches.
     pub alone: bool,
+}
+
+impl Site<'_> {
+    fn syscall(&self) -> u64 {
+        match self.kind {
+            Kind::Behind(_) => self.start,
+            Kind::Load { .. } | Kind::Before => self.start + self.old.len() as u64,
+        }
+    }
+
+    /// The thunk at position `at`.
+    fn thunk(&self, at: i64) -> Option<Thunk> {
+        let from = i64::try_from(self.start).ok()?;
+        match self.kind {
+            Kind::Load { nr } => {
+                let return_to = from + (self.old.len() + SYSCALL_LEN) as i64;
+                Thunk::load_and_call(at, nr, return_to, self.slot)
+            }
+            Kind::Before => Thunk::run_and_call(at, self.old, from, self.slot),
+            Kind::Behind(lengths) => {
+                let code = self.old.get(SYSCALL_LEN..)?;
+                Thunk::call_and_continue(at, code, lengths, from, self.slot)
+            }
+        }
+    }
+
+    /// The bytes that lead to a thunk at position `at`. `None` if it is too far, or if those between replaced
+    /// instructions would not trap.
+    fn jump(&self, at: i64) -> Option<([u8; MAX_REPLACED], usize)> {
+        let from = i64::try_from(self.start).ok()?;
+        let (code, len) = thunk::jump(from, at, self.old.len())?;
+        let Kind::Behind(lengths) = self.kind else {
+            return Some((code, len));
+        };
+        let mut boundary = SYSCALL_LEN;
+        for instruction in lengths.iter() {
+            if boundary < JUMP_LEN && !thunk::is_trapping(code[boundary]) {
+                return None;
+            }
+            boundary += instruction;
+        }
+        Some((code, len))
+    }
+
+    /// The instructions that run in `thunk` behind the call.
+    fn displaced(&self, thunk: &Thunk) -> [Option<Displaced>; MAX_DISPLACED] {
+        let mut displaced = [None; MAX_DISPLACED];
+        if let Kind::Behind(lengths) = self.kind {
+            let mut site = SYSCALL_LEN;
+            for (index, len) in lengths.iter().enumerate() {
+                displaced[index] = Some(Displaced {
+                    thunk: thunk.displaced[index],
+                    site: u8::try_from(site).unwrap_or(u8::MAX),
+                });
+                site += len;
+            }
+        }
+        displaced
+    }
 }
 
 /// A site that is patched now.
@@ -105,8 +186,9 @@ struct State {
     /// Patched copies by page index.
     pages: BTreeMap<u64, Frame>,
     retired: Vec<Frame>,
-    thunk_pages: Vec<Frame>,
-    thunk_bytes: u64,
+    thunks: ThunkArea,
+    /// What of the thunk area holds thunks, by page.
+    thunk_pages: BTreeMap<u64, Frame>,
     refused: HashMap<u64, TrapReason>,
     /// Pages of the file nothing on which is patched.
     unpatchable: BTreeSet<u64>,
@@ -144,8 +226,16 @@ impl TextImage {
         if !self.in_use.load(Ordering::Acquire) {
             return None;
         }
-        let index = usize::try_from(index).ok()?;
-        self.state.lock().thunk_pages.get(index).copied()
+        self.state.lock().thunk_pages.get(&index).copied()
+    }
+
+    /// The pages of the thunk area that hold thunks now.
+    #[must_use]
+    pub fn thunk_pages(&self) -> Vec<u64> {
+        if !self.in_use.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        self.state.lock().thunk_pages.keys().copied().collect()
     }
 
     /// The file's contents within `pages` (indices) have changed; to be called after each change. Copies of these
@@ -191,10 +281,16 @@ impl TextImage {
         }
     }
 
-    /// The file offset that offset `at` of the thunk area stands for.
+    /// Where in the file a program is that is at offset `at` of the thunk area.
     #[must_use]
-    pub fn original(&self, at: u64) -> Option<u64> {
-        self.state.lock().table.original(at)
+    pub fn place(&self, at: u64) -> Option<Place> {
+        self.state.lock().table.place(at)
+    }
+
+    /// Whether a step to offset `at` of the thunk area was none of the program's.
+    #[must_use]
+    pub fn is_extra_step(&self, at: u64) -> bool {
+        self.state.lock().table.is_extra_step(at)
     }
 
     /// Where in the thunk area execution goes on that is to go on at `offset` of the file; see
@@ -230,55 +326,48 @@ impl TextImage {
         if self.frozen.load(Ordering::Acquire) {
             return Err(TrapReason::FileChanged);
         }
-        let syscall = site.start + site.old.len() as u64;
+        let syscall = site.syscall();
         if let Some(patch) = state.table.at_syscall(syscall) {
             return Ok(Patched {
                 thunk: patch.thunk,
                 is_new: false,
             });
         }
-        if state.table.overlaps(
-            site.start,
-            site.old.len() as u64 + super::decode::SYSCALL_LEN as u64,
-        ) {
+        let end = (site.start + site.old.len() as u64).max(syscall + SYSCALL_LEN as u64);
+        if state.table.overlaps(site.start, end - site.start) {
             return Err(TrapReason::Ambiguous);
         }
 
         // Everything that can fail comes first; the jump is the last thing written.
-        let thunk_at = state.thunk_bytes.next_multiple_of(THUNK_ALIGN);
-        let position = position(thunk_at)? + delta;
-        let code = Thunk::load_and_call(position, site.nr, position_behind(site)?, site.slot)
-            .ok_or(TrapReason::NoThunkArea)?;
-        let (jump, len) = thunk::jump(self::position(site.start)?, position, site.old.len())
-            .ok_or(TrapReason::NoThunkArea)?;
-        let thunk_end = thunk_at + code.bytes().len() as u64;
-        if thunk_end > area_bytes {
-            return Err(TrapReason::ThunksFull);
-        }
-        let change = Change::new(site, &jump[..len])?;
+        let (thunk_at, code, jump) = state.place_thunk(site, delta, area_bytes)?;
+        let jump = &jump[..site.old.len()];
+        let change = Change::new(site, jump)?;
         if state.unpatchable.contains(&change.page) {
             return Err(TrapReason::FileChanged);
         }
         if !change.still_applies(state, site) {
             return Err(TrapReason::FileChanged);
         }
-        let frames = state.take_frames(&change, site.alone, thunk_at, source)?;
+        let frames = state.take_frames(&change, site, thunk_at, source)?;
 
+        let page = thunk_at / PAGE_SIZE;
         if let Some(frame) = frames.thunk {
-            state.thunk_pages.push(frame);
+            state.thunk_pages.insert(page, frame);
         }
-        let thunk_page = state.thunk_pages[index(thunk_at / PAGE_SIZE)];
-        phys::write(thunk_page, index(thunk_at % PAGE_SIZE), code.bytes());
-        state.thunk_bytes = thunk_end;
+        if let Some(frame) = state.thunk_pages.get(&page) {
+            phys::write(*frame, index(thunk_at % PAGE_SIZE), code.bytes());
+        }
+        state.thunks.take(thunk_at, code.bytes().len());
         state.write(&change, site, frames.copy);
         state.table.insert(Patch {
             start: site.start,
-            len: u8::try_from(len).unwrap_or(u8::MAX),
+            len: small(jump.len()),
             syscall,
             thunk: thunk_at,
-            thunk_len: u8::try_from(code.bytes().len()).unwrap_or(u8::MAX),
-            call_end: u8::try_from(code.call_end).unwrap_or(u8::MAX),
-            displaced: [None; MAX_DISPLACED],
+            thunk_len: small(code.bytes().len()),
+            call_at: small(code.call_at),
+            call_end: small(code.call_end),
+            displaced: site.displaced(&code),
         });
         self.in_use.store(true, Ordering::Release);
         Ok(Patched {
@@ -288,13 +377,9 @@ impl TextImage {
     }
 }
 
-/// A file or thunk-area offset as a signed position. Files of 2^63 bytes have no thunks.
-fn position(offset: u64) -> Result<i64, TrapReason> {
-    i64::try_from(offset).map_err(|_| TrapReason::NoThunkArea)
-}
-
-fn position_behind(site: &Site<'_>) -> Result<i64, TrapReason> {
-    position(site.start + (site.old.len() + super::decode::SYSCALL_LEN) as u64)
+/// A length within a site or a thunk.
+fn small(len: usize) -> u8 {
+    u8::try_from(len).unwrap_or(u8::MAX)
 }
 
 fn index(value: u64) -> usize {
@@ -307,7 +392,7 @@ struct Change {
     page: u64,
     /// Offset in the page.
     at: usize,
-    bytes: [u8; 16],
+    bytes: [u8; MAX_REPLACED],
     len: usize,
 }
 
@@ -323,7 +408,7 @@ impl Change {
         if from / PAGE_SIZE != page || to / PAGE_SIZE != page {
             return Err(TrapReason::TwoPages);
         }
-        let mut bytes = [0; 16];
+        let mut bytes = [0; MAX_REPLACED];
         let len = last + 1 - first;
         bytes[..len].copy_from_slice(&new[first..=last]);
         Ok(Self {
@@ -342,7 +427,7 @@ impl Change {
     fn still_applies(&self, state: &State, site: &Site<'_>) -> bool {
         let frame = state.pages.get(&self.page).copied().unwrap_or(site.page);
         let at = index(site.start % PAGE_SIZE);
-        let mut seen = [0; 16];
+        let mut seen = [0; MAX_REPLACED];
         let len = site.old.len().min(PAGE_SIZE as usize - at);
         phys::read(frame, at, &mut seen[..len]);
         seen[..len] == site.old[..len]
@@ -351,6 +436,11 @@ impl Change {
     /// Whether one aligned 8-byte store makes it.
     fn fits_word(&self) -> bool {
         self.at / 8 == (self.at + self.len - 1) / 8
+    }
+
+    /// Whether a copy that is mapped can be changed.
+    fn is_atomic(&self, site: &Site<'_>) -> bool {
+        site.alone || self.fits_word() && !matches!(site.kind, Kind::Behind(_))
     }
 
     fn store_word(&self, frame: Frame) {
@@ -383,20 +473,46 @@ impl State {
         }
     }
 
+    /// A place for the thunk of `site`: its offset in the area, its code, and the bytes that lead to it.
+    fn place_thunk(
+        &self,
+        site: &Site<'_>,
+        delta: i64,
+        area_bytes: u64,
+    ) -> Result<(u64, Thunk, [u8; MAX_REPLACED]), TrapReason> {
+        let position = |at: u64| i64::try_from(at).ok().map(|at| at + delta);
+        let thunk = |at| position(at).and_then(|at| site.thunk(at));
+        let len = thunk(0).ok_or(TrapReason::NoThunkArea)?.bytes().len();
+        let jump = |at| position(at).and_then(|at| site.jump(at));
+        let has_page = |page| self.thunk_pages.contains_key(&page);
+        let at = self
+            .thunks
+            .find(area_bytes, len, has_page, |at| jump(at).is_some());
+        let Some(at) = at else {
+            return Err(match site.kind {
+                Kind::Behind(_) => TrapReason::Enterable,
+                _ if jump(0).is_none() => TrapReason::NoThunkArea,
+                _ => TrapReason::ThunksFull,
+            });
+        };
+        let (code, (jump, _)) = thunk(at).zip(jump(at)).ok_or(TrapReason::NoThunkArea)?;
+        Ok((at, code, jump))
+    }
+
     fn take_frames(
         &mut self,
         change: &Change,
-        alone: bool,
+        site: &Site<'_>,
         thunk_at: u64,
         source: &'static dyn FrameSource,
     ) -> Result<Needed, TrapReason> {
-        let in_place = alone || change.fits_word();
+        let in_place = change.is_atomic(site);
         let copy_needed = !self.pages.contains_key(&change.page) || !in_place;
         if !in_place && self.pages.contains_key(&change.page) && self.retired.len() >= MAX_RETIRED {
             return Err(TrapReason::NotAtomic);
         }
         let take = || source.take().ok_or(TrapReason::NoMemory);
-        let thunk_needed = index(thunk_at / PAGE_SIZE) >= self.thunk_pages.len();
+        let thunk_needed = !self.thunk_pages.contains_key(&(thunk_at / PAGE_SIZE));
         let thunk = thunk_needed.then(take).transpose()?;
         let copy = match copy_needed.then(take).transpose() {
             Ok(copy) => copy,
@@ -436,7 +552,7 @@ impl Drop for TextImage {
         };
         let pages = core::mem::take(&mut state.pages).into_values();
         let retired = core::mem::take(&mut state.retired).into_iter();
-        let thunks = core::mem::take(&mut state.thunk_pages).into_iter();
+        let thunks = core::mem::take(&mut state.thunk_pages).into_values();
         for frame in pages.chain(retired).chain(thunks) {
             source.give_back(frame);
         }

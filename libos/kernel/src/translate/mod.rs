@@ -6,14 +6,16 @@
 //!
 //! - Patches belong to the file, not to the process: fork, threads and the next exec find them. A process keeps
 //!   nothing but which copies its page tables show, and those it gets by faulting or by trapping once.
-//! - The `syscall` bytes stay in place (pattern 1): a jump straight to them, and a restart after a signal, trap and
-//!   are served.
-//! - Nobody outside sees thunk addresses: [`original_rip`].
+//! - A jump straight to the `syscall`, and a restart after a signal, work: its bytes stay in place and trap, or the jump to
+//!   the thunk is there.
+//! - A jump to an instruction that was displaced into a thunk faults, and goes on there: [`resume`].
+//! - Nobody outside sees thunk addresses: [`original_rip`], [`settle`].
 //! - The thunk is entered and left with nothing on the user's stack, so a clone child may return on another.
 //!
 //! Locks: an image's is a leaf above the frame allocator; the memory room may hold an address space's lock when it
 //! asks an image for a page.
 
+mod area;
 pub mod decode;
 mod engine;
 mod image;
@@ -25,18 +27,19 @@ pub mod thunk;
 
 use husk_abi::boundary::stats::{SITE_BYTES, TranslationReport, TrapReason};
 use husk_hal::phys::Frame;
-use husk_hal::trap::EXIT_FULL;
+use husk_hal::trap::{ENTRY_TRANSLATED, EXIT_FULL, TrapFrame};
 use husk_hal::{boot, user};
 
-#[cfg(test)]
-pub(crate) use image::Site;
 pub use image::{FrameSource, TextImage};
+#[cfg(test)]
+pub(crate) use image::{Kind, Site};
 
 use crate::mm::{AddressSpace, CodeRegion, Frames};
 use crate::{Kernel, Thread};
 use decode::Registers;
 use engine::{CodeSpace, Region, Trap};
 use stats::{SiteText, Stats};
+use table::Place;
 
 /// Counters over all executables' translation; patches themselves are in each file's [`TextImage`].
 #[derive(Debug)]
@@ -134,9 +137,13 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
         mm: &mm,
     };
     let verdict = engine::consider(&space, &trap);
-    if verdict.reason == TrapReason::FirstUse {
-        // Code was written through another address: iretq serializes, a jump back does not.
-        thread.frame().update(|frame| frame.code |= EXIT_FULL);
+    if verdict.reason == TrapReason::FirstUse || verdict.resume.is_some() {
+        thread.frame().update(|frame| {
+            // Code was written through another address: iretq serializes, a jump back does not. And rcx stays what
+            // `syscall` made it.
+            frame.code |= EXIT_FULL;
+            frame.rip = verdict.resume.unwrap_or(frame.rip);
+        });
     }
     let stats = &thread.kernel.translator.stats;
     stats.count(verdict.reason);
@@ -166,16 +173,81 @@ fn site_text(thread: &Thread, trap: &Trap) -> SiteText {
     }
 }
 
+/// Where the program is whose instruction pointer is `rip`, if that is in a thunk.
+fn place(thread: &Thread, rip: u64) -> Option<Place> {
+    if thread.kernel.translator.stats.translated() == 0 {
+        return None;
+    }
+    let code = thread.mm_opt()?.thunk_region(rip)?;
+    engine::place(&region(code), rip)
+}
+
 /// The program's own address for an instruction pointer that may lie in a thunk: what signal frames, fault
 /// addresses and the like show.
 #[must_use]
 pub fn original_rip(thread: &Thread, rip: u64) -> u64 {
-    if thread.kernel.translator.stats.translated() == 0 {
-        return rip;
+    place(thread, rip).map_or(rip, Place::address)
+}
+
+/// Makes `frame`, where the program was interrupted, one without thunks: instruction pointer and registers are what they
+/// would be if nothing were translated.
+pub fn settle(thread: &Thread, frame: &mut TrapFrame) {
+    match place(thread, frame.rip) {
+        Some(Place::At(address) | Place::Entering(address)) => frame.rip = address,
+        Some(Place::Returned(address)) => {
+            frame.rip = address;
+            frame.rcx = address;
+        }
+        None => {}
     }
+}
+
+/// If the running thread was interrupted just before a thunk's jump into the libOS, makes the system call now: rcx is
+/// lost already, so there is no way back. As if the interrupt had come an instruction later.
+pub fn finish_entry(thread: &Thread) {
+    let live = thread.frame();
+    if live.nr() != u64::MAX {
+        return;
+    }
+    if let Some(Place::Entering(_)) = place(thread, live.rip()) {
+        live.update(|frame| {
+            frame.orig_rax = frame.rax;
+            frame.rip = frame.rcx;
+            frame.r11 = frame.rflags;
+            frame.code = ENTRY_TRANSLATED | EXIT_FULL;
+        });
+        crate::syscall::dispatch(thread, live);
+    }
+}
+
+/// If the running thread is about to go on at an instruction that was displaced, lets it go on in the thunk that has it
+/// now; whether it was so. A jump there faults, and everything that returns there by other ways than a thunk may call this
+/// to spare the fault.
+pub fn resume(thread: &Thread) -> bool {
+    if thread.kernel.translator.stats.translated() == 0 {
+        return false;
+    }
+    let live = thread.frame();
+    let rip = live.rip();
+    let found = thread.mm_opt().and_then(|mm| {
+        let code = mm.code_region(rip)?;
+        engine::resume(&region(code), rip)
+    });
+    if let Some(rip) = found {
+        live.update(|frame| {
+            frame.rip = rip;
+            frame.code |= EXIT_FULL;
+        });
+    }
+    found.is_some()
+}
+
+/// Whether the running thread, which single-steps, has made a step that is none of its program's.
+#[must_use]
+pub fn is_extra_step(thread: &Thread) -> bool {
+    let rip = thread.frame().rip();
     thread
         .mm_opt()
         .and_then(|mm| mm.thunk_region(rip))
-        .and_then(|code| engine::original(&region(code), rip))
-        .unwrap_or(rip)
+        .is_some_and(|code| engine::is_extra_step(&region(code), rip))
 }

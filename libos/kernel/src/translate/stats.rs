@@ -181,8 +181,8 @@ mod tests {
         let stats = Stats::new(true);
         for (offset, traps) in [(1, 3), (2, 9), (3, 1)] {
             for _ in 0..traps {
-                stats.count(TrapReason::Pattern2);
-                stats.count_site((Some((1, 1)), offset), 39, TrapReason::Pattern2, text);
+                stats.count(TrapReason::Enterable);
+                stats.count_site((Some((1, 1)), offset), 39, TrapReason::Enterable, text);
             }
         }
         stats.count(TrapReason::FirstUse);
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(report.sites_translated, 1);
         assert_eq!(
             report.traps,
-            [(TrapReason::FirstUse, 1), (TrapReason::Pattern2, 13)]
+            [(TrapReason::FirstUse, 1), (TrapReason::Enterable, 13)]
         );
     }
 

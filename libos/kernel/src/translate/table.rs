@@ -3,7 +3,9 @@
 use alloc::collections::BTreeMap;
 use core::ops::{Range, RangeBounds};
 
-/// A displaced instruction (pattern 2).
+use super::decode::{MAX_DISPLACED, SYSCALL_LEN};
+
+/// A displaced instruction of pattern 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Displaced {
     /// Where it runs, from the thunk's start.
@@ -12,9 +14,6 @@ pub struct Displaced {
     pub site: u8,
 }
 
-/// The most instructions a thunk takes over.
-pub const MAX_DISPLACED: usize = 4;
-
 /// A patched site. Offsets without another word are the file's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patch {
@@ -22,38 +21,80 @@ pub struct Patch {
     pub start: u64,
     /// Bytes replaced.
     pub len: u8,
-    /// The `syscall`: behind the replaced bytes for pattern 1, the first of them for pattern 2.
+    /// The `syscall`: the first of the replaced bytes for pattern 2, else behind them.
     pub syscall: u64,
     /// The thunk, in the thunk area.
     pub thunk: u64,
     /// Length of the thunk.
     pub thunk_len: u8,
+    /// Offset in the thunk where the call begins.
+    pub call_at: u8,
     /// Offset in the thunk behind the jump to the libOS.
     pub call_end: u8,
     /// Instructions that run in the thunk behind the call, in order.
     pub displaced: [Option<Displaced>; MAX_DISPLACED],
 }
 
+/// Where a program is that executes a thunk. Offsets are the file's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At this instruction of its own, with all registers as it would have them there.
+    At(u64),
+    /// About to enter the libOS from the `syscall` at this offset: rcx holds the return address already.
+    Entering(u64),
+    /// Behind the `syscall`, at this offset, but rcx does not hold that address yet.
+    Returned(u64),
+}
+
+impl Place {
+    /// The same with another measure of where.
+    #[must_use]
+    pub fn map(self, f: impl FnOnce(u64) -> u64) -> Self {
+        match self {
+            Self::At(offset) => Self::At(f(offset)),
+            Self::Entering(offset) => Self::Entering(f(offset)),
+            Self::Returned(offset) => Self::Returned(f(offset)),
+        }
+    }
+
+    /// The program's own address or offset.
+    #[must_use]
+    pub fn address(self) -> u64 {
+        match self {
+            Self::At(offset) | Self::Entering(offset) | Self::Returned(offset) => offset,
+        }
+    }
+}
+
 impl Patch {
-    /// The program's own place for offset `at` of the thunk: before the call the site's start, for everything can
-    /// be done again; after it the displaced instruction's own; at the last jump what it leads to.
-    fn original(&self, at: u64) -> u64 {
-        if at < u64::from(self.call_end) {
-            return self.start;
+    /// What offset `at` of the thunk is to the program.
+    fn place(&self, at: u64) -> Place {
+        let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
+        if at < call_at {
+            return Place::At(self.start);
         }
-        let instructions = || self.displaced.iter().flatten();
-        // The jump back lies behind the last instruction, which is as long there as here.
-        let last = instructions().last();
-        let jump_back = u64::from(self.thunk_len).saturating_sub(super::thunk::JUMP_LEN as u64);
-        if last.is_some() && at >= jump_back {
-            return self.start + u64::from(self.len);
+        if at == call_at {
+            return Place::At(self.syscall);
         }
-        instructions()
-            .take_while(|instruction| u64::from(instruction.thunk) <= at)
-            .last()
-            .map_or(self.start, |instruction| {
-                self.start + u64::from(instruction.site)
-            })
+        if at < call_end {
+            return Place::Entering(self.syscall);
+        }
+        let reached = |instruction: &&Displaced| u64::from(instruction.thunk) <= at;
+        // The jump back lies behind the last instruction.
+        let jump_back = u64::from(self.thunk_len) - super::thunk::JUMP_LEN as u64;
+        match self.displaced.iter().flatten().take_while(reached).last() {
+            None => Place::Returned(self.syscall + SYSCALL_LEN as u64),
+            Some(_) if at >= jump_back => Place::At(self.start + u64::from(self.len)),
+            Some(instruction) => Place::At(self.start + u64::from(instruction.site)),
+        }
+    }
+
+    /// Whether an instruction that has brought the program to offset `at` of the thunk is none of its own: the jump from
+    /// the site, and what thunks have besides displaced instructions.
+    fn is_extra_step(&self, at: u64) -> bool {
+        let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
+        let first = self.displaced[0].map(|instruction| u64::from(instruction.thunk));
+        at == 0 || at > call_at && at <= call_end || Some(at) == first
     }
 }
 
@@ -104,24 +145,34 @@ impl PatchTable {
             .is_some_and(|patch| patch.start + u64::from(patch.len) > offset)
     }
 
-    /// The file offset that offset `at` of the thunk area stands for; `None` outside thunks.
-    #[must_use]
-    pub fn original(&self, at: u64) -> Option<u64> {
+    fn patch_of(&self, at: u64) -> Option<(&Patch, u64)> {
         let (thunk, patch) = self.by_thunk.range(..=at).next_back()?;
         let inside = at - thunk;
-        (inside < u64::from(patch.thunk_len)).then(|| patch.original(inside))
+        (inside < u64::from(patch.thunk_len)).then_some((patch, inside))
     }
 
-    /// Where in the thunk area execution goes on that is to go on at `offset` of the file, if that was
-    /// replaced by something else: the start of a site goes to its thunk, a displaced instruction to its copy. `None`
-    /// for what is still there, and for the middle of a replaced instruction, where no program goes on.
+    /// Where a program is whose instruction pointer is at offset `at` of the thunk area; `None` outside thunks.
+    #[must_use]
+    pub fn place(&self, at: u64) -> Option<Place> {
+        let (patch, inside) = self.patch_of(at)?;
+        Some(patch.place(inside))
+    }
+
+    /// Whether the step of a program that single-steps and is now at offset `at` of the thunk area was none of its own
+    /// instructions.
+    #[must_use]
+    pub fn is_extra_step(&self, at: u64) -> bool {
+        self.patch_of(at)
+            .is_some_and(|(patch, inside)| patch.is_extra_step(inside))
+    }
+
+    /// Where in the thunk area execution goes on that is to go on at `offset` of the file, if that is a displaced
+    /// instruction. `None` for what is still there (the jump at a site's start does what was there), and for the middle of
+    /// a replaced instruction, where no program goes on.
     #[must_use]
     pub fn resume(&self, offset: u64) -> Option<u64> {
         let patch = self.last_in(..=offset)?;
         let inside = offset - patch.start;
-        if inside == 0 {
-            return Some(patch.thunk);
-        }
         patch
             .displaced
             .iter()
@@ -142,21 +193,23 @@ mod tests {
         syscall: 0x1005,
         thunk: 0x40,
         thunk_len: 19,
+        call_at: 5,
         call_end: 19,
         displaced: [None; MAX_DISPLACED],
     };
 
-    /// `syscall; mov %rax, %rbx; test %eax, %eax` at 0x2000: lea 7, jmp 7, 3 + 2 displaced, jmp 5.
+    /// `syscall; mov %rax, %rbx; test %eax, %eax` at 0x2000: lea 7, jmp 7, lea 7, 3 + 2 displaced, jmp 5.
     const PATTERN_2: Patch = Patch {
         start: 0x2000,
         len: 7,
         syscall: 0x2000,
         thunk: 0x80,
-        thunk_len: 24,
+        thunk_len: 31,
+        call_at: 0,
         call_end: 14,
         displaced: [
-            Some(Displaced { thunk: 14, site: 2 }),
-            Some(Displaced { thunk: 17, site: 5 }),
+            Some(Displaced { thunk: 21, site: 2 }),
+            Some(Displaced { thunk: 24, site: 5 }),
             None,
             None,
         ],
@@ -170,43 +223,67 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_of_a_pattern_1_thunk_is_the_site_s_start() {
+    fn every_byte_of_a_pattern_1_thunk_has_its_place() {
         let table = table();
-        for at in 0x40..0x40 + 19 {
-            assert_eq!(table.original(at), Some(0x1000), "{at:#x}");
+        for at in 0..19u64 {
+            let expected = match at {
+                0..5 => Place::At(0x1000),
+                5 => Place::At(0x1005),
+                _ => Place::Entering(0x1005),
+            };
+            assert_eq!(table.place(0x40 + at), Some(expected), "{at}");
         }
         for at in [0, 0x3f, 0x40 + 19, 0x7f] {
-            assert_eq!(table.original(at), None, "{at:#x}");
+            assert_eq!(table.place(at), None, "{at:#x}");
         }
     }
 
     #[test]
-    fn every_byte_of_a_pattern_2_thunk_has_its_original() {
+    fn every_byte_of_a_pattern_2_thunk_has_its_place() {
         let table = table();
-        for at in 0..24u64 {
+        for at in 0..31u64 {
             let expected = match at {
-                0..14 => 0x2000,
-                14..17 => 0x2002,
-                17..19 => 0x2005,
-                _ => 0x2007,
+                0 => Place::At(0x2000),
+                1..14 => Place::Entering(0x2000),
+                14..21 => Place::Returned(0x2002),
+                21..24 => Place::At(0x2002),
+                24..26 => Place::At(0x2005),
+                _ => Place::At(0x2007),
             };
-            assert_eq!(table.original(0x80 + at), Some(expected), "{at}");
+            assert_eq!(table.place(0x80 + at), Some(expected), "{at}");
         }
-        assert_eq!(table.original(0x80 + 24), None);
+        assert_eq!(table.place(0x80 + 31), None);
+    }
+
+    #[test]
+    fn only_the_program_s_own_instructions_are_steps() {
+        let table = table();
+        let steps = |from: u64, to: u64| -> std::vec::Vec<u64> {
+            (0..to)
+                .filter(|at| !table.is_extra_step(from + at))
+                .collect()
+        };
+        // Behind the load. (Only places between instructions are ever asked about.)
+        assert_eq!(steps(0x40, 19), [1, 2, 3, 4, 5]);
+        // Behind each displaced instruction.
+        let found = steps(0x80, 31);
+        assert!(found.contains(&24) && found.contains(&26));
+        for at in [0, 7, 14, 21] {
+            assert!(!found.contains(&at), "{at}");
+        }
+        assert!(!table.is_extra_step(0x1000));
     }
 
     #[test]
     fn every_byte_of_a_replaced_region_resumes_right() {
         let table = table();
         for offset in 0xff0..0x1010 {
-            let expected = (offset == 0x1000).then_some(0x40);
-            assert_eq!(table.resume(offset), expected, "{offset:#x}");
+            assert_eq!(table.resume(offset), None, "{offset:#x}");
         }
         for offset in 0x1ff0..0x2010 {
             let expected = match offset {
-                0x2000 => Some(0x80),
-                0x2002 => Some(0x80 + 14),
-                0x2005 => Some(0x80 + 17),
+                0x2002 => Some(0x80 + 21),
+                0x2005 => Some(0x80 + 24),
                 _ => None,
             };
             assert_eq!(table.resume(offset), expected, "{offset:#x}");
@@ -218,7 +295,7 @@ mod tests {
         let table = table();
         for offset in 0..0x3000 {
             if let Some(at) = table.resume(offset) {
-                assert_eq!(table.original(at), Some(offset));
+                assert_eq!(table.place(at), Some(Place::At(offset)));
             }
         }
     }
@@ -254,9 +331,8 @@ mod tests {
         table.forget_sites(0x1000..0x2000);
         assert_eq!(table.len(), 1);
         assert_eq!(table.at_syscall(0x1005), None);
-        assert_eq!(table.resume(0x1000), None);
         assert!(!table.overlaps(0x1000, 5));
-        assert_eq!(table.original(0x45), Some(0x1000));
-        assert_eq!(table.resume(0x2000), Some(0x80));
+        assert_eq!(table.place(0x44), Some(Place::At(0x1000)));
+        assert_eq!(table.resume(0x2002), Some(0x80 + 21));
     }
 }

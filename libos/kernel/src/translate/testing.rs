@@ -24,7 +24,7 @@ pub struct CodeFile {
 
 impl CodeFile {
     pub fn new(bytes: &[u8]) -> Self {
-        let frames = crate::mm::testing::frames(8);
+        let frames = crate::mm::testing::frames(4);
         let pages = bytes
             .chunks(4096)
             .map(|chunk| {

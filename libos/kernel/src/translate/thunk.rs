@@ -5,16 +5,29 @@
 //! instructions it displaced:
 //!
 //! ```text
-//! pattern 1                          pattern 2
-//!   mov  $nr, %eax                     lea  1f(%rip), %rcx
-//!   lea  ret(%rip), %rcx               jmp  *slot
-//!   jmp  *slot                       1: displaced instructions
-//!                                      jmp  behind them
+//! pattern 1                 pattern 2                          pattern 3
+//!   mov  $nr, %eax            lea  1f(%rip), %rcx                displaced instruction
+//!   lea  ret(%rip), %rcx      jmp  *slot                         lea  ret(%rip), %rcx
+//!   jmp  *slot              1: lea  ret(%rip), %rcx              jmp  *slot
+//!                             displaced instructions
+//!                             jmp  behind them
 //! ```
+//!
+//! # Jumps between displaced instructions (pattern 2)
+//! The five bytes of the jump at a site cover the boundaries between the instructions it replaces, and no scan can tell
+//! that nobody jumps there: tables and computed addresses do, too. So whoever does must find there an instruction that
+//! always faults and is not what the program has: then the exception's handler goes on in the thunk, where the
+//! instruction is now. The boundary behind the `syscall` is the second byte of the jump's distance: the thunk is placed so
+//! that this byte is one of [`is_trapping`]. Where such a place cannot be had (a boundary in the fourth or fifth byte) the
+//! site is not patched. What the jump does not need is filled with such bytes.
 //!
 //! `slot` is 8 bytes in the libOS image that hold the entry's address: an absolute address that fits 32 bits,
 //! sign-extended. All else is distances, so the bytes are right wherever the file is mapped. Places are given as
 //! *positions*: bytes from where offset 0 of the file would lie in the mapping.
+
+use iced_x86::{Decoder, DecoderOptions};
+
+use super::decode::{Lengths, MAX_DISPLACED, SYSCALL_LEN, branch_opcode};
 
 /// Length of the jump to a thunk.
 pub const JUMP_LEN: usize = 5;
@@ -28,15 +41,53 @@ pub const THUNK_MAX: usize = 64;
 pub struct Thunk {
     bytes: [u8; THUNK_MAX],
     len: usize,
-    /// Offset in the thunk behind the jump to the libOS: before it, nothing has happened yet.
+    /// Offset of the first instruction that belongs to the call: before it run the displaced ones of patterns 1 and 3.
+    pub call_at: usize,
+    /// Offset behind the jump to the libOS.
     pub call_end: usize,
+    /// Where the displaced instructions of pattern 2 run; 0 where there is none.
+    pub displaced: [u8; MAX_DISPLACED],
 }
+
+/// Whether code that begins with `byte` is an invalid opcode in 64-bit mode, whatever follows.
+///
+/// The segment register pushes, decimal adjusts, `pusha`, `popa`, far calls and jumps, `into`, `aam` and `salc` of the
+/// 8086. Not `aad` (0xd5), `bound`, `les` and `lds`: prefixes of newer instructions.
+#[must_use]
+pub fn is_trapping(byte: u8) -> bool {
+    matches!(
+        byte,
+        0x06 | 0x07
+            | 0x0e
+            | 0x16
+            | 0x17
+            | 0x1e
+            | 0x1f
+            | 0x27
+            | 0x2f
+            | 0x37
+            | 0x3f
+            | 0x60
+            | 0x61
+            | 0x82
+            | 0x9a
+            | 0xce
+            | 0xd4
+            | 0xd6
+            | 0xea
+    )
+}
+
+/// Fills what a jump leaves over.
+const FILLER: u8 = 0x06;
 
 impl Thunk {
     const EMPTY: Self = Self {
         bytes: [0xcc; THUNK_MAX],
         len: 0,
+        call_at: 0,
         call_end: 0,
+        displaced: [0; MAX_DISPLACED],
     };
 
     /// The code.
@@ -61,13 +112,53 @@ impl Thunk {
         self.push(&distance.to_le_bytes())
     }
 
-    /// Enters the libOS through `slot`.
-    fn push_call(&mut self, slot: u64) -> Option<()> {
+    /// Enters the libOS through `slot`, to come back at position `return_to`.
+    fn push_call(&mut self, at: i64, return_to: i64, slot: u64) -> Option<()> {
         let address = i32::try_from(slot.cast_signed()).ok()?;
+        self.call_at = self.len;
+        self.push_return_address(at, return_to)?;
         // jmp *disp32, without base or index.
         self.push(&[0xff, 0x24, 0x25])?;
         self.push(&address.to_le_bytes())?;
         self.call_end = self.len;
+        Some(())
+    }
+
+    /// `lea return_to(%rip), %rcx`.
+    fn push_return_address(&mut self, at: i64, return_to: i64) -> Option<()> {
+        self.push_relative(&[0x48, 0x8d, 0x0d], at, return_to)
+    }
+
+    /// One instruction, which the file has at position `from`.
+    fn push_displaced(&mut self, at: i64, code: &[u8], from: i64) -> Option<()> {
+        let mut decoder = Decoder::with_ip(64, code, from.cast_unsigned(), DecoderOptions::NONE);
+        let instruction = decoder.decode();
+        if instruction.len() != code.len() {
+            return None;
+        }
+        if let Some(opcode) = branch_opcode(&instruction) {
+            let target = instruction.near_branch_target().cast_signed();
+            let opcode = if opcode[1] == 0 {
+                &opcode[..1]
+            } else {
+                &opcode
+            };
+            return self.push_relative(opcode, at, target);
+        }
+        if !instruction.is_ip_rel_memory_operand() {
+            return self.push(code);
+        }
+        let place = decoder.get_constant_offsets(&instruction);
+        if place.displacement_size() != 4 {
+            return None;
+        }
+        let target = instruction.ip_rel_memory_address().cast_signed();
+        let behind = at + (self.len + code.len()) as i64;
+        let distance = i32::try_from(target.checked_sub(behind)?).ok()?;
+        let here = self.len;
+        self.push(code)?;
+        self.bytes[here + place.displacement_offset()..][..4]
+            .copy_from_slice(&distance.to_le_bytes());
         Some(())
     }
 
@@ -79,45 +170,60 @@ impl Thunk {
         let mut thunk = Self::EMPTY;
         thunk.push(&[0xb8])?;
         thunk.push(&nr.to_le_bytes())?;
-        thunk.push_relative(&[0x48, 0x8d, 0x0d], at, return_to)?;
-        thunk.push_call(slot)?;
+        thunk.push_call(at, return_to, slot)?;
         Some(thunk)
     }
 
-    /// Pattern 2: the thunk at position `at` that runs the `displaced` instructions and goes on at position
-    /// `continue_at`. `None` as above, or if there are too many.
+    /// Pattern 3: the thunk at position `at` that runs the instruction `code`, which the file has at position `from` in
+    /// front of the `syscall`. `None` as above.
+    #[must_use]
+    pub fn run_and_call(at: i64, code: &[u8], from: i64, slot: u64) -> Option<Self> {
+        let mut thunk = Self::EMPTY;
+        thunk.push_displaced(at, code, from)?;
+        thunk.push_call(at, from + (code.len() + SYSCALL_LEN) as i64, slot)?;
+        Some(thunk)
+    }
+
+    /// Pattern 2: the thunk at position `at` for the `syscall` at position `from` that runs the instructions behind it as
+    /// well, `code`, and goes on behind these. `None` as above, or if there are too many.
     #[must_use]
     pub fn call_and_continue(
         at: i64,
-        displaced: &[u8],
-        continue_at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
         slot: u64,
     ) -> Option<Self> {
         const LEA_AND_JUMP: i64 = 7 + 7;
         let mut thunk = Self::EMPTY;
-        thunk.push_relative(&[0x48, 0x8d, 0x0d], at, at + LEA_AND_JUMP)?;
-        thunk.push_call(slot)?;
-        thunk.push(displaced)?;
-        thunk.push_relative(&[0xe9], at, continue_at)?;
+        let mut from = from + SYSCALL_LEN as i64;
+        thunk.push_call(at, at + LEA_AND_JUMP, slot)?;
+        // What `syscall` leaves in rcx.
+        thunk.push_return_address(at, from)?;
+        let mut rest = code;
+        for (index, len) in lengths.iter().enumerate() {
+            let (instruction, others) = rest.split_at_checked(len)?;
+            thunk.displaced[index] = u8::try_from(thunk.len).ok()?;
+            thunk.push_displaced(at, instruction, from)?;
+            from += len as i64;
+            rest = others;
+        }
+        thunk.push_relative(&[0xe9], at, from)?;
         Some(thunk)
     }
 }
 
-/// The bytes that replace the `len` bytes at position `from`: a jump to position `to`, padded with `nop`s that
-/// are never reached. `None` if it is too far.
+/// The bytes that replace the `len` bytes at position `from`: a jump to position `to`, and what traps behind it.
+/// `None` if it is too far.
 #[must_use]
 pub fn jump(from: i64, to: i64, len: usize) -> Option<([u8; 16], usize)> {
-    const NOPS: [&[u8]; 4] = [&[], &[0x90], &[0x66, 0x90], &[0x0f, 0x1f, 0x00]];
     let distance = i32::try_from(to - (from + JUMP_LEN as i64)).ok()?;
-    let padding = len.checked_sub(JUMP_LEN)?;
-    let mut code = [0x90; 16];
+    let mut code = [FILLER; 16];
     code[0] = 0xe9;
     code[1..JUMP_LEN].copy_from_slice(&distance.to_le_bytes());
-    code.get_mut(JUMP_LEN..len)?;
-    if let Some(nop) = NOPS.get(padding) {
-        code[JUMP_LEN..len].copy_from_slice(nop);
-    }
-    Some((code, len))
+    (JUMP_LEN..=code.len())
+        .contains(&len)
+        .then_some((code, len))
 }
 
 #[cfg(test)]
@@ -166,19 +272,73 @@ mod tests {
     fn pattern_2_returns_into_the_thunk_and_goes_on_behind() {
         // cmp $-4095, %rax
         let displaced = [0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff];
-        let (at, continue_at) = (-0x4000_i64, 0x1008_i64);
-        let thunk = Thunk::call_and_continue(at, &displaced, continue_at, SLOT).expect("fits");
+        let (at, from) = (-0x4000_i64, 0x1000_i64);
+        let thunk =
+            Thunk::call_and_continue(at, &displaced, Lengths::one(6), from, SLOT).expect("fits");
         for base in BASES.into_iter().skip(1) {
             let place = base.wrapping_add_signed(at);
             let code = decode(thunk.bytes(), place);
-            let [lea, jmp, cmp, back] = code[..] else {
+            let [lea, jmp, rcx, cmp, back] = code[..] else {
                 panic!("{code:?}")
             };
             assert_eq!(lea.ip_rel_memory_address(), place + thunk.call_end as u64);
             assert_eq!(jmp.memory_displacement64(), SLOT);
+            assert_eq!(rcx.ip(), place + thunk.call_end as u64);
+            assert_eq!(rcx.op0_register(), Register::RCX);
+            assert_eq!(rcx.ip_rel_memory_address(), base + 0x1002);
             assert_eq!(cmp.mnemonic(), Mnemonic::Cmp);
-            assert_eq!(cmp.ip(), place + thunk.call_end as u64);
-            assert_eq!(back.near_branch_target(), base + continue_at as u64);
+            assert_eq!(cmp.ip(), place + u64::from(thunk.displaced[0]));
+            assert_eq!(back.near_branch_target(), base + 0x1008);
+        }
+        assert!(thunk.bytes().len() as u64 <= THUNK_ALIGN, "the usual form");
+    }
+
+    #[test]
+    fn pattern_3_runs_what_stood_before() {
+        // mov 0x1000(%rip), %r9
+        let code = [0x4c, 0x8b, 0x0d, 0x00, 0x10, 0x00, 0x00];
+        let (at, from) = (0x8000_i64, 0x1000_i64);
+        let thunk = Thunk::run_and_call(at, &code, from, SLOT).expect("fits");
+        for base in BASES {
+            let code = decode(thunk.bytes(), base + at as u64);
+            let [mov, lea, jmp] = code[..] else {
+                panic!("{code:?}")
+            };
+            assert_eq!(mov.op0_register(), Register::R9);
+            assert_eq!(mov.ip_rel_memory_address(), base + 0x2007);
+            assert_eq!(lea.ip(), base + at as u64 + thunk.call_at as u64);
+            assert_eq!(lea.ip_rel_memory_address(), base + 0x1009);
+            assert_eq!(jmp.memory_displacement64(), SLOT);
+        }
+    }
+
+    #[test]
+    fn distances_are_adapted() {
+        // cmpl $1, 0x100(%rip); je .+2+0x10
+        let code = [0x83, 0x3d, 0x00, 0x01, 0, 0, 0x01, 0x74, 0x10];
+        let lengths = [7, 2];
+        let (at, from) = (0x9000_i64, 0x2000_i64);
+        let behind = crate::translate::decode::behind(&crate::translate::decode::Text {
+            bytes: &[&[0x0f, 0x05][..], &code[..]].concat(),
+            syscall: 0,
+            address: 0,
+        });
+        assert_eq!(behind.map(|found| found.sum()), Some(7), "room enough");
+        for (code, lengths) in [(&code[..7], &lengths[..1]), (&code[7..], &lengths[1..])] {
+            let lengths = Lengths::one(lengths[0]);
+            let thunk = Thunk::call_and_continue(at, code, lengths, from, SLOT).expect("fits");
+            let found = decode(thunk.bytes(), at as u64);
+            let moved = found[3];
+            let here = from as u64 + 2 + code.len() as u64;
+            match moved.mnemonic() {
+                Mnemonic::Cmp => {
+                    assert_eq!(moved.ip_rel_memory_address(), here + 0x100);
+                    assert_eq!(moved.immediate8(), 1);
+                }
+                Mnemonic::Je => assert_eq!(moved.near_branch_target(), here + 0x10),
+                other => panic!("{other:?}"),
+            }
+            assert_eq!(found[4].near_branch_target(), here);
         }
     }
 
@@ -187,11 +347,23 @@ mod tests {
         for len in [5, 6, 7, 8, 9] {
             let (code, filled) = jump(0x1000, 0x9000, len).expect("near");
             assert_eq!(filled, len);
-            let code = decode(&code[..len], 0x1000);
-            assert_eq!(code[0].near_branch_target(), 0x9000);
-            assert!(code[1..].iter().all(|nop| nop.mnemonic() == Mnemonic::Nop));
+            let jump = decode(&code[..5], 0x1000);
+            assert_eq!(jump[0].near_branch_target(), 0x9000);
+            assert!(code[5..len].iter().all(|byte| is_trapping(*byte)));
         }
         assert!(jump(0, 0x9000, 4).is_none(), "no room");
+        assert!(jump(0, 0x9000, 17).is_none());
+    }
+
+    #[test]
+    fn trapping_bytes_are_no_instructions_whatever_follows() {
+        for byte in (0..=255u8).filter(|byte| is_trapping(*byte)) {
+            for next in 0..=255u8 {
+                let code = [byte, next, next, next, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+                let mut decoder = Decoder::with_ip(64, &code, 0, DecoderOptions::NONE);
+                assert!(decoder.decode().is_invalid(), "{code:x?}");
+            }
+        }
     }
 
     #[test]
@@ -200,6 +372,7 @@ mod tests {
         assert!(jump(0, (1 << 31) + 4, 5).is_some());
         assert!(Thunk::load_and_call(0, 1, 1 << 32, SLOT).is_none());
         assert!(Thunk::load_and_call(0, 1, 0, 0x8000_0000).is_none());
-        assert!(Thunk::call_and_continue(0, &[0x90; 60], 0, SLOT).is_none());
+        let long = [0x90; 60];
+        assert!(Thunk::run_and_call(0, &long, 0, SLOT).is_none());
     }
 }

@@ -74,7 +74,7 @@ const KERNEL: &[Row] = &[
     setting!("overflowgid", 65534),
     setting!("overflowuid", 65534),
     setting!("panic", 0),
-    setting!("pid_max", 32768),
+    setting!("pid_max", crate::process::PID_MAX),
     directory("random", RANDOM),
     setting!("randomize_va_space", 2),
     setting!("sem", "32000\t1024000000\t500\t32000"),

@@ -1,6 +1,6 @@
 use super::*;
 use crate::mm::{Access, testing};
-use crate::translate::{FrameSource, Site};
+use crate::translate::{FrameSource, Kind, Site};
 
 const AT: u64 = 0x40_0000;
 /// `mov $39, %eax; syscall`: getpid.
@@ -25,9 +25,9 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
     let text = file.text.as_ref().unwrap();
     let source: &'static dyn FrameSource = frames;
     let site = Site {
+        kind: Kind::Load { nr: 39 },
         start: SITE,
         old: &CODE[..5],
-        nr: 39,
         slot: 0xffff_ffff_8000_0000,
         page: file.pages[1],
         alone: true,
@@ -73,6 +73,31 @@ fn code_gets_a_hidden_area_close_below() {
     space.unmap(AT + PAGE, PAGE).unwrap();
     assert!(space.thunk_region(thunks).is_some());
     space.unmap(AT + 2 * PAGE, PAGE).unwrap();
+    assert!(space.thunk_region(thunks).is_none());
+}
+
+#[test]
+fn growing_over_thunks_stops_at_what_lies_behind_them() {
+    let frames = testing::frames(16);
+    let file = program(frames);
+    let space = space(frames);
+    map_program(&space, &file);
+    let thunks = space.code_region(AT + SITE).unwrap().thunk_base.unwrap();
+    let below = thunks - PAGE;
+    map_at(&space, below, PAGE, Mapping::anonymous(RW));
+    let grow = |from: u64, to: u64| {
+        let what = crate::mm::Remap {
+            old: below,
+            old_len: from - below,
+            new_len: to - below,
+            may_move: false,
+            fixed: None,
+            keep_old: false,
+        };
+        space.remap(&what, &Limits::DEFAULT)
+    };
+    assert_eq!(grow(thunks, AT + PAGE), Err(Errno::ENOMEM));
+    assert_eq!(grow(thunks, AT), Ok(below));
     assert!(space.thunk_region(thunks).is_none());
 }
 

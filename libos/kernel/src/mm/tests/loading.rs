@@ -70,7 +70,7 @@ fn credentials() -> Credentials {
         cap_permitted: 0,
         cap_ambient: 0,
         no_new_privileges: false,
-        keep_caps: false,
+        securebits: 0,
     }
 }
 
@@ -79,7 +79,7 @@ fn run(frames: &'static Frames, contents: &[u8], interpreter: Option<&[u8]>) -> 
     let credentials = credentials();
     let vdso: Arc<dyn Mappable> = Arc::new(TestFile::numbered(frames, 2));
     load_images(
-        space(frames),
+        &space(frames),
         &image(frames, contents, b"/bin/prog"),
         &mut |path| {
             assert!(!path.contains(&0));
@@ -94,6 +94,7 @@ fn run(frames: &'static Frames, contents: &[u8], interpreter: Option<&[u8]>) -> 
             credentials: &credentials,
             secure: false,
             limits: Limits::DEFAULT,
+            randomize: true,
         },
     )
 }

@@ -289,7 +289,7 @@ fn too_little_text_proves_nothing() {
             },
             &rax(39)
         ),
-        Site::Other
+        Site::Unloaded
     );
     for syscall in [1, 2, 3, 100] {
         let text = Text {
@@ -311,40 +311,87 @@ fn sigreturn_is_never_patched() {
     }
 }
 
+fn text_at<'a>(bytes: &'a [u8], syscall: usize) -> Text<'a> {
+    Text {
+        bytes,
+        syscall,
+        address: 0x55_5555_4000,
+    }
+}
+
 #[test]
-fn what_could_be_displaced_is_recognised() {
-    let cases: [(&[u8], Site); 12] = [
+fn what_follows_is_displaced_as_far_as_a_jump_needs() {
+    let cases: [(&[u8], Option<&[usize]>); 16] = [
         // cmp $-4095 / $-4096, %rax; jae
         (
             &[0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0x73, 0x01],
-            Site::Pattern2 { displaced: 6 },
+            Some(&[6]),
         ),
         (
             &[0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01],
-            Site::Pattern2 { displaced: 6 },
+            Some(&[6]),
         ),
         // mov %rax, %rbx
-        (&[0x48, 0x89, 0xc3], Site::Pattern2 { displaced: 3 }),
+        (&[0x48, 0x89, 0xc3], Some(&[3])),
         // mov %eax, %ebx; test %eax, %eax
-        (
-            &[0x89, 0xc3, 0x85, 0xc0, 0x90],
-            Site::Pattern2 { displaced: 4 },
-        ),
-        (&[0xc3], Site::Other),
-        // test; je
-        (&[0x85, 0xc0, 0x74, 0x05, 0x90], Site::Other),
-        // mov 0x1000(%rip), %rax: means something else elsewhere
-        (&[0x48, 0x8b, 0x05, 0, 0x10, 0, 0], Site::Other),
-        (&[0xe8, 0, 0, 0, 0], Site::Other),
-        (&[0xff, 0xe0, 0x90, 0x90], Site::Other),
-        (&[0x0f, 0x05, 0x0f, 0x05], Site::Other),
-        (&[0x0f, 0x0b, 0x90], Site::Other),
-        (&[0x06, 0x06, 0x06], Site::Other),
+        (&[0x89, 0xc3, 0x85, 0xc0, 0x90], Some(&[2, 2])),
+        // test; je: the end may be a branch
+        (&[0x85, 0xc0, 0x74, 0x05, 0x90], Some(&[2, 2])),
+        (&[0x85, 0xc0, 0x0f, 0x84, 0, 0x10, 0, 0], Some(&[2, 6])),
+        // mov 0x1000(%rip), %rax: a distance that is adapted
+        (&[0x48, 0x8b, 0x05, 0, 0x10, 0, 0], Some(&[7])),
+        // pop; pop; ret
+        (&[0x5b, 0x5d, 0xc3], Some(&[1, 1, 1])),
+        // What lies behind an end is not known to be code.
+        (&[0xc3, 0x90, 0x90, 0x90], None),
+        (&[0xeb, 0x10, 0x90, 0x90], None),
+        (&[0xe8, 0, 0, 0, 0], None),
+        (&[0xff, 0xe0, 0x90, 0x90], None),
+        (&[0x0f, 0x05, 0x0f, 0x05], None),
+        (&[0x0f, 0x0b, 0x90], None),
+        (&[0x06, 0x06, 0x06], None),
+        // mov %eax, %ss
+        (&[0x48, 0x8e, 0xd0], None),
     ];
     for (after, expected) in cases {
-        let found = site_at(COMPILED, &[0x89, 0xf8], after, rax(39), 0);
-        assert_eq!(found, expected, "{after:02x?}");
+        let mut bytes = SYSCALL.to_vec();
+        bytes.extend(after);
+        let found = behind(&text_at(&bytes, 0));
+        let found: Option<Vec<_>> = found.map(|lengths| lengths.iter().collect());
+        assert_eq!(found.as_deref(), expected, "{after:02x?}");
     }
+    // The text ends.
+    let bytes = [0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0];
+    assert_eq!(behind(&text_at(&bytes, 0)), None);
+}
+
+#[test]
+fn what_stands_before_is_taken_if_it_is_proven_and_long_enough() {
+    let cases: [(&[u8], Option<u8>); 7] = [
+        // mov 8(%rsp), %r9
+        (&[0x4c, 0x8b, 0x4c, 0x24, 0x08], Some(5)),
+        // lea 0x1000(%rip), %rsi
+        (&[0x48, 0x8d, 0x35, 0x00, 0x10, 0x00, 0x00], Some(7)),
+        // movl $39, -0x48(%rbp), which ends like another
+        (&[0xc7, 0x45, 0xb8, 0x27, 0, 0, 0], Some(7)),
+        // mov %rcx, %r10: too short
+        (&[0x49, 0x89, 0xca], None),
+        (&[0x31, 0xc0], None),
+        // call
+        (&[0xe8, 0x10, 0x20, 0x00, 0x00], None),
+        (&[], None),
+    ];
+    for (code, expected) in cases {
+        let mut bytes = COMPILED.to_vec();
+        bytes.extend(code);
+        let syscall = bytes.len();
+        bytes.extend(SYSCALL);
+        bytes.extend(RET);
+        assert_eq!(before(&text_at(&bytes, syscall)), expected, "{code:02x?}");
+    }
+    // Nothing is proven by too little.
+    let bytes = [0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05, 0xc3];
+    assert_eq!(before(&text_at(&bytes, 5)), None);
 }
 
 /// Any text at all: the decision must end and, where it accepts, the bytes must be the load.

@@ -118,7 +118,12 @@ impl FakeSpace {
         assert_eq!(call.memory_displacement64(), SLOT);
         let region = self.region(start).expect("code");
         for rip in thunk..call.next_ip() {
-            assert_eq!(original(&region, rip), Some(start));
+            let expected = match rip {
+                _ if rip < lea.ip() => Place::At(start),
+                _ if rip == lea.ip() => Place::At(self.base + syscall),
+                _ => Place::Entering(self.base + syscall),
+            };
+            assert_eq!(place(&region, rip), Some(expected));
         }
     }
 }
@@ -211,20 +216,140 @@ fn a_restart_at_a_patched_site_changes_nothing() {
     assert_eq!(file.asked.load(Ordering::Relaxed), asked);
 }
 
+/// `xor %eax, %eax; syscall; cmp $-4096, %rax; ja; ret`, as glibc's read.
+const READ: [u8; 14] = [
+    0x31, 0xc0, 0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01, 0xc3, 0xc3,
+];
+
+fn file_with(at: usize, code: &[u8]) -> Arc<CodeFile> {
+    let mut bytes = std::vec![0x90; 3 * 4096];
+    bytes[at..at + code.len()].copy_from_slice(code);
+    Arc::new(CodeFile::new(&bytes))
+}
+
+#[test]
+fn a_syscall_and_what_follows_move_into_a_thunk() {
+    for alone in [true, false] {
+        for low in [0, 3, 5, 6, 29] {
+            let start = 0x1100 + low;
+            let file = file_with(start as usize, &READ);
+            let space = FakeSpace::new(&file, 0x40_0000, alone);
+            let syscall = start + 2;
+            let verdict = space.trap(syscall, 0);
+            assert_eq!(verdict.reason, TrapReason::FirstUse);
+            let region = verdict.region.expect("code");
+
+            let site = space.base + syscall;
+            let jump = space.instruction(site);
+            assert_eq!(jump.mnemonic(), Mnemonic::Jmp);
+            let lea = space.instruction(jump.near_branch_target());
+            let call = space.instruction(lea.next_ip());
+            assert_eq!(call.memory_displacement64(), SLOT);
+            let rcx = space.instruction(call.next_ip());
+            assert_eq!(rcx.ip(), lea.ip_rel_memory_address());
+            assert_eq!(rcx.ip_rel_memory_address(), site + 2);
+            let cmp = space.instruction(rcx.next_ip());
+            assert_eq!(cmp.mnemonic(), Mnemonic::Cmp);
+            let back = space.instruction(cmp.next_ip());
+            assert_eq!(back.near_branch_target(), site + 8);
+
+            // The trap itself goes on at the displaced instruction; so does whoever jumps there.
+            assert_eq!(verdict.resume, Some(cmp.ip()));
+            let middle = space.instruction(site + 2);
+            assert_eq!(middle.mnemonic(), Mnemonic::INVALID);
+            assert_eq!(resume(&region, site + 2), Some(cmp.ip()));
+            for other in [site, site + 1, site + 3, site + 4, site + 5, site + 8] {
+                assert_eq!(resume(&region, other), None);
+            }
+            for (rip, expected) in [
+                (lea.ip(), Place::At(site)),
+                (call.ip(), Place::Entering(site)),
+                (rcx.ip(), Place::Returned(site + 2)),
+                (cmp.ip(), Place::At(site + 2)),
+                (back.ip(), Place::At(site + 8)),
+            ] {
+                assert_eq!(place(&region, rip), Some(expected));
+            }
+            for (rip, extra) in [
+                (lea.ip(), true),
+                (call.ip(), true),
+                (cmp.ip(), true),
+                (back.ip(), false),
+            ] {
+                assert_eq!(is_extra_step(&region, rip), extra);
+            }
+            // Another process traps, sees it, and goes on in its own thunk.
+            let other = FakeSpace::new(&file, 0x80_0000, alone);
+            let verdict = other.trap(syscall, 0);
+            assert_eq!(verdict.reason, TrapReason::Patched);
+            assert_eq!(verdict.resume, Some(cmp.ip() + 0x40_0000));
+        }
+    }
+}
+
+#[test]
+fn many_sites_of_one_file_find_places_for_their_thunks() {
+    let mut bytes = std::vec![0x90; 0x4000];
+    let sites: Vec<u64> = (0..200).map(|index| 0x40 + index * 0x48).collect();
+    for site in &sites {
+        bytes[*site as usize..][..READ.len()].copy_from_slice(&READ);
+    }
+    let file = Arc::new(CodeFile::new(&bytes));
+    let space = FakeSpace::new(&file, 0x40_0000, true);
+    let mut patched = 0;
+    for site in &sites {
+        match space.trap(site + 2, 0).reason {
+            TrapReason::FirstUse => patched += 1,
+            TrapReason::TwoPages => {}
+            other => panic!("{other:?}"),
+        }
+        let middle = space.instruction(space.base + site + 4);
+        assert_ne!(middle.mnemonic(), Mnemonic::Jmp);
+    }
+    assert!(patched >= 190, "{patched}");
+    assert!(file.text.thunk_pages().len() <= 4, "close together");
+}
+
+#[test]
+fn an_instruction_before_the_syscall_will_do() {
+    // mov 8(%rsp), %r9; syscall; ret
+    let code = [0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05, 0xc3];
+    let file = file_with(0x1100, &code);
+    let space = FakeSpace::new(&file, 0x40_0000, true);
+    let verdict = space.trap(0x1105, 39);
+    assert_eq!(verdict.reason, TrapReason::FirstUse);
+    assert_eq!(verdict.resume, None, "nothing behind it has changed");
+    let jump = space.instruction(0x40_1100);
+    let mov = space.instruction(jump.near_branch_target());
+    assert_eq!(mov.op0_register(), iced_x86::Register::R9);
+    let lea = space.instruction(mov.next_ip());
+    assert_eq!(lea.ip_rel_memory_address(), 0x40_1107);
+    let mut bytes = [0; 2];
+    assert!(space.read(0x40_1105, &mut bytes));
+    assert_eq!(bytes, [0x0f, 0x05]);
+    let region = verdict.region.expect("code");
+    assert_eq!(place(&region, mov.ip()), Some(Place::At(0x40_1100)));
+    assert_eq!(place(&region, lea.ip()), Some(Place::At(0x40_1105)));
+}
+
 #[test]
 fn refusals_are_looked_at_once() {
-    // syscall; ret with the number from elsewhere, and a store that looks like a load.
+    // syscall; ret with the number from elsewhere.
     let mut bytes = std::vec![0x90; 4096];
     bytes[0x100..0x103].copy_from_slice(&[0x0f, 0x05, 0xc3]);
-    bytes[0x200..0x209].copy_from_slice(&[0xc7, 0x45, 0xb8, 0x27, 0, 0, 0, 0x0f, 0x05]);
-    bytes[0x300..0x308].copy_from_slice(&[0x0f, 0x05, 0x48, 0x3d, 1, 0xf0, 0xff, 0xff]);
+    // jmp 1f; .byte 0x83; 1: movl $39, -0x48(%rbp); syscall; ret
+    bytes[0x200..0x20d].copy_from_slice(&[
+        0xeb, 0x01, 0x83, 0xc7, 0x45, 0xb8, 0x27, 0, 0, 0, 0x0f, 0x05, 0xc3,
+    ]);
+    // syscall; test %eax, %eax; js
+    bytes[0x300..0x306].copy_from_slice(&[0x0f, 0x05, 0x85, 0xc0, 0x78, 0x05]);
     bytes[0x400..0x407].copy_from_slice(&[0xb8, 15, 0, 0, 0, 0x0f, 0x05]);
     let file = Arc::new(CodeFile::new(&bytes));
     let space = FakeSpace::new(&file, 0x40_0000, true);
     for (syscall, nr, reason) in [
         (0x100, 39, TrapReason::NoPattern),
-        (0x207, 39, TrapReason::Ambiguous),
-        (0x300, 39, TrapReason::Pattern2),
+        (0x20a, 39, TrapReason::Ambiguous),
+        (0x300, 39, TrapReason::Enterable),
         (0x405, 15, TrapReason::Restorer),
     ] {
         assert_eq!(space.trap(syscall, nr).reason, reason);

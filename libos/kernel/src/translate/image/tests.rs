@@ -5,6 +5,7 @@ use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic};
 
 use super::*;
 use crate::translate::testing::{CodeFile, SLOT, Scarce, read_pages};
+use crate::translate::thunk::THUNK_ALIGN;
 
 const DELTA: i64 = -0x10_0000;
 const AREA: u64 = 64 << 10;
@@ -38,9 +39,9 @@ fn patch_from(
     source: &'static Scarce,
 ) -> Result<u64, TrapReason> {
     let site = Site {
+        kind: Kind::Load { nr: 39 },
         start,
         old: load,
-        nr: 39,
         slot: SLOT,
         page: file.pages[(start / 4096) as usize],
         alone,
@@ -89,10 +90,14 @@ fn check(file: &CodeFile, start: u64, load: &[u8], thunk: u64) {
     let lea = decode_at(&code[5..], thunk_position as u64 + 5);
     assert_eq!(lea.ip_rel_memory_address(), end as u64 + 2);
     assert_eq!(decode_at(&code[12..], 0).memory_displacement64(), SLOT);
-    for at in 0..19 {
-        assert_eq!(file.text.original(thunk + at), Some(start));
+    for at in 0..5 {
+        assert_eq!(file.text.place(thunk + at), Some(Place::At(start)));
     }
-    assert_eq!(file.text.resume(start), Some(thunk));
+    assert_eq!(file.text.place(thunk + 5), Some(Place::At(end as u64)));
+    for at in 6..19 {
+        let entering = Some(Place::Entering(end as u64));
+        assert_eq!(file.text.place(thunk + at), entering);
+    }
     assert_eq!(
         file.text.known(start + load.len() as u64),
         Some(Known::Patched { start, thunk })
@@ -283,8 +288,8 @@ fn a_page_that_was_written_to_is_judged_and_patched_anew() {
     assert!(file.text.known(0x2200).is_some());
     check(&file, 0x2800, &MOV, other);
     assert_eq!(
-        file.text.original(old),
-        Some(0x1100),
+        file.text.place(old),
+        Some(Place::At(0x1100)),
         "threads may be in it"
     );
 
@@ -306,7 +311,7 @@ fn a_file_that_may_change_unseen_is_left_alone() {
     let thunk = patch(&file, 0x1100, &MOV, true).expect("patched");
     file.text.file_may_change();
     assert_eq!(file.text.patched_page(1), None);
-    assert_eq!(file.text.original(thunk), Some(0x1100));
+    assert_eq!(file.text.place(thunk), Some(Place::At(0x1100)));
     for start in [0x1100, 0x40] {
         assert_eq!(
             patch(&file, start, &MOV, true),

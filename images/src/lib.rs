@@ -39,7 +39,7 @@ mod text;
 pub mod unpack;
 
 pub use config::ImageConfig;
-pub use digest::Digest;
+pub use digest::{Algorithm, Digest};
 pub use progress::{NoProgress, Progress};
 pub use source::Source;
 pub use store::{Image, Store, StoreError};

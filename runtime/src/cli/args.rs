@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use husk_images::Source;
 
-use crate::plan::{Cpus, MemorySize};
+use crate::plan::{Cpus, MemorySize, Volume};
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
 #[derive(Debug, Parser)]
@@ -72,8 +72,18 @@ pub enum Verb {
 )]
 pub struct RunArgs {
     /// Image: docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]
-    #[arg(value_name = "SOURCE")]
-    pub source: Source,
+    #[arg(
+        value_name = "SOURCE",
+        required_unless_present = "rootfs",
+        conflicts_with = "rootfs"
+    )]
+    pub source: Option<Source>,
+    /// Use DIR itself as the root file system, instead of an image
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// Show a directory or file of the host in the container
+    #[arg(short, long, value_name = "SRC:DST[:ro]", action = ArgAction::Append)]
+    pub volume: Vec<Volume>,
     /// Set a variable; NAME alone passes on the caller's
     #[arg(short, long, value_name = "NAME[=VALUE]", action = ArgAction::Append)]
     pub env: Vec<OsString>,

@@ -236,6 +236,7 @@ fn boot() -> Finding {
             hostname: "check".to_owned(),
             streams: [StreamKind::Null; 3],
             log_level: LogLevel::Warn,
+            trees: Vec::new(),
             count_sites: false,
         },
         trace: None,

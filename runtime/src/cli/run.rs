@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use husk_abi::boundary::config::LogLevel;
 use husk_abi::linux::Errno;
-use husk_images::Store;
+use husk_images::{Algorithm, Digest, Image, Store};
 
 use super::args::RunArgs;
 use super::progress::Meter;
@@ -38,6 +38,8 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
         user: args.user,
         command: args.command,
         trace: args.trace,
+        rootfs: args.rootfs,
+        volumes: args.volume,
         timeout: args.timeout,
         stats: args.stats,
         log_level: if debug {
@@ -50,7 +52,11 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
     // Unpacking may take a while: first see that there is something to run it with.
     drop(vmm::open_kvm().map_err(sandbox::Error::from)?);
 
-    let image = Store::open(root)?.prepare(&args.source, &mut Meter::new())?;
+    let image = match (&request.rootfs, &args.source) {
+        (Some(directory), _) => directory_image(directory)?,
+        (None, Some(source)) => Store::open(root)?.prepare(source, &mut Meter::new())?,
+        (None, None) => unreachable!("the command line's own rule"),
+    };
     let image_time = begun.elapsed();
     tracing::debug!(digest = %image.digest, "image ready");
     let plan = request.plan(container_id()?, &image, &host)?;
@@ -71,6 +77,23 @@ pub fn run(root: &Path, args: RunArgs, debug: bool) -> Result<ExitCode, Error> {
         let _ = io::stderr().write_all(text.as_bytes());
     }
     Ok(ExitCode::from(status))
+}
+
+/// What stands for an image where the root is a plain directory: nothing is known of it but its files.
+fn directory_image(directory: &Path) -> Result<Image, Error> {
+    let rootfs = directory
+        .canonicalize()
+        .map_err(|source| plan::Error::Volume {
+            path: directory.to_path_buf(),
+            source,
+        })?;
+    Ok(Image {
+        digest: Digest::of(Algorithm::Sha256, b""),
+        reference: None,
+        config: husk_images::ImageConfig::default(),
+        rootfs,
+        root_archive: std::path::PathBuf::new(),
+    })
 }
 
 fn check_cpus(cpus: Option<Cpus>, host: &Host) -> Result<(), plan::Error> {

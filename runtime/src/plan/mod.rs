@@ -13,6 +13,7 @@ mod env;
 mod host;
 mod limits;
 mod users;
+mod volumes;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -26,6 +27,7 @@ use husk_images::Image;
 use crate::sandbox::{Plan, Trace};
 pub use host::{Host, stream_kind};
 pub use limits::{Cpus, MemorySize};
+pub use volumes::Volume;
 
 /// What can be wrong with a request that is well-formed word by word.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +70,13 @@ pub enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error("cannot use {} as a volume: {source}", path.display())]
+    Volume {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("two volumes are for {0:?}")]
+    TwoVolumes(String),
     #[error("cannot learn about this host: {what}: {source}")]
     Host {
         what: &'static str,
@@ -94,6 +103,10 @@ pub struct Request {
     pub command: Vec<OsString>,
     /// Where records go.
     pub trace: Option<PathBuf>,
+    /// A directory of the host that is the root, instead of the image's.
+    pub rootfs: Option<PathBuf>,
+    /// Directories of the host in the container.
+    pub volumes: Vec<Volume>,
     /// When to give up.
     pub timeout: Option<Duration>,
     /// Count what happens in the guest for a report.
@@ -183,11 +196,16 @@ impl Request {
         };
         absolute(&cwd)?;
         let (soft, hard) = host.open_files;
-        let root_archive =
-            File::open(&image.root_archive).map_err(|source| Error::RootArchive {
-                path: image.root_archive.clone(),
-                source,
-            })?;
+        let root_archive = match &self.rootfs {
+            Some(_) => None,
+            None => Some(File::open(&image.root_archive).map_err(|source| {
+                Error::RootArchive {
+                    path: image.root_archive.clone(),
+                    source,
+                }
+            })?),
+        };
+        let (sources, trees) = volumes::trees(self.rootfs.as_ref(), &self.volumes)?;
         // As Docker: a user other than root keeps the bounding set only.
         let held = if user.uid == 0 {
             DEFAULT_CAPABILITIES
@@ -197,7 +215,9 @@ impl Request {
         Ok(Plan {
             memory_bytes: self.memory.bytes,
             root_archive,
+            trees: sources,
             guest: GuestConfig {
+                trees,
                 args,
                 env,
                 cwd,

@@ -20,6 +20,8 @@ fn request() -> Request {
         user: None,
         command: Vec::new(),
         trace: None,
+        rootfs: None,
+        volumes: Vec::new(),
         timeout: None,
         stats: false,
         log_level: LogLevel::Warn,

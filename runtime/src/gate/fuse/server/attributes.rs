@@ -15,6 +15,12 @@ impl Server {
         self.reply_attr(tree, &tree::stat(&*file)?)
     }
 
+    pub(super) fn readlink(&self, request: &Request) -> Answer {
+        let (file, _) = self.held(request.header.nodeid)?;
+        let target = rustix::fs::readlinkat(&*file, c"", Vec::new())?;
+        Ok(Reply::Data(target.into_bytes()))
+    }
+
     pub(super) fn setattr(&self, request: &Request) -> Answer {
         let (args, _) = SetattrIn::take(&request.body).ok_or(Errno::INVAL)?;
         let node = request.header.nodeid;

@@ -39,13 +39,15 @@ impl Kernel {
     /// Builds the kernel from what the VMM said. `vdso` is the vDSO's ELF image.
     #[must_use]
     pub fn new(boot: &BootInfo, config: GuestConfig, vdso: &'static [u8]) -> Self {
+        let frames = mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes);
+        let window = fs::fuse::Window::new(boot, &frames);
         Self {
-            frames: mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes),
+            frames,
             sched: sched::Scheduler::new(boot.vcpu_count as usize),
             timers: sched::Timers::new(),
             tasks: process::Tasks::new(),
             queued_signals: signal::QueuedByUser::new(),
-            fs: fs::Vfs::new(boot.root_archive),
+            fs: fs::Vfs::new(boot.root_archive, window),
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),

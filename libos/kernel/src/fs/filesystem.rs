@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Inode;
+use crate::Result;
 
 /// What `statfs(2)` says of a file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,14 @@ pub trait FileSystem: Send + Sync + core::fmt::Debug {
 
     /// Size and use.
     fn statistics(&self) -> FsStatistics;
+
+    /// Makes everything that was written safe (`sync(2)`).
+    ///
+    /// # Errors
+    /// `EIO`, `ENOSPC`: what writing back gave.
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Options of its own as `/proc/mounts` shows them, each with a leading comma (`,size=65536k`).
     fn options(&self) -> Vec<u8> {

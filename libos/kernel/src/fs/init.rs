@@ -2,8 +2,10 @@
 
 use alloc::sync::Arc;
 
+use husk_abi::boundary::config::Tree;
 use husk_abi::linux::general;
 
+use super::fuse::FuseFs;
 use super::procfs::ProcFs;
 use super::tmpfs::{Options, Tmpfs};
 use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs, dir};
@@ -35,11 +37,83 @@ fn ensure_directory(vfs: &Vfs, path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Mounts the root from its archive, and `/proc`, `/dev`, `/dev/shm`. To be called once, on the first thread.
+/// Makes an empty file `path` in the root if nothing is there, with the directories above it.
+fn ensure_file(vfs: &Vfs, path: &[u8]) -> Result<()> {
+    let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let (directory, name) = (&path[..end], &path[end + 1..]);
+    ensure_directory(vfs, directory)?;
+    let what = Create {
+        kind: FileKind::Regular,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        target: &[],
+    };
+    match vfs.find(directory)?.inode.create(name, &what) {
+        Ok(_) | Err(Errno::EEXIST) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Mounts the root, from its archive or from the host, `/proc`, `/dev`, `/dev/shm`, and the volumes. To be called once, on the first thread.
 ///
 /// # Errors
 /// `EINVAL` if the archive is malformed (the log says where); what making the mount points gives.
 pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
+    let vfs = &kernel.fs;
+    let mut trees = kernel.config.trees.iter().enumerate().peekable();
+    match trees.next_if(|(_, tree)| tree.target == b"/") {
+        Some((index, tree)) => {
+            let root = FuseFs::new(kernel, index, tree)?;
+            vfs.mount_root(root, &tree.source, tree_flags(tree));
+        }
+        None => mount_archive(kernel)?,
+    }
+    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
+        ensure_directory(vfs, path)?;
+    }
+    // The options of runc's default specification.
+    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", general::MS_RELATIME)?;
+    mount_dev(kernel)?;
+    for (index, tree) in trees {
+        if let Err(errno) = mount_volume(kernel, index, tree) {
+            log!(
+                Error,
+                "fs",
+                "cannot mount {}: {errno}",
+                tree.target.escape_ascii()
+            );
+            return Err(errno);
+        }
+    }
+    Ok(())
+}
+
+/// `MS_*` bits of a tree of the host.
+fn tree_flags(tree: &Tree) -> u32 {
+    if tree.read_only {
+        general::MS_RDONLY | general::MS_RELATIME
+    } else {
+        general::MS_RELATIME
+    }
+}
+
+/// Mounts a volume; what it is mounted on is made if it is missing.
+fn mount_volume(kernel: &'static Kernel, index: usize, tree: &Tree) -> Result<()> {
+    let vfs = &kernel.fs;
+    let volume = FuseFs::new(kernel, index, tree)?;
+    if volume.root().kind() == FileKind::Directory {
+        ensure_directory(vfs, &tree.target)?;
+    } else {
+        ensure_file(vfs, &tree.target)?;
+    }
+    vfs.mount(&tree.target, volume, &tree.source, tree_flags(tree))?;
+    Ok(())
+}
+
+/// Fills the root from its archive.
+fn mount_archive(kernel: &'static Kernel) -> Result<()> {
     let vfs = &kernel.fs;
     let looks = Options {
         like_disk: true,
@@ -59,12 +133,7 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
         }
     }
     vfs.mount_root(root, b"husk", general::MS_RELATIME);
-    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
-        ensure_directory(vfs, path)?;
-    }
-    // The options of runc's default specification.
-    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", general::MS_RELATIME)?;
-    mount_dev(kernel)
+    Ok(())
 }
 
 fn mount_dev(kernel: &'static Kernel) -> Result<()> {

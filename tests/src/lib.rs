@@ -15,6 +15,7 @@ pub mod husk;
 pub mod image;
 pub mod layer;
 pub mod programs;
+mod rootfs;
 pub mod runc;
 pub mod runner;
 pub mod sandbox;

@@ -15,6 +15,8 @@ pub struct FsStatistics {
     pub block_size: u32,
     pub blocks: u64,
     pub blocks_free: u64,
+    /// Of these, what others than root may use.
+    pub blocks_available: u64,
     pub files: u64,
     pub files_free: u64,
 }

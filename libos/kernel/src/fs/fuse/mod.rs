@@ -173,6 +173,7 @@ impl FileSystem for FuseFs {
                 block_size: stat.bsize,
                 blocks: stat.blocks,
                 blocks_free: stat.bfree,
+                blocks_available: stat.bavail,
                 files: stat.files,
                 files_free: stat.ffree,
             })

@@ -35,7 +35,7 @@ fn split(ranges: &mut Ranges, bytes: usize) -> Option<Ranges> {
         let (at, len) = ranges.first_mut()?;
         let taken = wanted.min(*len);
         head.push((*at, taken));
-        *at += taken as u64;
+        *at = at.wrapping_add(taken as u64);
         *len -= taken;
         wanted -= taken;
         if *len == 0 {

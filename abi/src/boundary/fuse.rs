@@ -402,7 +402,11 @@ mod tests {
 
     #[test]
     fn validity() {
-        for validity in [Validity::Forever, Validity::Nanoseconds(0), Validity::Nanoseconds(1_500_000_000)] {
+        for validity in [
+            Validity::Forever,
+            Validity::Nanoseconds(0),
+            Validity::Nanoseconds(1_500_000_000),
+        ] {
             let (seconds, nanoseconds) = validity.to_wire();
             assert_eq!(Validity::from_wire(seconds, nanoseconds), validity);
         }

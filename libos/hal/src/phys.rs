@@ -103,9 +103,7 @@ pub fn write_shared(frame: Frame, offset: usize, bytes: &[u8]) {
         "range leaves the frame"
     );
     // SAFETY: as in `read`, the other way round; the frame is mapped writable.
-    unsafe {
-        core::ptr::copy_nonoverlapping(bytes.as_ptr(), address(frame, offset), bytes.len())
-    }
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), address(frame, offset), bytes.len()) }
 }
 
 fn ram(frame: Frame, offset: usize, len: usize) -> *mut u8 {
@@ -123,11 +121,7 @@ fn address(frame: Frame, offset: usize) -> *mut u8 {
 
 /// Copies bytes out of a frame (RAM, read-only or of the window), starting `offset` bytes into it.
 pub fn read(frame: Frame, offset: usize, bytes: &mut [u8]) {
-    assert!(
-        frame.is_readable(),
-        "frame {:#x} is not memory",
-        frame.0
-    );
+    assert!(frame.is_readable(), "frame {:#x} is not memory", frame.0);
     assert!(
         offset <= PAGE && bytes.len() <= PAGE - offset,
         "range leaves the frame"
@@ -242,5 +236,12 @@ pub fn init_arena(bytes: usize) {
     let base = unsafe { alloc::alloc::alloc_zeroed(layout) };
     assert!(!base.is_null(), "no memory for the test arena");
     // SAFETY: the allocation is leaked and used for nothing else.
-    unsafe { init((base as usize).next_multiple_of(align), bytes as u64, 0..0, 0..0) };
+    unsafe {
+        init(
+            (base as usize).next_multiple_of(align),
+            bytes as u64,
+            0..0,
+            0..0,
+        )
+    };
 }

@@ -198,12 +198,12 @@ impl Request {
         let (soft, hard) = host.open_files;
         let root_archive = match &self.rootfs {
             Some(_) => None,
-            None => Some(File::open(&image.root_archive).map_err(|source| {
-                Error::RootArchive {
+            None => Some(
+                File::open(&image.root_archive).map_err(|source| Error::RootArchive {
                     path: image.root_archive.clone(),
                     source,
-                }
-            })?),
+                })?,
+            ),
         };
         let (sources, trees) = volumes::trees(self.rootfs.as_ref(), &self.volumes)?;
         // As Docker: a user other than root keeps the bounding set only.

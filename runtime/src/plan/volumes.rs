@@ -116,7 +116,15 @@ mod tests {
         assert!(!volume("/a:/b").unwrap().read_only);
         assert!(!volume("/a:/b:rw").unwrap().read_only);
         for bad in [
-            "", "/a", "a:/b", "/a:b", "/a:/", "/a:/b:no", "/a:/b:ro:x", "/a:/b/../c", ":/b",
+            "",
+            "/a",
+            "a:/b",
+            "/a:b",
+            "/a:/",
+            "/a:/b:no",
+            "/a:/b:ro:x",
+            "/a:/b/../c",
+            ":/b",
         ] {
             assert!(volume(bad).is_err(), "{bad}");
         }

@@ -75,9 +75,7 @@ impl Window {
         let fits = offset.is_multiple_of(4096)
             && len.is_multiple_of(4096)
             && len > 0
-            && offset
-                .checked_add(len)
-                .is_some_and(|end| end <= self.bytes);
+            && offset.checked_add(len).is_some_and(|end| end <= self.bytes);
         if !fits {
             return Err(io::Error::from_raw_os_error(libc::EINVAL));
         }

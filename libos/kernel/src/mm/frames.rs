@@ -106,12 +106,6 @@ impl WindowCounts {
     pub fn release(&self, chunk: usize, count: u32) {
         self.chunks[chunk].store(count, Ordering::Release);
     }
-
-    /// Number of chunks.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.chunks.len()
-    }
 }
 
 /// Where the blocks and their bookkeeping are; never changes.

@@ -66,10 +66,7 @@ fn copy_in(memory: &GuestMemoryMmap, ranges: &Ranges) -> Option<Vec<u8>> {
 
 impl Request {
     /// Reads the request in `chain`. `None` if it is none at all: it is given back without an answer then.
-    pub fn read(
-        memory: &GuestMemory,
-        chain: DescriptorChain<&GuestMemoryMmap>,
-    ) -> Option<Self> {
+    pub fn read(memory: &GuestMemory, chain: DescriptorChain<&GuestMemoryMmap>) -> Option<Self> {
         let (mut readable, mut answer) = (Ranges::new(), Ranges::new());
         for descriptor in chain {
             let range = (descriptor.addr().0, descriptor.len() as usize);
@@ -84,11 +81,7 @@ impl Request {
         Self::from_ranges(memory, readable, answer)
     }
 
-    fn from_ranges(
-        memory: &GuestMemoryMmap,
-        mut readable: Ranges,
-        answer: Ranges,
-    ) -> Option<Self> {
+    fn from_ranges(memory: &GuestMemoryMmap, mut readable: Ranges, answer: Ranges) -> Option<Self> {
         let bytes = total(&readable);
         if bytes > InHeader::BYTES + MAX_REQUEST + MAX_DATA {
             return None;
@@ -223,9 +216,7 @@ mod tests {
     const MEMORY: u64 = 1 << 20;
 
     fn memory() -> GuestMemory {
-        Arc::new(
-            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap(),
-        )
+        Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY as usize)]).unwrap())
     }
 
     fn request(opcode: u32, body: &[u8]) -> Vec<u8> {
@@ -337,9 +328,7 @@ mod tests {
             ];
             let count = 1 + random() as usize % 3;
             let answer = vec![(random() % (2 * MEMORY), (random() % 64) as usize)];
-            if let Some(request) =
-                Request::from_ranges(&memory, ranges[..count].to_vec(), answer)
-            {
+            if let Some(request) = Request::from_ranges(&memory, ranges[..count].to_vec(), answer) {
                 assert!(request.body.len() <= MAX_REQUEST);
                 let _ = name(&request.body);
                 request.answer(&memory, Ok(Reply::Data(vec![1; 8])));

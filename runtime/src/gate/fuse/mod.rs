@@ -255,10 +255,13 @@ impl Shared {
         let counter = (opcode as usize).min(COUNTERS - 1);
         self.counts[counter].fetch_add(1, Ordering::Relaxed);
         // The path before: afterwards the name may be gone.
-        let watched = self
-            .observer
-            .as_ref()
-            .map(|observer| (observer, self.server.describe(request), std::time::Instant::now()));
+        let watched = self.observer.as_ref().map(|observer| {
+            (
+                observer,
+                self.server.describe(request),
+                std::time::Instant::now(),
+            )
+        });
         let answer = self.server.serve(request);
         if let Some((observer, path, begun)) = watched {
             let other = format!("op_{opcode}");
@@ -267,7 +270,10 @@ impl Shared {
                 path: &path,
                 argument: argument(request),
                 node: request.header.nodeid,
-                errno: answer.as_ref().err().map_or(0, |errno: &Errno| errno.raw_os_error()),
+                errno: answer
+                    .as_ref()
+                    .err()
+                    .map_or(0, |errno: &Errno| errno.raw_os_error()),
                 duration: begun.elapsed(),
             });
         }

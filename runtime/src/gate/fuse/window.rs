@@ -66,12 +66,7 @@ impl Chunks {
     ///
     /// # Errors
     /// What mapping gives.
-    pub fn show_again(
-        &mut self,
-        index: u32,
-        node: u64,
-        file: &Arc<OwnedFd>,
-    ) -> io::Result<()> {
+    pub fn show_again(&mut self, index: u32, node: u64, file: &Arc<OwnedFd>) -> io::Result<()> {
         let Some(Some(chunk)) = self.chunks.get_mut(index as usize) else {
             return Ok(());
         };
@@ -119,11 +114,7 @@ impl Chunks {
             }
             let end = chunk.patched_from.unwrap_or(CHUNK_BYTES);
             let at = Self::at(index) + present;
-            if self
-                .window
-                .set(at, end - present, Shows::Zeros)
-                .is_ok()
-            {
+            if self.window.set(at, end - present, Shows::Zeros).is_ok() {
                 chunk.patched_from = Some(present);
                 repaired.push((index, chunk.node));
             }

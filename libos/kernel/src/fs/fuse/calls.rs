@@ -282,12 +282,7 @@ pub fn seek(kernel: &Kernel, node: u64, offset: u64, hole: bool) -> Result<u64> 
 }
 
 /// Copies between two files on the host; gives the bytes copied and the target's attributes.
-pub fn copy(
-    kernel: &Kernel,
-    from: (u64, u64),
-    to: (u64, u64),
-    len: u64,
-) -> Result<(u64, Attr)> {
+pub fn copy(kernel: &Kernel, from: (u64, u64), to: (u64, u64), len: u64) -> Result<(u64, Attr)> {
     let arguments = CopyIn {
         off_in: from.1,
         nodeid_out: to.0,
@@ -295,7 +290,10 @@ pub fn copy(
         len,
         ..CopyIn::default()
     };
-    written(&call(kernel, &ask(op::COPY_FILE_RANGE, from.0, &body!(arguments)))?)
+    written(&call(
+        kernel,
+        &ask(op::COPY_FILE_RANGE, from.0, &body!(arguments)),
+    )?)
 }
 
 fn written(answer: &[u8]) -> Result<(u64, Attr)> {
@@ -391,7 +389,10 @@ pub fn map(kernel: &Kernel, node: u64, index: u64, slot: usize, writable: bool) 
         moffset: slot as u64 * CHUNK_BYTES,
         ..SetupmappingIn::default()
     };
-    attr(&call(kernel, &ask(op::SETUPMAPPING, node, &body!(arguments)))?)
+    attr(&call(
+        kernel,
+        &ask(op::SETUPMAPPING, node, &body!(arguments)),
+    )?)
 }
 
 /// An entry of a listing.

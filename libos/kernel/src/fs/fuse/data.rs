@@ -13,9 +13,9 @@ use husk_abi::boundary::fuse::{CHUNK_BYTES, MAX_DATA};
 use husk_hal::phys::Frame;
 use spin::Once;
 
-use super::{CHUNK_PAGES, PAGE};
 use super::calls;
 use super::node::Node;
+use super::{CHUNK_PAGES, PAGE};
 use crate::sync::{Mutex, SpinLock};
 use crate::translate::TextImage;
 use crate::user::IoBuf;

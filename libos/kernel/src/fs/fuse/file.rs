@@ -94,6 +94,37 @@ impl FileOps for FuseFile {
         calls::seek(self.node.kernel(), self.node.id(), offset, hole)
     }
 
+    fn copy_range(&self, t: &Thread, offset: u64, to: &File, target: u64, len: u64) -> Result<u64> {
+        let other = to
+            .ops
+            .as_any()
+            .downcast_ref::<Self>()
+            .ok_or(Errno::EOPNOTSUPP)?;
+        let limit = open::file_size_limit(t, target)?;
+        let len = len.min(limit - target);
+        let data = other.node.data()?;
+        let _writing = data.writing.lock();
+        let mut done = 0;
+        while done < len {
+            let from = (self.node.id(), offset + done);
+            let into = (other.node.id(), target + done);
+            match calls::copy(self.node.kernel(), from, into, len - done) {
+                Ok((0, _)) => break,
+                Ok((copied, attr)) => {
+                    done += copied;
+                    other.node.learned(&attr);
+                }
+                Err(_) if done > 0 => break,
+                // Between file systems of different kinds the bytes must pass through here.
+                Err(Errno::EXDEV | Errno::ENOSYS) => return Err(Errno::EOPNOTSUPP),
+                Err(errno) => return Err(errno),
+            }
+        }
+        data.text_changed(target..target + done);
+        other.node.written(&t.credentials())?;
+        Ok(done)
+    }
+
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {
         self.node.clone().mappable().ok_or(Errno::ENODEV)
     }

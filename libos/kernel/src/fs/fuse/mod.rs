@@ -45,6 +45,9 @@ const CHUNK_PAGES: u64 = husk_abi::boundary::fuse::CHUNK_BYTES / PAGE;
 /// Names kept; beyond that those go that were kept longest and that nobody uses.
 const MAX_NAMES: usize = 32_768;
 
+/// A name, and the directory it is in.
+type Kept = (Weak<Node>, Arc<[u8]>);
+
 /// What all nodes of a tree share.
 #[derive(Debug)]
 struct Shared {
@@ -54,7 +57,7 @@ struct Shared {
     /// The nodes in use, by the server's number.
     nodes: SpinLock<HashMap<u64, Weak<Node>>>,
     /// Names kept, oldest first.
-    kept: SpinLock<VecDeque<(Weak<Node>, Arc<[u8]>)>>,
+    kept: SpinLock<VecDeque<Kept>>,
     /// How long the server's word is good.
     validity: Validity,
     read_only: bool,

@@ -16,8 +16,8 @@ use super::names::{Answer, Names};
 use super::{PAGE, Shared};
 use crate::fs::pipe::Pipe;
 use crate::fs::{
-    Attributes, Create, DirEntry, DirFile, FileKind, FileOps, Inode, SetAttributes, devfs, permission,
-    pipe,
+    Attributes, Create, DirEntry, DirFile, FileKind, FileOps, Inode, SetAttributes, devfs,
+    permission, pipe,
 };
 use crate::mm::Mappable;
 use crate::process::Credentials;
@@ -344,12 +344,12 @@ impl Node {
     fn unnamed(&self, node: Option<&Arc<Node>>) {
         let Some(node) = node else { return };
         let mut meta = node.meta.lock();
-        meta.attributes.nlink = if self.kind == FileKind::Directory && node.kind == FileKind::Directory
-        {
-            0
-        } else {
-            meta.attributes.nlink.saturating_sub(1)
-        };
+        meta.attributes.nlink =
+            if self.kind == FileKind::Directory && node.kind == FileKind::Directory {
+                0
+            } else {
+                meta.attributes.nlink.saturating_sub(1)
+            };
         meta.until = 0;
         drop(meta);
         if let Content::Directory(directory) = &node.content {
@@ -561,7 +561,11 @@ impl Inode for Node {
             Err(Errno::ENOENT) => None,
             Err(errno) => return Err(errno),
         };
-        if replaced.as_ref().is_some_and(|other| Arc::ptr_eq(other, &moved)) && !exchange {
+        if replaced
+            .as_ref()
+            .is_some_and(|other| Arc::ptr_eq(other, &moved))
+            && !exchange
+        {
             // Two names of one file: both stay, unless that is forbidden.
             return if flags & general::RENAME_NOREPLACE != 0 {
                 Err(Errno::EEXIST)

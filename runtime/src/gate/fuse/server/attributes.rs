@@ -51,7 +51,7 @@ impl Server {
                 tv_nsec: if asked(bit) {
                     i64::from(nanoseconds.min(999_999_999))
                 } else {
-                    UTIME_OMIT.into()
+                    UTIME_OMIT
                 },
             };
             let times = Timestamps {

@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use husk_abi::boundary::fuse::{
-    CHUNK_BYTES, CopyIn, CountIn, FallocateIn, FsyncIn, LseekIn, LseekOut, MAP_READ, MAP_WRITE, OpenIn,
-    ReadIn, RemovemappingOne, SetupmappingIn, WriteIn, WriteOut,
+    CHUNK_BYTES, CopyIn, CountIn, FallocateIn, FsyncIn, LseekIn, LseekOut, MAP_READ, MAP_WRITE,
+    OpenIn, ReadIn, RemovemappingOne, SetupmappingIn, WriteIn, WriteOut,
 };
 use rustix::fs::{FallocateFlags, FileType, SeekFrom};
 use rustix::io::Errno;
@@ -42,7 +42,9 @@ impl Server {
             let shown = nodes.chunks(node).cloned().unwrap_or_default();
             let mut chunks = self.chunks();
             for chunk in shown {
-                chunks.show_again(chunk, node, &contents.fd).map_err(errno)?;
+                chunks
+                    .show_again(chunk, node, &contents.fd)
+                    .map_err(errno)?;
             }
         }
         Ok(contents.fd)

@@ -190,12 +190,7 @@ impl Server {
         let contents = rustix::fs::openat(&*directory, c".", flags, looks.first_mode())?;
         let stat = looks.apply(&contents, false)?;
         let magic = tree::magic_path(&contents);
-        let path = rustix::fs::openat(
-            CWD,
-            &*magic,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let path = rustix::fs::openat(CWD, &*magic, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
         let key = self.trees[tree].key(&stat);
         let node = self.nodes().enter_unnamed(parent, key, path, contents)?;
         self.reply_entry(tree, node, &stat, &directory)

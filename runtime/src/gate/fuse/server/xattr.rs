@@ -36,7 +36,7 @@ impl Server {
         let mut names = Vec::with_capacity(MAX_BYTES);
         let path = tree::magic_path(&*file);
         rustix::fs::listxattr(&*path, rustix::buffer::spare_capacity(&mut names))?;
-        Ok(Reply::Data(names.iter().map(|byte| *byte as u8).collect()))
+        Ok(Reply::Data(names))
     }
 
     pub(super) fn setxattr(&self, request: &Request) -> Answer {

@@ -16,6 +16,7 @@ pub mod image;
 pub mod layer;
 pub mod programs;
 pub mod registry;
+mod rootfs;
 pub mod runc;
 pub mod runner;
 pub mod sandbox;

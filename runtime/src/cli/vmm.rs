@@ -85,7 +85,8 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
     let plan = Plan {
         id: handover.id,
         memory_bytes: handover.memory_bytes,
-        root_archive,
+        root_archive: Some(root_archive),
+        trees: Vec::new(),
         kvm,
         reporter: None,
         guest,

@@ -269,6 +269,7 @@ pub fn guest(
         .collect();
     sysctl.sort();
     Ok(GuestConfig {
+        trees: Vec::new(),
         args,
         env: environment(spec)?,
         cwd: process.cwd().as_os_str().as_bytes().to_vec(),

@@ -31,6 +31,7 @@ static struct waitv three(int index) {
 }
 
 static void *wait_for_one_of_three(void *arg) {
+    (void)arg;
     struct waitv all[3] = {three(0), three(1), three(2)};
     arrived = tid();
     return (void *)waitv(all, 3, 0, NULL, 0);
@@ -91,6 +92,7 @@ static void several_futexes(void) {
 }
 
 static void *wait_the_new_way(void *arg) {
+    (void)arg;
     arrived = tid();
     return (void *)syscall(SYS_FUTEX_WAIT, &words[0], 0L, 6L, 2 | 128, NULL, 0);
 }

@@ -1,13 +1,53 @@
-//! Builds the libOS image and embeds it.
+//! Builds the libOS image and embeds it; links the command statically.
 //!
 //! The nested cargo has its own target directory, or it would wait for the outer one's lock for ever.
+//!
+//! husk executes itself inside the container's root, where no loader and no library can be found. Cargo knows
+//! `crt-static` for whole targets only, which would move everybody's target directory and does not go with
+//! procedural macros; so the linker gets a directory with the static twins of the libraries rustc names.
 
 use std::env;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// What rustc links by `-l`, and the static library that answers to it.
+const STATIC_TWINS: [(&str, &str); 7] = [
+    ("libc.a", "libc.a"),
+    ("libm.a", "libm.a"),
+    ("libutil.a", "libutil.a"),
+    ("librt.a", "librt.a"),
+    ("libpthread.a", "libpthread.a"),
+    ("libdl.a", "libdl.a"),
+    ("libgcc_s.a", "libgcc_eh.a"),
+];
+
+fn link_statically(out: &Path) {
+    let dir = out.join("static");
+    fs::create_dir_all(&dir).expect("make a directory in OUT_DIR");
+    for (wanted, twin) in STATIC_TWINS {
+        let answer = Command::new("cc")
+            .arg(format!("-print-file-name={twin}"))
+            .output()
+            .expect("cc runs");
+        let path = String::from_utf8(answer.stdout).expect("a path");
+        let path = Path::new(path.trim());
+        assert!(
+            path.is_absolute(),
+            "{twin} is missing: install libc6-dev and gcc"
+        );
+        let at = dir.join(wanted);
+        let _ = fs::remove_file(&at);
+        symlink(path, at).expect("write to OUT_DIR");
+    }
+    println!("cargo::rustc-link-arg-bins=-static-pie");
+    println!("cargo::rustc-link-arg-bins=-L{}", dir.display());
+}
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it"));
+    link_statically(&out);
     let manifest = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let root = manifest
         .parent()

@@ -1,8 +1,10 @@
 //! husk's host side: the OCI lifecycle, the VMM, the boundary's services.
 
 pub mod cli;
+pub mod confine;
 pub mod gate;
 pub mod gdb;
+pub mod oci;
 pub mod plan;
 pub mod record;
 pub mod sandbox;

@@ -228,5 +228,5 @@ int main(void) {
     GROUP(signal_descriptors);
     GROUP(process_descriptors);
     GROUP(memory_of_others);
-    return failures != 0;
+    return finish();
 }

@@ -133,5 +133,5 @@ int main(int argc, char **argv) {
     // The handler is not atomic against the others' sections on its CPU, but they are against it.
     CHECK(handled > 0);
     CHECK_INT(sum, 4 * rounds + handled);
-    return failures != 0;
+    return finish();
 }

@@ -125,6 +125,11 @@ fn signals_inside_translated_calls() {
 }
 
 #[test]
+fn processes_that_start_while_their_program_is_patched() {
+    same(&["/t/tr_storm"], 120);
+}
+
+#[test]
 fn code_that_changes() {
     same(&["/t/tr_jit"], 60);
 }
@@ -152,6 +157,16 @@ fn unix_sockets() {
 #[test]
 fn descriptors_and_credentials_in_messages() {
     same(&["/t/net_rights"], 120);
+}
+
+#[test]
+fn tcp_over_the_loopback() {
+    same(&["/t/net_tcp"], 120);
+}
+
+#[test]
+fn udp_interfaces_and_netlink() {
+    same(&["/t/net_udp"], 120);
 }
 
 #[test]
@@ -193,4 +208,14 @@ fn the_wall_clock_is_the_hosts() {
         (before - 2..=after + 2).contains(&inside),
         "{inside} is not within {before}..{after}"
     );
+}
+
+#[test]
+fn futexes_in_numbers_and_limits_of_cpu_time() {
+    same(&["/t/futex2"], 120);
+}
+
+#[test]
+fn signals_about_input_and_output() {
+    same(&["/t/sigio"], 60);
 }

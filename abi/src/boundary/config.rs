@@ -33,6 +33,123 @@ pub struct Rlimit {
     pub hard: u64,
 }
 
+/// What a mount shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MountKind {
+    /// `proc`.
+    Proc,
+    /// `sysfs`.
+    Sysfs,
+    /// `tmpfs`; with the flag its first contents are those of the directory it covers.
+    Tmpfs(bool),
+    /// `devpts`.
+    Devpts,
+    /// `mqueue`.
+    Mqueue,
+    /// `cgroup` or `cgroup2`.
+    Cgroup,
+    /// What the host has mounted there: the root shows it at the same path.
+    Host,
+}
+
+/// One mount the libOS makes before the first process runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// What it shows.
+    pub kind: MountKind,
+    /// Absolute path in the container; made if it is missing.
+    pub target: Vec<u8>,
+    /// Its source, as `/proc/self/mountinfo` shows it.
+    pub source: Vec<u8>,
+    /// `MS_*` (`mount(2)`).
+    pub flags: u32,
+    /// Options of the file system's own, separated by commas.
+    pub data: Vec<u8>,
+}
+
+/// A device node beyond the ones every container has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    /// Absolute path.
+    pub path: Vec<u8>,
+    /// Type and permissions (`S_IFCHR | 0666`).
+    pub mode: u32,
+    /// Device number as `makedev(3)` packs it.
+    pub rdev: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// What a seccomp rule does with a call (`seccomp(2)`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SeccompAction {
+    /// Served.
+    Allow,
+    /// Served, and logged.
+    Log,
+    /// Fails with this errno.
+    Errno(u16),
+    /// As with a tracer that is not there: `ENOSYS`.
+    Trace,
+    /// `SIGSYS` with what it was about.
+    Trap,
+    /// The thread ends by `SIGSYS`.
+    KillThread,
+    /// The process ends by `SIGSYS`.
+    KillProcess,
+}
+
+/// How an argument is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "libseccomp's terms")]
+pub enum SeccompOp {
+    NotEqual,
+    Less,
+    LessOrEqual,
+    Equal,
+    GreaterOrEqual,
+    Greater,
+    /// `argument & mask == value`.
+    MaskedEqual,
+}
+
+/// A condition on one argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompArg {
+    /// Which of the six.
+    pub index: u8,
+    /// The comparison.
+    pub op: SeccompOp,
+    /// Its right-hand side.
+    pub value: u64,
+    /// The mask of [`SeccompOp::MaskedEqual`].
+    pub mask: u64,
+}
+
+/// A rule: for these calls, if all conditions hold, this action.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompRule {
+    /// Numbers.
+    pub syscalls: Vec<u32>,
+    /// Conditions, all of which must hold.
+    pub args: Vec<SeccompArg>,
+    /// Action.
+    pub action: SeccompAction,
+}
+
+/// A seccomp profile; of a call's rules the first that holds decides, one without conditions before all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seccomp {
+    /// For calls without a rule that holds.
+    pub default_action: SeccompAction,
+    /// Calls above this number are newer than the profile: `ENOSYS`, so that programs fall back.
+    pub newest: u32,
+    /// The rules.
+    pub rules: Vec<SeccompRule>,
+}
+
 /// How the libOS logs to the log ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum LogLevel {
@@ -73,6 +190,28 @@ pub struct GuestConfig {
     pub rlimits: Vec<Rlimit>,
     /// `uname` nodename.
     pub hostname: String,
+    /// `uname` domainname; `None` leaves Linux's `(none)`.
+    pub domainname: Option<String>,
+    /// `oom_score_adj` of the first process.
+    pub oom_score_adj: i32,
+    /// The most processes and threads at a time (`pids.max`).
+    pub pids_limit: Option<u64>,
+    /// Mounts, in order; `/dev` and its contents among them.
+    pub mounts: Vec<Mount>,
+    /// Device nodes beyond the ones every container has.
+    pub devices: Vec<Device>,
+    /// Whether nothing may be written to the root.
+    pub root_readonly: bool,
+    /// Paths that show nothing.
+    pub masked_paths: Vec<Vec<u8>>,
+    /// Paths that cannot be written to.
+    pub readonly_paths: Vec<Vec<u8>>,
+    /// `/proc/sys` settings, names with dots.
+    pub sysctl: Vec<(String, String)>,
+    /// Filter of system calls.
+    pub seccomp: Option<Seccomp>,
+    /// Whether there is a terminal (`/dev/console`).
+    pub terminal: bool,
     /// Kinds of standard input, output and error.
     pub streams: [StreamKind; 3],
     /// Log thresholds, in the order of [`super::log::ROOMS`].

@@ -263,8 +263,8 @@ macro_rules! syscall_table {
             248 add_key() => [];
             249 request_key() => [];
             250 keyctl() => [];
-            251 ioprio_set() => [];
-            252 ioprio_get() => [];
+            251 ioprio_set(which: Int, who: Int, ioprio: Int) => [sched::ioprio::ioprio_set];
+            252 ioprio_get(which: Int, who: Int) => [sched::ioprio::ioprio_get];
             253 inotify_init() => [];
             254 inotify_add_watch() => [];
             255 inotify_rm_watch() => [];

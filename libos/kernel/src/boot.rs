@@ -68,8 +68,12 @@ pub fn thread_started(t: &Thread) {
 
 fn load_init(t: &Thread) -> Result<()> {
     let config = &t.kernel.config;
+    as_root(t, || {
+        fs::set_up(t)?;
+        fs::enter_directory(t, &config.cwd)
+    })?;
+    fs::seal_root(t.kernel)?;
     fs::open_streams(t)?;
-    fs::enter_directory(t, &config.cwd)?;
     let name = config.args.first().ok_or(Errno::EINVAL)?;
     let mut failure = Errno::ENOENT;
     for path in candidates(name, &config.env) {
@@ -90,6 +94,20 @@ fn load_init(t: &Thread) -> Result<()> {
         }
     }
     Err(failure)
+}
+
+/// Does `work` with every right there is: what the runtime does before it becomes the container's user.
+fn as_root(t: &Thread, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let own = t.credentials();
+    t.set_credentials(Credentials {
+        fsuid: 0,
+        fsgid: 0,
+        cap_effective: u64::MAX,
+        ..(*own).clone()
+    });
+    let done = work();
+    t.set_credentials((*own).clone());
+    done
 }
 
 /// The paths execvpe(3) tries for `name`.

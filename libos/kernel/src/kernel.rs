@@ -1,7 +1,10 @@
 //! The kernel: one instance a guest, built at boot and handed around by reference.
 
+use alloc::boxed::Box;
+
 use husk_abi::boundary::{boot::BootInfo, config::GuestConfig};
 
+use crate::syscall::seccomp::Filter;
 use crate::{fs, futex, host, mm, net, process, sched, signal, time, trace, translate};
 
 /// Everything that is not a thread's or a process's own.
@@ -33,6 +36,8 @@ pub struct Kernel {
     pub trace: trace::Recorder,
     /// Queues to the VMM.
     pub host: host::Host,
+    /// Which system calls are served, if not all.
+    pub seccomp: Option<Box<Filter>>,
     /// Host name and the like (`uname(2)`).
     pub uts: process::Uts,
 }
@@ -57,7 +62,11 @@ impl Kernel {
             translator: translate::Translator::new(config.count_sites),
             trace: trace::Recorder::new(boot, config.count_sites),
             host: host::Host::new(boot),
-            uts: process::Uts::new(&config.hostname),
+            uts: process::Uts::new(&config.hostname, config.domainname.as_ref()),
+            seccomp: config
+                .seccomp
+                .as_ref()
+                .map(|profile| Box::new(Filter::new(profile))),
             config,
         }
     }

@@ -2,28 +2,31 @@
 //!
 //! Whether a value makes sense together with the image and the host is [`crate::plan`]'s business.
 
+mod images;
+
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use husk_images::reference::ReferenceError;
+use husk_images::Source;
 use husk_images::source::{SourceError, TRANSPORTS};
-use husk_images::store::MIN_ID;
-use husk_images::{Reference, Source};
 
 use super::filter::LogFilter;
 use crate::gdb::GdbAddress;
 use crate::plan::{Cpus, MemorySize};
+pub use images::{ImageVerb, LoadArgs, LsArgs, PullArgs, stored};
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
 #[derive(Debug, Parser)]
 #[command(name = "husk", disable_version_flag = true, max_term_width = 100)]
 pub struct Cli {
-    /// Directory for unpacked images
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/husk")]
-    pub root: PathBuf,
+    /// Directory for unpacked images and the state of containers [default: /var/lib/husk for images,
+    /// /run/husk for state]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
     /// Append logs and errors to FILE
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
@@ -39,6 +42,9 @@ pub struct Cli {
     /// Log what husk and the libOS do; to standard error unless --log names a file
     #[arg(long)]
     pub debug: bool,
+    /// Let systemd make the containers' cgroups
+    #[arg(long)]
+    pub systemd_cgroup: bool,
     /// What to log, such as mm=debug,sched=trace,vmm=debug,warn; like --debug, but only this
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<LogFilter>,
@@ -61,13 +67,29 @@ pub enum LogFormat {
 #[derive(Debug, Subcommand)]
 #[command(disable_help_subcommand = true)]
 pub enum Verb {
-    /// Run a command in a container made from an image
+    /// Run a command in a container made from an image, or a container made from a bundle
     Run(Box<RunArgs>),
     /// Get an image from a registry into the store
     Pull(PullArgs),
     /// Load, list, inspect and remove images
     #[command(subcommand)]
     Image(ImageVerb),
+    /// Make a container from a bundle; its program waits for `start`
+    Create(CreateArgs),
+    /// Start the program of a container that was made
+    Start(IdArgs),
+    /// Print the state of a container
+    State(IdArgs),
+    /// Send a signal to the first process of a container
+    Kill(KillArgs),
+    /// Remove a container and all that belongs to it
+    Delete(DeleteArgs),
+    /// Print the containers
+    List(ListArgs),
+    /// Write an example config.json
+    Spec(SpecArgs),
+    /// Print what this runtime can do, as JSON
+    Features,
     /// Tell whether this host can run husk, and what to fix
     Check,
     /// Print a recording as strace prints system calls
@@ -90,15 +112,28 @@ pub enum DebugVerb {
 /// `husk run`.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "husk run [OPTIONS] IMAGE [-- COMMAND...]",
+    override_usage = "husk run [OPTIONS] IMAGE [-- COMMAND...]\n       husk run [OPTIONS] [--bundle DIR] ID",
     after_help = "Exit status: the command's own, 128 + N if signal N ended it, 124 after --timeout, \
                   125 if husk itself failed,\n126 if the command cannot be executed, 127 if it is not in the \
                   image, 70 if the container's libOS crashed."
 )]
 pub struct RunArgs {
-    /// Image: a name or id in the store, or docker-archive:FILE[:NAME], oci:DIR[:TAG], oci-archive:FILE[:TAG]
-    #[arg(value_name = "IMAGE")]
-    pub image: Wanted,
+    /// Image: a name or id in the store, or docker-archive:FILE[:NAME], oci:DIR[:TAG], oci-archive:FILE[:TAG]; with
+    /// --bundle, and where the working directory is a bundle, the id of the container to make from that
+    #[arg(value_name = "IMAGE|ID")]
+    pub target: Target,
+    /// How a container is made from a bundle
+    #[command(flatten)]
+    pub setup: SetupArgs,
+    /// Do not wait for the container's end (bundles)
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Do not remove the container after its end (bundles)
+    #[arg(long)]
+    pub keep: bool,
+    /// Accepted: husk needs no subreaper
+    #[arg(long, hide = true)]
+    pub no_subreaper: bool,
     /// Set a variable; NAME alone passes on the caller's
     #[arg(short, long, value_name = "NAME[=VALUE]", action = ArgAction::Append)]
     pub env: Vec<OsString>,
@@ -140,16 +175,16 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
-/// Which image to run.
+/// What `husk run` runs, as it was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// One of an archive or a layout.
+pub enum Target {
+    /// An image of an archive or a layout.
     Source(Source),
-    /// One of the store.
-    Stored(String),
+    /// A container's id, or an image in the store: [`RunArgs::is_bundle`] tells which.
+    Word(String),
 }
 
-impl FromStr for Wanted {
+impl FromStr for Target {
     type Err = String;
 
     /// A transport wins over an image of that name.
@@ -161,106 +196,165 @@ impl FromStr for Wanted {
                 .map(Self::Source)
                 .map_err(|e: SourceError| e.to_string());
         }
-        stored(text).map(Self::Stored)
+        // Ids have none of these.
+        if text.contains([':', '/', '@']) {
+            stored(text)?;
+        }
+        Ok(Self::Word(text.to_owned()))
     }
 }
 
-/// A name or an id of an image in the store.
-fn stored(text: &str) -> Result<String, String> {
-    let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    if !(MIN_ID..=64).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        text.parse::<Reference>().map_err(|e| e.to_string())?;
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(source) => source.fmt(f),
+            Self::Word(word) => f.write_str(word),
+        }
     }
-    Ok(text.to_owned())
 }
 
-/// `husk pull`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Credentials are those of docker login: auths, credHelpers and credsStore of \
-                        $DOCKER_CONFIG/config.json or ~/.docker/config.json."
-)]
-pub struct PullArgs {
-    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; the host is docker.io and the tag latest where they are left out
-    #[arg(value_name = "REFERENCE")]
-    pub reference: Reference,
-    /// Insist on a valid certificate; with false, also talk to registries without one, or without TLS at all
+impl RunArgs {
+    /// Whether a container is to be made from a bundle, not from an image: `--bundle` was given, or the working
+    /// directory is a bundle and the target is no source of images.
+    #[must_use]
+    pub fn is_bundle(&self) -> bool {
+        self.setup.bundle.is_some()
+            || (matches!(self.target, Target::Word(_)) && Path::new("config.json").exists())
+    }
+
+    /// A flag that says nothing about what is run.
+    #[must_use]
+    pub fn misplaced(&self, is_bundle: bool) -> Option<&'static str> {
+        let flags: &[(bool, &'static str)] = if is_bundle {
+            &[
+                (!self.env.is_empty(), "--env"),
+                (self.workdir.is_some(), "--workdir"),
+                (self.memory.is_some(), "--memory"),
+                (self.cpus.is_some(), "--cpus"),
+                (self.hostname.is_some(), "--hostname"),
+                (self.entrypoint.is_some(), "--entrypoint"),
+                (self.user.is_some(), "--user"),
+                (self.trace.is_some(), "--trace"),
+                (self.stats, "--stats"),
+                (self.timeout.is_some(), "--timeout"),
+                (self.gdb.is_some(), "--gdb"),
+                (self.libos.is_some(), "--libos"),
+                (!self.command.is_empty(), "a command"),
+            ]
+        } else {
+            &[
+                (self.setup.console_socket.is_some(), "--console-socket"),
+                (self.setup.pid_file.is_some(), "--pid-file"),
+                (self.setup.no_pivot, "--no-pivot"),
+                (self.detach, "--detach"),
+                (self.keep, "--keep"),
+            ]
+        };
+        flags
+            .iter()
+            .find_map(|(is_given, name)| is_given.then_some(*name))
+    }
+}
+
+/// How a container is made from a bundle: `create` and `run`.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SetupArgs {
+    /// The bundle's directory
     #[arg(
+        short,
         long,
-        value_name = "BOOL",
-        default_value_t = true,
-        default_missing_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        action = ArgAction::Set
+        value_name = "DIR",
+        help = "The bundle's directory [default: .]"
     )]
-    pub tls_verify: bool,
-    /// Print the image's name only
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
-/// `husk image`.
-#[derive(Debug, Subcommand)]
-#[command(disable_help_subcommand = true)]
-pub enum ImageVerb {
-    /// Load images from an archive or a layout into the store
-    Load(LoadArgs),
-    /// List the images in the store
-    #[command(visible_alias = "list")]
-    Ls(LsArgs),
-    /// Print what is known of images as JSON
-    Inspect {
-        /// Names or ids
-        #[arg(value_name = "IMAGE", required = true, value_parser = stored)]
-        images: Vec<String>,
-    },
-    /// Remove names of images, and images that have no name left
-    Rm {
-        /// Names or ids
-        #[arg(value_name = "IMAGE", required = true, value_parser = stored)]
-        images: Vec<String>,
-        /// Given an id, remove the image with all its names
-        #[arg(short, long)]
-        force: bool,
-    },
-    /// Remove images without a name, and what killed processes left
-    Prune {
-        /// Also those that have names, unless a container uses them
-        #[arg(short, long)]
-        all: bool,
-    },
-}
-
-/// `husk image load`.
-#[derive(Debug, Args)]
-pub struct LoadArgs {
-    /// docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; all images of it where nothing is chosen
-    #[arg(value_name = "SOURCE")]
-    pub source: Source,
-    /// Give the image this name instead of its own
-    #[arg(long, value_name = "NAME[:TAG]", value_parser = plain_name)]
-    pub name: Option<Reference>,
-}
-
-/// `husk image ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Print ids only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print ids in full
+    pub bundle: Option<PathBuf>,
+    /// Socket that is sent the container's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Write the process id of the container to FILE
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Move the root instead of pivot_root, for a root on a RAM disk
     #[arg(long)]
-    pub no_trunc: bool,
-    /// Print a table, or one JSON object a line
+    pub no_pivot: bool,
+    /// Accepted: the guest has no keyring of the host's
+    #[arg(long, hide = true)]
+    pub no_new_keyring: bool,
+    /// Pass on this many descriptors after the first three; only 0 is possible
+    #[arg(long, value_name = "N", default_value = "0", hide = true)]
+    pub preserve_fds: u32,
+}
+
+impl SetupArgs {
+    /// The bundle's directory.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        self.bundle.as_deref().unwrap_or(Path::new("."))
+    }
+}
+
+/// `husk create`.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// The new container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// How it is made
+    #[command(flatten)]
+    pub setup: SetupArgs,
+}
+
+/// `husk start` and `husk state`.
+#[derive(Debug, Args)]
+pub struct IdArgs {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `husk kill`.
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// The signal, by name or number
     #[arg(
+        value_name = "SIGNAL",
+        default_value = "SIGTERM",
+        allow_hyphen_values = true
+    )]
+    pub signal: String,
+    /// Accepted: the guest's other processes end with its first
+    #[arg(short, long)]
+    pub all: bool,
+}
+
+/// `husk delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Kill the container if it still runs; no error if there is none
+    #[arg(short, long)]
+    pub force: bool,
+}
+
+/// `husk list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print a table, or one JSON array
+    #[arg(
+        short,
         long,
-        value_name = "FORM",
+        value_name = "FORMAT",
         value_enum,
-        default_value = "table",
-        conflicts_with = "quiet"
+        default_value = "table"
     )]
     pub format: ListFormat,
+    /// Ids only
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// Form of a list.
@@ -268,17 +362,16 @@ pub struct LsArgs {
 pub enum ListFormat {
     /// For people
     Table,
-    /// One JSON object a line
+    /// For programs
     Json,
 }
 
-/// A name that can be given.
-fn plain_name(text: &str) -> Result<Reference, String> {
-    let name: Reference = text.parse().map_err(|e: ReferenceError| e.to_string())?;
-    if name.digest().is_some() {
-        return Err("a name to give holds no digest".to_owned());
-    }
-    Ok(name)
+/// `husk spec`.
+#[derive(Debug, Args)]
+pub struct SpecArgs {
+    /// The bundle's directory
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
 }
 
 /// `husk trace`.
@@ -302,7 +395,30 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 6] = ["pull", "image", "check", "trace", "debug", "version"];
+const OTHER_VERBS: [&str; 14] = [
+    "pull", "image", "create", "start", "state", "kill", "delete", "list", "spec", "features",
+    "check", "trace", "debug", "version",
+];
+
+impl Cli {
+    /// Whether more than warnings is asked for.
+    #[must_use]
+    pub fn is_verbose(&self) -> bool {
+        self.debug || self.log_filter.is_some()
+    }
+
+    /// Where images are kept.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.root.clone().unwrap_or_else(|| "/var/lib/husk".into())
+    }
+
+    /// Where the state of containers is kept.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.root.clone().unwrap_or_else(|| "/run/husk".into())
+    }
+}
 
 /// Whether the first word of `args` (the program's name is not among them) that is no flag is another verb
 /// than `run`. An unknown verb, or none, counts as an attempt to run.
@@ -359,8 +475,8 @@ fn one_line(error: &clap::Error) -> String {
             return "no image command given; write load, ls, inspect, rm or prune (husk image --help explains)"
                 .to_owned();
         }
-        return "no command given; write run, pull, image, check, trace, debug or version (husk --help explains)"
-            .to_owned();
+        let verbs = OTHER_VERBS.join(", ");
+        return format!("no command given; write run, {verbs} (husk --help explains)");
     }
     let text = error.to_string();
     let joined = |paragraph: &str| {
@@ -427,6 +543,37 @@ mod tests {
         assert_eq!(args.timeout, Some(Duration::from_millis(500)));
         assert_eq!(args.command, ["sh", "-c", "x"]);
         assert!(args.stats);
+    }
+
+    #[test]
+    fn what_run_runs() {
+        let archive = run("husk run docker-archive:b.tar");
+        assert!(matches!(archive.target, Target::Source(_)) && !archive.is_bundle());
+        // The tests' directory is no bundle.
+        assert!(!run("husk run busybox").is_bundle());
+        assert!(!run("husk run example.org/a/b:1").is_bundle());
+        for line in [
+            "husk run --bundle b Box",
+            "husk run -b b docker-archive:b.tar",
+        ] {
+            assert!(run(line).is_bundle(), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_belong_to_images_or_bundles() {
+        let found = |line: &str| {
+            let args = run(line);
+            args.misplaced(args.is_bundle())
+        };
+        assert_eq!(found("husk run busybox --env A=1 -- sh"), None);
+        assert_eq!(found("husk run -d busybox"), Some("--detach"));
+        assert_eq!(found("husk run -d --bundle b box"), None);
+        assert_eq!(
+            found("husk run --bundle b box --memory 64m"),
+            Some("--memory")
+        );
+        assert_eq!(found("husk run --bundle b box -- sh"), Some("a command"));
     }
 
     #[test]

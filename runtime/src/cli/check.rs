@@ -15,6 +15,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Uid, mkdtemp};
 
 use super::{Error, STATUS_FAILED};
+use crate::oci::mounts::default_mounts;
 use crate::plan::{Host, MemorySize};
 use crate::sandbox::{self, Debugging, Ended, Plan};
 use crate::vmm;
@@ -215,6 +216,10 @@ fn empty_root() -> Result<File, String> {
 /// Boots the libOS in a root without a program: it is to find that out.
 fn boot() -> Finding {
     let failed = |why: String| Problem(format!("the libOS does not boot: {why}"));
+    let kvm = match vmm::open_kvm() {
+        Ok(kvm) => kvm,
+        Err(error) => return failed(error.to_string()),
+    };
     let (root_archive, host) = match (empty_root(), Host::look()) {
         (Ok(root), Ok(host)) => (root, host),
         (Err(error), _) => return failed(error),
@@ -224,6 +229,8 @@ fn boot() -> Finding {
         id: "0".repeat(64),
         memory_bytes: BOOT_MEMORY.bytes.min(host.memory.bytes),
         root_archive,
+        kvm,
+        reporter: None,
         guest: GuestConfig {
             args: vec![b"/husk-check".to_vec()],
             env: Vec::new(),
@@ -236,6 +243,17 @@ fn boot() -> Finding {
             no_new_privileges: true,
             rlimits: Vec::new(),
             hostname: "check".to_owned(),
+            domainname: None,
+            oom_score_adj: 0,
+            pids_limit: None,
+            mounts: default_mounts(),
+            devices: Vec::new(),
+            root_readonly: false,
+            masked_paths: Vec::new(),
+            readonly_paths: Vec::new(),
+            sysctl: Vec::new(),
+            seccomp: None,
+            terminal: false,
             streams: [StreamKind::Null; 3],
             log_levels: [LogLevel::Warn; ROOMS.len()],
             count_sites: false,

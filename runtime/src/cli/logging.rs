@@ -5,15 +5,16 @@
 //! `{"level":"error","msg":"...","time":"2026-01-02T03:04:05.678901Z"}`.
 
 use std::fmt::{self, Write};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -24,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::Error;
 use super::args::{Cli, LogFormat};
 use super::filter::LogFilter;
+use crate::sandbox::handover::Log;
 
 /// Whether there is a log file: then errors belong into it.
 static TO_FILE: AtomicBool = AtomicBool::new(false);
@@ -42,30 +44,63 @@ pub fn start(cli: &Cli) -> Result<LogFilter, Error> {
         Some(filter) => filter.clone().or(level),
         None => LogFilter::all(level),
     };
-    let registry = tracing_subscriber::registry().with(filter.targets());
-    let format = Lines(cli.log_format);
     if let Some(path) = &cli.log {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .open(path)
-            .map_err(|source| Error::LogFile {
-                path: path.clone(),
-                source,
-            })?;
-        let layer = tracing_subscriber::fmt::layer()
-            .event_format(format)
-            .with_writer(Mutex::new(file));
-        let _ = registry.with(layer).try_init();
-        TO_FILE.store(true, Ordering::Relaxed);
-    } else if cli.debug || cli.log_filter.is_some() {
-        let layer = tracing_subscriber::fmt::layer()
-            .event_format(format)
-            .with_writer(std::io::stderr);
-        let _ = registry.with(layer).try_init();
+        to_file(open(path)?, filter.targets(), cli.log_format);
+    } else if cli.is_verbose() {
+        to_stderr(filter.targets(), cli.log_format);
     }
     Ok(filter)
+}
+
+fn to_file(file: File, filter: Targets, format: LogFormat) {
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(Lines(format))
+        .with_writer(Mutex::new(file));
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
+    TO_FILE.store(true, Ordering::Relaxed);
+}
+
+fn to_stderr(filter: Targets, format: LogFormat) {
+    let layer = tracing_subscriber::fmt::layer()
+        .event_format(Lines(format))
+        .with_writer(std::io::stderr);
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(layer)
+        .try_init();
+}
+
+/// Opens the log file at `path`.
+///
+/// # Errors
+/// When it cannot be opened.
+pub fn open(path: &Path) -> Result<File, Error> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .open(path)
+        .map_err(|source| Error::LogFile {
+            path: path.to_owned(),
+            source,
+        })
+}
+
+/// Sets logging up in the VMM process, as the command that made the container was told.
+pub fn start_in_vmm(log: &Log) {
+    let format = if log.json {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    };
+    let filter: Targets = log.targets.parse().unwrap_or_default();
+    match log.file {
+        Some(file) => to_file(File::from(file.take()), filter, format),
+        None => to_stderr(filter, format),
+    }
 }
 
 /// Writes an error into the log file, if there is one.

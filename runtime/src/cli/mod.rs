@@ -2,16 +2,26 @@
 
 pub mod args;
 mod check;
+mod create;
 mod debug;
+mod delete;
+mod features;
 mod filter;
+mod foreground;
 mod image;
+mod kill;
+mod list;
 mod logging;
 mod progress;
 mod pull;
 mod run;
+mod spec;
+mod start;
+mod state;
 mod stats;
 mod trace;
 mod version;
+mod vmm;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -19,6 +29,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use args::{Cli, Parsed, Verb};
+use serde_json::Value;
+
+use crate::oci::{self, hooks};
+pub use vmm::{is_vmm, vmm};
 
 /// Exit status of `husk run` when husk itself failed.
 const STATUS_RUN_FAILED: u8 = 125;
@@ -43,12 +57,44 @@ pub enum Error {
     Trace(#[from] trace::Error),
     #[error("cannot write to standard output: {0}")]
     Output(io::Error),
+    #[error("{0}")]
+    Oci(#[from] oci::Error),
+    #[error("{0}")]
+    Recording(#[from] crate::record::Error),
+    #[error("cannot find the working directory: {0}")]
+    Directory(io::Error),
+    #[error("cannot allocate tty if husk will detach without setting console socket")]
+    NoConsoleSocket,
+    #[error("cannot use console socket if husk will not detach or allocate tty")]
+    NoTerminal,
+    #[error("--preserve-fds: a guest cannot be given descriptors of the host")]
+    PreserveFds,
+    #[error("cannot write {}: {source}", path.display())]
+    Spec { path: PathBuf, source: io::Error },
+    #[error(
+        "{flag} is for containers made from a bundle: no --bundle is given, and there is no config.json here"
+    )]
+    NoBundle { flag: &'static str },
+    #[error("{flag} is for containers made from an image: the bundle's config.json has that")]
+    NoImage { flag: &'static str },
+    #[error("{0}")]
+    Wanted(String),
+    #[error("cannot wait for the container: {0}")]
+    Wait(io::Error),
 }
 
 /// Runs the command line this process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
+    match args.get(1).and_then(|word| word.to_str()) {
+        Some("--version" | "-v") => return version::run().unwrap_or(ExitCode::FAILURE),
+        Some(hooks::RELAY) => {
+            say(&format!("hook: {}", hooks::relay(&args[2..])));
+            return ExitCode::from(STATUS_FAILED);
+        }
+        _ => {}
+    }
     match args::parse(&args) {
         Ok(Parsed::Command(cli)) => command(*cli),
         Ok(Parsed::Help(text)) => {
@@ -67,21 +113,33 @@ pub fn main() -> ExitCode {
 }
 
 fn command(cli: Cli) -> ExitCode {
-    let failed = match cli.verb {
-        Verb::Run(_) => STATUS_RUN_FAILED,
+    let failed = match &cli.verb {
+        Verb::Run(args) if !args.is_bundle() => STATUS_RUN_FAILED,
         _ => STATUS_FAILED,
     };
-    let is_verbose = cli.debug || cli.log_filter.is_some();
-    let result = logging::start(&cli).and_then(|log| match cli.verb {
-        Verb::Run(args) => run::run(&cli.root, *args, &log, is_verbose),
-        Verb::Debug(what) => debug::run(&what),
-        Verb::Pull(args) => pull::run(&cli.root, &args),
-        Verb::Image(verb) => image::run(&cli.root, verb),
+    let result = logging::start(&cli).and_then(|log| match &cli.verb {
+        Verb::Run(args) => run::run(&cli, args, &log),
+        Verb::Create(args) => create::run(&cli, args, &log),
+        Verb::Start(args) => start::run(&cli, args),
+        Verb::State(args) => state::run(&cli, args),
+        Verb::Kill(args) => kill::run(&cli, args),
+        Verb::Delete(args) => delete::run(&cli, args),
+        Verb::List(args) => list::run(&cli, args),
+        Verb::Spec(args) => spec::run(args),
+        Verb::Features => features::run(),
+        Verb::Debug(what) => debug::run(what),
+        Verb::Pull(args) => pull::run(&cli, args),
+        Verb::Image(verb) => image::run(&cli, verb),
         Verb::Check => check::run(),
-        Verb::Trace(args) => trace::run(&args),
+        Verb::Trace(args) => trace::run(args),
         Verb::Version => version::run(),
     });
     result.unwrap_or_else(|error| {
+        let failed = match &error {
+            // What kept the program from running, as a shell says it.
+            Error::Oci(oci::Error::Start { status, .. }) if failed == STATUS_RUN_FAILED => *status,
+            _ => failed,
+        };
         // Whoever reads a closed pipe has what they wanted.
         if !matches!(&error, Error::Output(source) if source.kind() == io::ErrorKind::BrokenPipe) {
             report(&error.to_string());
@@ -103,4 +161,16 @@ fn say(message: &str) {
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect();
     let _ = writeln!(io::stderr(), "husk: {line}");
+}
+
+/// Prints `value` for people and programs.
+fn print_json(value: &Value) -> Result<ExitCode, Error> {
+    print_text(&format!("{value:#}\n"))
+}
+
+fn print_text(text: &str) -> Result<ExitCode, Error> {
+    io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(Error::Output)?;
+    Ok(ExitCode::SUCCESS)
 }

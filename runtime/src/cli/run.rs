@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use husk_abi::linux::Errno;
 use husk_images::{Image, Store};
 
-use super::args::{RunArgs, Wanted};
+use super::args::{Cli, RunArgs, Target, stored};
 use super::filter::LogFilter;
 use super::progress::Meter;
-use super::{Error, report, stats};
+use super::{Error, create, foreground, report, stats};
+use crate::oci::lifecycle;
 use crate::plan::{self, Cpus, Host, ImageAtHand, Request};
-use crate::sandbox::{self, Debugging, Ended};
+use crate::record;
+use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
 use crate::vmm;
 
 const STATUS_TIMED_OUT: u8 = 124;
@@ -25,46 +27,88 @@ const STATUS_NOT_FOUND: u8 = 127;
 const STATUS_CRASHED: u8 = 70;
 
 /// Runs a container to its end.
-pub fn run(
-    root: &Path,
-    args: RunArgs,
-    log: &LogFilter,
-    is_verbose: bool,
-) -> Result<ExitCode, Error> {
+pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> {
+    let is_bundle = args.is_bundle();
+    match (is_bundle, args.misplaced(is_bundle)) {
+        (true, Some(flag)) => Err(Error::NoImage { flag }),
+        (false, Some(flag)) => Err(Error::NoBundle { flag }),
+        (true, None) => bundle(cli, args, log, &args.target.to_string()),
+        (false, None) => image(cli, args, log),
+    }
+}
+
+/// A container made from a bundle.
+fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCode, Error> {
+    let container = create::container(cli, id, &args.setup, log, !args.detach)?;
+    let started = lifecycle::start(&container);
+    if args.detach {
+        if let Err(error) = started {
+            lifecycle::delete(container, true)?;
+            return Err(error.into());
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = started.and_then(|()| foreground::wait(&container));
+    if !args.keep || status.is_err() {
+        lifecycle::delete(container, true)?;
+    }
+    Ok(ExitCode::from(status?))
+}
+
+/// A container made from an image.
+fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let host = Host::look()?;
     check_cpus(args.cpus, &host)?;
     let request = Request {
-        env: args.env,
-        workdir: args.workdir,
+        env: args.env.clone(),
+        workdir: args.workdir.clone(),
         memory: args.memory.unwrap_or(host.memory),
-        hostname: args.hostname,
-        entrypoint: args.entrypoint,
-        user: args.user,
-        command: args.command,
-        trace: args.trace,
+        hostname: args.hostname.clone(),
+        entrypoint: args.entrypoint.clone(),
+        user: args.user.clone(),
+        command: args.command.clone(),
+        trace: args.trace.clone(),
         timeout: args.timeout,
         stats: args.stats,
         log_levels: log.guest_levels(),
         debugging: Debugging {
-            is_verbose,
-            libos: args.libos,
-            gdb: args.gdb,
+            is_verbose: cli.is_verbose(),
+            libos: libos(args)?,
+            gdb: args.gdb.clone(),
         },
     };
     request.check(&host)?;
     // Unpacking may take a while: first see that there is something to run it with.
-    drop(vmm::open_kvm().map_err(sandbox::Error::from)?);
+    let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
     // Held to the end: so long nobody removes it.
-    let (image, at_hand) = prepare(root, &args.image)?;
+    let (image, at_hand) = prepare(&cli.store(), &args.target)?;
     let image_time = begun.elapsed();
     tracing::debug!(digest = %image.digest, "image ready");
-    let plan = request.plan(container_id()?, at_hand, &host)?;
+    let id = container_id()?;
+    let plan = request.plan(&id, at_hand, &host)?;
     let program = plan.guest.args.first().cloned().unwrap_or_default();
-    tracing::debug!(id = plan.id, "starting");
-
-    let outcome = sandbox::run(plan)?;
+    tracing::debug!(id, "starting");
+    let trace = match plan.trace {
+        Some(path) => Some(Trace {
+            file: record::create(&path)?,
+            path,
+            image: plan.image,
+        }),
+        None => None,
+    };
+    let outcome = sandbox::run(Plan {
+        id,
+        memory_bytes: plan.memory_bytes,
+        root_archive: plan.root_archive,
+        kvm,
+        reporter: None,
+        guest: plan.guest,
+        trace,
+        timeout: plan.timeout,
+        debugging: plan.debugging,
+    })?;
     let problem = outcome
         .recorded
         .as_ref()
@@ -81,12 +125,15 @@ pub fn run(
 }
 
 /// Finds the image, stores it where it is an archive's, and gets it ready.
-fn prepare(root: &Path, wanted: &Wanted) -> Result<(Image, ImageAtHand), Error> {
+fn prepare(root: &Path, target: &Target) -> Result<(Image, ImageAtHand), Error> {
     let mut meter = Meter::new();
     let store = Store::open(root)?;
-    let image = match wanted {
-        Wanted::Source(source) => store.add(source, |_| Vec::new(), &mut meter)?,
-        Wanted::Stored(name) => store.find(name, &mut meter)?,
+    let image = match target {
+        Target::Source(source) => store.add(source, |_| Vec::new(), &mut meter)?,
+        Target::Word(name) => {
+            let name = stored(name).map_err(Error::Wanted)?;
+            store.find(&name, &mut meter)?
+        }
     };
     let at_hand = ImageAtHand {
         digest: image.digest.clone(),
@@ -95,6 +142,18 @@ fn prepare(root: &Path, wanted: &Wanted) -> Result<(Image, ImageAtHand), Error> 
         root_archive: store.root_archive(&image, &mut meter)?,
     };
     Ok((image, at_hand))
+}
+
+/// The image `--libos` names.
+fn libos(args: &RunArgs) -> Result<Option<File>, sandbox::Error> {
+    args.libos
+        .as_ref()
+        .map(File::open)
+        .transpose()
+        .map_err(|source| sandbox::Error::Host {
+            what: "read the libOS image --libos names",
+            source,
+        })
 }
 
 fn check_cpus(cpus: Option<Cpus>, host: &Host) -> Result<(), plan::Error> {
@@ -119,7 +178,7 @@ fn container_id() -> Result<String, Error> {
 }
 
 /// Tells what is to be told about the end and gives the exit status for it.
-fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
+pub fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
     match ended {
         Ended::Init(status) => exit_status(*status),
         Ended::NotExecuted(errno) => {
@@ -158,7 +217,7 @@ fn status_of(ended: &Ended, program: &[u8], timeout: Option<Duration>) -> u8 {
 }
 
 /// A wait status as a shell shows it.
-fn exit_status(wait_status: u32) -> u8 {
+pub fn exit_status(wait_status: u32) -> u8 {
     let status = ExitStatus::from_raw(wait_status.cast_signed());
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => code,
@@ -170,7 +229,7 @@ fn exit_status(wait_status: u32) -> u8 {
 }
 
 /// What to say when the program could not be executed, and the status for it (as `env(1)` gives).
-fn not_executed(errno: Errno, program: &[u8]) -> (String, u8) {
+pub fn not_executed(errno: Errno, program: &[u8]) -> (String, u8) {
     let name = String::from_utf8_lossy(program);
     match errno {
         Errno::ENOENT if program.contains(&b'/') => (

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | typed | [`crate::cli::args::RunArgs`] |
 //! | meaning | [`Request`] |
-//! | plan | [`crate::sandbox::Plan`], made by [`Request::plan`] with the image at hand |
+//! | plan | [`Plan`], made by [`Request::plan`] with the image at hand |
 //!
 //! What Docker does with the same words is the rule where there is one.
 
@@ -24,7 +24,8 @@ use husk_abi::boundary::config::{GuestConfig, LogLevel, Rlimit};
 use husk_abi::boundary::log::ROOMS;
 use husk_images::{Digest, ImageConfig, Stack};
 
-use crate::sandbox::{Debugging, Plan, Trace};
+use crate::oci::mounts::default_mounts;
+use crate::sandbox::Debugging;
 pub use host::{Host, stream_kind};
 pub use limits::{Cpus, MemorySize};
 
@@ -113,6 +114,25 @@ pub struct Request {
     pub debugging: Debugging,
 }
 
+/// A run, complete.
+#[derive(Debug)]
+pub struct Plan {
+    /// Bytes of memory the container may use.
+    pub memory_bytes: u64,
+    /// The root file system as a cpio archive.
+    pub root_archive: File,
+    /// What the libOS is to run.
+    pub guest: GuestConfig,
+    /// Where records go.
+    pub trace: Option<PathBuf>,
+    /// Digest of the image.
+    pub image: String,
+    /// When to give up.
+    pub timeout: Option<Duration>,
+    /// What is asked for debugging husk itself.
+    pub debugging: Debugging,
+}
+
 /// The least memory a container is given.
 const MINIMUM_MEMORY: MemorySize = MemorySize {
     bytes: crate::vmm::MINIMUM_BYTES,
@@ -167,7 +187,7 @@ impl Request {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn plan(self, id: String, image: ImageAtHand, host: &Host) -> Result<Plan, Error> {
+    pub fn plan(self, id: &str, image: ImageAtHand, host: &Host) -> Result<Plan, Error> {
         let config = &image.config;
         let args = command::arguments(
             &config.entrypoint,
@@ -217,17 +237,25 @@ impl Request {
                     hard,
                 }],
                 hostname,
+                domainname: None,
+                oom_score_adj: 0,
+                pids_limit: None,
+                mounts: default_mounts(),
+                devices: Vec::new(),
+                root_readonly: false,
+                masked_paths: Vec::new(),
+                readonly_paths: Vec::new(),
+                sysctl: Vec::new(),
+                seccomp: None,
+                terminal: host.has_terminal(),
                 streams: host.streams,
                 log_levels: self.log_levels,
                 count_sites: self.stats,
             },
-            trace: self.trace.map(|path| Trace {
-                path,
-                image: image.digest.to_string(),
-            }),
+            trace: self.trace,
+            image: image.digest.to_string(),
             timeout: self.timeout,
             debugging: self.debugging,
-            id,
         })
     }
 }

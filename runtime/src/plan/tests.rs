@@ -50,7 +50,7 @@ fn image(name: &str) -> ImageAtHand {
 }
 
 fn plan(request: Request, name: &str) -> GuestConfig {
-    let plan = request.plan(ID.to_owned(), image(name), &host()).unwrap();
+    let plan = request.plan(ID, image(name), &host()).unwrap();
     let root = std::env::temp_dir().join(format!("husk-plan-{}-{name}", std::process::id()));
     std::fs::remove_dir_all(root).unwrap();
     plan.guest

@@ -72,8 +72,26 @@ pub struct Session {
     line: Vec<u8>,
 }
 
+/// Makes the file for a recording, or empties it.
+///
+/// # Errors
+/// [`Error::Create`].
+pub fn create(path: &Path) -> Result<File, Error> {
+    // Paths and arguments may be secrets: for the owner only.
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| Error::Create {
+            path: path.to_path_buf(),
+            source,
+        })
+}
+
 impl Session {
-    /// Records every call, with what its arguments point to, into a new file at `path`; a program waits
+    /// Records every call, with what its arguments point to, into `file`, called `path`; a program waits
     /// rather than that a record is dropped. To be called before the guest runs.
     ///
     /// # Errors
@@ -81,18 +99,20 @@ impl Session {
     pub fn start(
         memory: &GuestMemory,
         layout: &Layout,
-        path: &Path,
+        file: File,
+        path: PathBuf,
         labels: Labels,
     ) -> Result<Self, Error> {
         let ranges: Vec<GuestRange> = layout.vcpus.iter().map(|vcpu| vcpu.records).collect();
-        Self::over(memory, &ranges, layout.record_filter, path, labels)
+        Self::over(memory, &ranges, layout.record_filter, file, path, labels)
     }
 
     fn over(
         memory: &GuestMemory,
         ranges: &[GuestRange],
         filter_gpa: u64,
-        path: &Path,
+        file: File,
+        path: PathBuf,
         labels: Labels,
     ) -> Result<Self, Error> {
         let rings = ranges
@@ -100,17 +120,6 @@ impl Session {
             .map(|range| Ring::create(memory, *range))
             .collect::<Option<Vec<_>>>()
             .ok_or(Error::Layout)?;
-        // Paths and arguments may be secrets: for the owner only.
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|source| Error::Create {
-                path: path.to_path_buf(),
-                source,
-            })?;
         let mut filter = RecordFilter::new(FILTER_PAYLOADS);
         filter.add_all();
         memory
@@ -121,7 +130,7 @@ impl Session {
             told: vec![0; rings.len()],
             rings,
             labels,
-            path: path.to_path_buf(),
+            path,
             sink: Some(BufWriter::with_capacity(256 << 10, file)),
             summary: Summary::default(),
             line: Vec::new(),

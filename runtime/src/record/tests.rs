@@ -40,7 +40,15 @@ fn fixture(name: &str) -> Fixture {
         gpa: RING,
         len: RING_BYTES,
     };
-    let session = Session::over(&memory, &[range], FILTER, &path, labels).unwrap();
+    let session = Session::over(
+        &memory,
+        &[range],
+        FILTER,
+        create(&path).unwrap(),
+        path.clone(),
+        labels,
+    )
+    .unwrap();
     Fixture {
         guest: Guest {
             memory,
@@ -340,7 +348,15 @@ fn a_full_disk_is_told() {
         len: RING_BYTES,
     };
     let full = Path::new("/dev/full");
-    let session = Session::over(&memory, &[range], FILTER, full, labels.clone()).unwrap();
+    let session = Session::over(
+        &memory,
+        &[range],
+        FILTER,
+        create(full).unwrap(),
+        full.into(),
+        labels.clone(),
+    )
+    .unwrap();
     let mut fixture = Fixture {
         guest: Guest {
             memory: memory.clone(),
@@ -355,16 +371,20 @@ fn a_full_disk_is_told() {
     assert!(problem.starts_with("cannot write /dev/full:"), "{problem}");
 
     let nowhere = Path::new("/no/such/dir/trace");
-    assert!(matches!(
-        Session::over(&memory, &[range], FILTER, nowhere, labels.clone()),
-        Err(Error::Create { .. })
-    ));
+    assert!(matches!(create(nowhere), Err(Error::Create { .. })));
     let outside = GuestRange {
         gpa: 1 << 40,
         len: RING_BYTES,
     };
     assert!(matches!(
-        Session::over(&memory, &[outside], FILTER, full, labels),
+        Session::over(
+            &memory,
+            &[outside],
+            FILTER,
+            create(full).unwrap(),
+            full.into(),
+            labels
+        ),
         Err(Error::Layout)
     ));
 }

@@ -1,7 +1,7 @@
 //! What helps those who debug husk itself: another libOS, a stream of its log, the state of a running guest, gdb.
 
-use std::io;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use crate::gdb::GdbAddress;
 use crate::vmm::debug::Inspector;
 
 /// What is asked for.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Debugging {
     /// Log lines are read as they come, and `SIGUSR1` has the state of the guest logged.
     pub is_verbose: bool,
     /// Boot this image instead of the embedded one.
-    pub libos: Option<PathBuf>,
+    pub libos: Option<File>,
     /// Wait for gdb here.
     pub gdb: Option<GdbAddress>,
 }
@@ -25,11 +25,12 @@ const LOG_PERIOD: Duration = Duration::from_millis(100);
 
 impl Debugging {
     /// The libOS image to boot.
-    pub(super) fn image(&self) -> Result<&'static [u8], Error> {
-        let Some(path) = &self.libos else {
+    pub(super) fn image(&mut self) -> Result<&'static [u8], Error> {
+        let Some(mut file) = self.libos.take() else {
             return Ok(crate::LIBOS);
         };
-        let bytes = std::fs::read(path).map_err(|source| Error::Host {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(|source| Error::Host {
             what: "read the libOS image --libos names",
             source,
         })?;

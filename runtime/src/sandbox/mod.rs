@@ -3,6 +3,8 @@
 mod debugging;
 mod guest_log;
 mod guest_report;
+pub mod handover;
+pub mod report;
 mod signals;
 
 use std::fs::File;
@@ -23,6 +25,8 @@ use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
 pub use debugging::Debugging;
 use guest_log::GuestLog;
+use kvm_ioctls::Kvm;
+use report::{Report, Reporter};
 
 /// Everything about one container, complete.
 #[derive(Debug)]
@@ -33,6 +37,10 @@ pub struct Plan {
     pub memory_bytes: u64,
     /// The root file system as a cpio archive.
     pub root_archive: File,
+    /// `/dev/kvm`.
+    pub kvm: Kvm,
+    /// Who waits for the first program to run.
+    pub reporter: Option<Reporter>,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go, if anywhere.
@@ -46,7 +54,9 @@ pub struct Plan {
 /// A recording asked for.
 #[derive(Debug)]
 pub struct Trace {
-    /// The file.
+    /// The file, empty.
+    pub file: File,
+    /// What it is called.
     pub path: PathBuf,
     /// Digest of the image, for the records.
     pub image: String,
@@ -133,9 +143,23 @@ struct Handler {
     log: Mutex<GuestLog>,
     records: Option<Mutex<record::Session>>,
     doorbells: [AtomicU64; DOORBELLS],
+    /// Taken by the first report.
+    reporter: Mutex<Option<Reporter>>,
 }
 
 impl Handler {
+    /// Tells whoever waits for the start how it went; once.
+    fn report(&self, report: &Report) {
+        let reporter = self
+            .reporter
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(reporter) = reporter {
+            reporter.tell(report);
+        }
+    }
+
     /// Passes what the libOS has logged on to husk's own log.
     fn forward_log(&self) {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -167,6 +191,7 @@ impl DoorbellHandler for Handler {
             doorbell::PANIC => return Served::End(End::Panic),
             doorbell::RECORDS => self.drain(),
             doorbell::LOG => self.forward_log(),
+            doorbell::STARTED => self.report(&Report::Started),
             _ => {}
         }
         Served::Resume
@@ -180,7 +205,7 @@ impl DoorbellHandler for Handler {
 ///
 /// # Errors
 /// [`Error`], if the container could not be started; nothing is left behind then.
-pub fn run(plan: Plan) -> Result<Outcome, Error> {
+pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     let host = |what| move |source| Error::Host { what, source };
     let begun = Instant::now();
     let waiter = signals::block().map_err(host("block signals"))?;
@@ -189,6 +214,7 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
         // One vCPU until the libOS starts the others.
         vcpus: 1,
         image: plan.debugging.image()?,
+        kvm: plan.kvm,
         root_archive: plan.root_archive,
         guest: plan.guest,
         stopped: plan.debugging.gdb.is_some(),
@@ -210,13 +236,14 @@ pub fn run(plan: Plan) -> Result<Outcome, Error> {
                 container: plan.id.clone(),
                 image: trace.image,
             };
-            record::Session::start(&memory, layout, &trace.path, labels)
+            record::Session::start(&memory, layout, trace.file, trace.path, labels)
         })
         .transpose()?;
     let handler = Arc::new(Handler {
         log: Mutex::new(GuestLog::new(memory.clone(), layout.log)),
         records: records.map(Mutex::new),
         doorbells: Default::default(),
+        reporter: Mutex::new(plan.reporter),
     });
     let on_usr1 = plan.debugging.is_verbose.then(|| {
         let inspector = inspector.clone();

@@ -42,6 +42,8 @@ pub struct MachineConfig {
     pub root_archive: File,
     /// What the libOS is to run.
     pub guest: GuestConfig,
+    /// `/dev/kvm`, see [`open_kvm`].
+    pub kvm: Kvm,
     /// vCPUs stop before their first instruction, for a debugger to attach.
     pub stopped: bool,
 }
@@ -95,6 +97,11 @@ pub fn open_kvm() -> Result<Kvm, Error> {
         libc::EACCES | libc::EPERM => Error::KvmPermission,
         errno => Error::KvmOpen(io::Error::from_raw_os_error(errno)),
     })?;
+    check_kvm(kvm)
+}
+
+/// Checks that an open `/dev/kvm` is one.
+pub fn check_kvm(kvm: Kvm) -> Result<Kvm, Error> {
     match kvm.get_api_version() {
         12 => Ok(kvm),
         -1 => Err(Error::NoKvm),
@@ -106,6 +113,9 @@ impl Machine {
     /// Makes the VM, loads the libOS and writes everything it will look at.
     ///
     /// A VM belongs to one mm: the process must not fork or exec afterwards.
+    ///
+    /// # Errors
+    /// When KVM or memory fails.
     pub fn new(config: &MachineConfig) -> Result<Self, Error> {
         assert!(config.vcpus >= 1 && config.vcpus as usize <= MAX_VCPUS);
         if config.memory_bytes < MINIMUM_BYTES {
@@ -115,7 +125,7 @@ impl Machine {
             });
         }
         let image = loader::inspect(config.image)?;
-        let kvm = open_kvm()?;
+        let kvm = &config.kvm;
         let vm = kvm.create_vm().map_err(Error::kvm("create a VM"))?;
 
         let too_large = || Error::Reserve {

@@ -17,6 +17,8 @@ mod vcpu;
 pub use error::Error;
 pub use kick::Kicker;
 pub use layout::Layout;
-pub use machine::{DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, open_kvm};
+pub use machine::{
+    DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm, open_kvm,
+};
 pub use memory::GuestMemory;
-pub use raw::KvmClock;
+pub use raw::{KvmClock, kvm_descriptor, kvm_of};

@@ -6,11 +6,27 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use kvm_bindings::{kvm_interrupt, kvm_run, kvm_userspace_memory_region};
-use kvm_ioctls::{VcpuFd, VmFd};
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+
+/// A descriptor of an open `/dev/kvm`.
+///
+/// # Errors
+/// When there are too many descriptors.
+pub fn kvm_descriptor(kvm: &Kvm) -> io::Result<OwnedFd> {
+    // SAFETY: `kvm` keeps it open meanwhile.
+    unsafe { BorrowedFd::borrow_raw(kvm.as_raw_fd()) }.try_clone_to_owned()
+}
+
+/// The `/dev/kvm` that `descriptor` is.
+#[must_use]
+pub fn kvm_of(descriptor: OwnedFd) -> Kvm {
+    // SAFETY: the number is `descriptor`'s, which gives it up.
+    unsafe { Kvm::from_raw_fd(descriptor.into_raw_fd()) }
+}
 
 /// `KVM_INTERRUPT`: queues an external interrupt (no in-kernel irqchip).
 const KVM_INTERRUPT: libc::c_ulong = 0x4004_ae86;

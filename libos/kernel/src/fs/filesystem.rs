@@ -29,6 +29,11 @@ pub trait FileSystem: Send + Sync + core::fmt::Debug {
     /// Size and use.
     fn statistics(&self) -> FsStatistics;
 
+    /// Whether nothing in it can be changed through any mount.
+    fn is_read_only(&self) -> bool {
+        false
+    }
+
     /// Options of its own as `/proc/mounts` shows them, each with a leading comma (`,size=65536k`).
     fn options(&self) -> Vec<u8> {
         Vec::new()

@@ -1,16 +1,10 @@
-//! The file systems a container starts with.
-
-use alloc::sync::Arc;
+//! The root a container starts with, and its first thread's place in it.
 
 use husk_abi::linux::general;
 
-use super::procfs::ProcFs;
 use super::tmpfs::{Options, Tmpfs};
-use super::{Create, FileKind, FileSystem, Inode, Vfs, cpio, devfs, dir};
+use super::{Create, FileKind, Vfs, cpio, dir};
 use crate::{Errno, Kernel, Result, Thread, log};
-
-/// `/dev` and `/dev/shm` of runc's default specification hold 64 MiB.
-const DEV_BYTES: u64 = 64 << 20;
 
 /// Makes directory `path` of the root if it is missing, with its parents.
 fn ensure_directory(vfs: &Vfs, path: &[u8]) -> Result<()> {
@@ -35,7 +29,7 @@ fn ensure_directory(vfs: &Vfs, path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Mounts the root from its archive, and `/proc`, `/dev`, `/dev/shm`. To be called once, on the first thread.
+/// Mounts the root from its archive. To be called once.
 ///
 /// # Errors
 /// `EINVAL` if the archive is malformed (the log says where); what making the mount points gives.
@@ -43,6 +37,7 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     let vfs = &kernel.fs;
     let looks = Options {
         like_disk: true,
+        default_size: true,
         // As Linux limits a tmpfs that is given no size: half of what there is, so that processes can live on
         // when it is full.
         size_bytes: kernel.frames.usage().limit_bytes / 2,
@@ -59,27 +54,6 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
         }
     }
     vfs.mount_root(root, b"husk", general::MS_RELATIME);
-    for path in [b"/proc".as_slice(), b"/dev", b"/sys"] {
-        ensure_directory(vfs, path)?;
-    }
-    // The options of runc's default specification.
-    vfs.mount(b"/proc", ProcFs::new(kernel), b"proc", general::MS_RELATIME)?;
-    mount_dev(kernel)
-}
-
-fn mount_dev(kernel: &'static Kernel) -> Result<()> {
-    let options = Options {
-        size_bytes: DEV_BYTES,
-        ..Options::default()
-    };
-    let dev = Tmpfs::new(kernel, options, 0o755, 0, 0);
-    let root: Arc<dyn Inode> = dev.root();
-    devfs::populate(&root, false)?;
-    let flags = general::MS_NOSUID | general::MS_STRICTATIME;
-    kernel.fs.mount(b"/dev", dev, b"tmpfs", flags)?;
-    let shm = Tmpfs::new(kernel, options, 0o1777, 0, 0);
-    let flags = general::MS_NOSUID | general::MS_NODEV | general::MS_NOEXEC | general::MS_RELATIME;
-    kernel.fs.mount(b"/dev/shm", shm, b"shm", flags)?;
     Ok(())
 }
 

@@ -10,10 +10,11 @@
 //! | `create`, `open` | making and opening files, `open_for_exec` |
 //! | `rw`, `stat`, `attr`, `dir`, `link`, `xattr`, `fdops`, `transfer`, `mount_calls` | system calls by theme |
 //! | `locks`, `seals` | advisory locks; seals of memory files |
-//! | `init`, `cpio` | what a container starts with: the root from its archive, `/proc`, `/dev` |
-//! | `tmpfs`, `procfs`, `devfs`, `internal` | file systems |
+//! | `init`, `cpio`, `surroundings`, `copy_tree` | what a container starts with: the root from its archive, mounts, devices, masks |
+//! | `tmpfs`, `procfs`, `devfs`, `pseudo`, `internal` | file systems |
 //! | `pipe`, `eventfd`, `signalfd`, `pidfd`, `epoll`, `stdio`, `terminal`, `random`, `anon` | files that are not in a file system |
 //! | `poll_calls`, `select`, `sigmask`, `deadline` | waiting for readiness |
+//! | `sigio` | signals about readiness |
 //!
 //! Paths are byte strings. Names are looked up under an inode's own lock; only rename and rmdir hold two
 //! directories' locks, under [`Vfs::tree`]. Permissions are checked by the VFS, never by an inode.
@@ -25,6 +26,7 @@
 pub mod anon;
 pub mod attr;
 pub mod context;
+mod copy_tree;
 pub mod cpio;
 pub mod create;
 pub mod deadline;
@@ -53,14 +55,17 @@ pub mod pipe;
 pub mod poll;
 pub mod poll_calls;
 pub mod procfs;
+pub mod pseudo;
 pub mod random;
 pub mod rw;
 pub mod seals;
 pub mod select;
+pub mod sigio;
 mod sigmask;
 pub mod signalfd;
 pub mod stat;
 pub mod stdio;
+mod surroundings;
 pub mod terminal;
 pub mod timerfd;
 pub mod tmpfs;
@@ -79,6 +84,7 @@ pub use mount::{Location, Mount};
 pub use open::{open_for_exec, open_path};
 pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
+pub use surroundings::{seal_root, set_up};
 pub use vfs::Vfs;
 
 #[cfg(test)]

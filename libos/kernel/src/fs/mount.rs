@@ -58,6 +58,8 @@ pub struct Mount {
     pub fs: Arc<dyn FileSystem>,
     /// What appears at the mount point.
     pub root: Arc<dyn Inode>,
+    /// Path of that in the file system: `/`, except for bind mounts.
+    pub root_path: Vec<u8>,
     /// What was mounted, as `/proc/mounts` shows it.
     pub source: Vec<u8>,
     /// Where it is mounted; `None` for the root and for mounts outside the tree.
@@ -85,6 +87,7 @@ impl Mount {
         id: u32,
         fs: Arc<dyn FileSystem>,
         root: Arc<dyn Inode>,
+        root_path: Vec<u8>,
         source: &[u8],
         point: Option<Location>,
         flags: u32,
@@ -93,6 +96,7 @@ impl Mount {
             id,
             fs,
             root,
+            root_path,
             source: source.to_vec(),
             point,
             flags: AtomicU32::new(flags),

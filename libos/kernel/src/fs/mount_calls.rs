@@ -35,7 +35,7 @@ fn check_capable(t: &Thread) -> Result<()> {
 }
 
 /// The mount's bits from the call's: `relatime` unless something else is asked for.
-fn kept_flags(flags: u32) -> u32 {
+pub(super) fn kept_flags(flags: u32) -> u32 {
     let kept = flags & KEPT;
     if kept & (general::MS_NOATIME | general::MS_STRICTATIME) == 0 {
         kept | general::MS_RELATIME
@@ -87,7 +87,7 @@ pub fn mount(
         return Err(Errno::EINVAL);
     }
     let fs: Arc<dyn FileSystem> = match kind.as_slice() {
-        b"tmpfs" => new_tmpfs(t, &options)?,
+        b"tmpfs" => new_tmpfs(t, &options, flags)?,
         b"proc" => ProcFs::new(t.kernel),
         _ => return Err(Errno::ENODEV),
     };
@@ -111,13 +111,7 @@ fn bind(t: &Thread, source: &[u8], target: Location, recursive: bool) -> SysResu
     let vfs = &t.kernel.fs;
     let submounts = if recursive { vfs.mounts() } else { Vec::new() };
     let top = target.path.clone();
-    vfs.mount_at(
-        target,
-        source.mount.fs.clone(),
-        source.inode.clone(),
-        &source.mount.source,
-        source.mount.flags(),
-    )?;
+    vfs.bind_at(target, &source, &source.mount.source, source.mount.flags())?;
     for mount in submounts {
         let Some(rest) = mount
             .path()
@@ -167,20 +161,25 @@ fn parse_size(t: &Thread, text: &str) -> Result<u64> {
 }
 
 /// A tmpfs from `mount(8)`'s options (`tmpfs(5)`).
-fn new_tmpfs(t: &Thread, options: &[u8]) -> Result<Arc<Tmpfs>> {
+pub(super) fn new_tmpfs(t: &Thread, options: &[u8], flags: u32) -> Result<Arc<Tmpfs>> {
     let text = core::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
     let credentials = t.credentials();
     let (mut mode, mut uid, mut gid) = (0o1777, credentials.fsuid, credentials.fsgid);
     let mut limits = Options {
         // Linux's default: half of the memory.
         size_bytes: t.kernel.frames.usage().limit_bytes / 2,
+        default_size: true,
+        read_only: flags & general::MS_RDONLY != 0,
         ..Options::default()
     };
     for option in text.split(',').filter(|option| !option.is_empty()) {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         let number = |radix: u32| u32::from_str_radix(value, radix).map_err(|_| Errno::EINVAL);
         match key {
-            "size" => limits.size_bytes = parse_size(t, value)?,
+            "size" => {
+                limits.size_bytes = parse_size(t, value)?;
+                limits.default_size = false;
+            }
             "nr_blocks" => limits.size_bytes = parse_size(t, value)?.saturating_mul(4096),
             "nr_inodes" => limits.files = parse_size(t, value)?,
             "mode" => mode = number(8)? & 0o7777,

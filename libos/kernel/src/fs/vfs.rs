@@ -58,7 +58,15 @@ impl Vfs {
     pub fn mount_root(&self, fs: Arc<dyn FileSystem>, source: &[u8], flags: u32) {
         self.root.call_once(|| {
             let root = fs.root();
-            Mount::new(self.mount_id(), fs, root, source, None, flags)
+            Mount::new(
+                self.mount_id(),
+                fs,
+                root,
+                b"/".to_vec(),
+                source,
+                None,
+                flags,
+            )
         });
     }
 
@@ -81,7 +89,7 @@ impl Vfs {
             .call_once(|| {
                 let fs = fs();
                 let root = fs.root();
-                Mount::new(self.mount_id(), fs, root, b"none", None, 0)
+                Mount::new(self.mount_id(), fs, root, b"/".to_vec(), b"none", None, 0)
             })
             .clone()
     }
@@ -99,13 +107,62 @@ impl Vfs {
         source: &[u8],
         flags: u32,
     ) -> Result<Arc<Mount>> {
+        self.place(point, fs, root, b"/".to_vec(), source, flags)
+    }
+
+    /// Mounts what `of` shows at `point` too: a bind mount.
+    ///
+    /// # Errors
+    /// `ENOTDIR` if one is a directory and the other is not.
+    pub fn bind_at(
+        &self,
+        point: Location,
+        of: &Location,
+        source: &[u8],
+        flags: u32,
+    ) -> Result<Arc<Mount>> {
+        let below = of.path.strip_prefix(of.mount.path()).unwrap_or_default();
+        let mut root_path = of.mount.root_path.clone();
+        for name in below
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
+            join(&mut root_path, name);
+        }
+        self.place(
+            point,
+            of.mount.fs.clone(),
+            of.inode.clone(),
+            root_path,
+            source,
+            flags,
+        )
+    }
+
+    fn place(
+        &self,
+        point: Location,
+        fs: Arc<dyn FileSystem>,
+        root: Arc<dyn Inode>,
+        root_path: Vec<u8>,
+        source: &[u8],
+        flags: u32,
+    ) -> Result<Arc<Mount>> {
         let is_directory = |inode: &Arc<dyn Inode>| inode.attributes().kind == FileKind::Directory;
         if is_directory(&point.inode) != is_directory(&root) {
             return Err(Errno::ENOTDIR);
         }
         let _tree = self.tree.lock();
         let parent = point.mount.clone();
-        let mount = Mount::new(self.mount_id(), fs, root, source, Some(point), flags);
+        let mount = Mount::new(
+            self.mount_id(),
+            fs,
+            root,
+            root_path,
+            source,
+            Some(point),
+            flags,
+        );
         parent.add_child(mount.clone());
         Ok(mount)
     }

@@ -91,6 +91,7 @@ impl Host {
             husk_hal::clock::now_ns(),
         );
         husk_hal::cpu::shared_started();
+        bell::ring(doorbell::STARTED, 0);
     }
 
     /// Tells the VMM why the first program could not be started, which ends the machine.

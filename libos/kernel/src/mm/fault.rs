@@ -28,6 +28,8 @@ const ERROR_FETCH: u64 = 1 << 4;
 const AROUND_ZERO: u64 = 32;
 const AROUND_READ: u64 = 64;
 const AROUND_COPY: u64 = 16;
+/// Further 2 MiB pages mapped at a fault in an area that is gone through from below.
+const AHEAD_LARGE: u64 = 3;
 
 /// The signal a fault ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -498,6 +500,33 @@ impl State {
         }
     }
 
+    /// The program goes through an area from below: maps some more of what comes next. Only where there is plenty.
+    fn fill_large_ahead(&mut self, vma: &Vma, large: u64) {
+        let frames = self.table.frames();
+        let goes_up = large
+            .checked_sub(LARGE_PAGE_SIZE)
+            .is_some_and(|below| below >= vma.start && self.table.get(below).is_large());
+        if !goes_up || vma.flags.contains(Flags::RANDOM) {
+            return;
+        }
+        for step in 1..=AHEAD_LARGE {
+            let at = large + step * LARGE_PAGE_SIZE;
+            let is_plenty = frames.usage().free_bytes() > frames.usage().limit_bytes / 2;
+            if !is_plenty || vma.end - LARGE_PAGE_SIZE < at || !self.table.is_large_free(at) {
+                return;
+            }
+            let Ok(frame) = frames.alloc_large_zeroed() else {
+                return;
+            };
+            let writable = vma.prot.contains(Prot::WRITE);
+            let entry = Entry::page(frame, Owner::Anonymous, vma.prot, writable);
+            if self.table.set_large(at, entry).is_err() {
+                frames.put_large(frame);
+                return;
+            }
+        }
+    }
+
     /// Maps zeros at and around `page`.
     fn fill_zero(&mut self, vma: &Vma, page: u64) -> Result<()> {
         let frames = self.table.frames();
@@ -512,10 +541,11 @@ impl State {
             && let Ok(frame) = frames.alloc_large_zeroed()
         {
             let entry = Entry::page(frame, Owner::Anonymous, vma.prot, writable);
-            return self
-                .table
+            self.table
                 .set_large(large, entry)
-                .inspect_err(|_| frames.put_large(frame));
+                .inspect_err(|_| frames.put_large(frame))?;
+            self.fill_large_ahead(vma, large);
+            return Ok(());
         }
         let table = self.table.leaf_table(page)?;
         let eager = !short && !vma.flags.contains(Flags::RANDOM);

@@ -226,6 +226,11 @@ fn check(t: &Thread, request: &Request) -> Result<()> {
     {
         return Err(Errno::EAGAIN);
     }
+    // The pids controller's limit, which spares nobody.
+    let pids = t.kernel.config.pids_limit;
+    if pids.is_some_and(|limit| t.kernel.tasks.count() as u64 >= limit) {
+        return Err(Errno::EAGAIN);
+    }
     Ok(())
 }
 
@@ -466,8 +471,8 @@ pub(crate) fn init_process(
         children_cpu_ns: AtomicU64::new(0),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
-        oom_score_adj: AtomicI32::new(0),
-        oom_score_adj_min: AtomicI32::new(0),
+        oom_score_adj: AtomicI32::new(kernel.config.oom_score_adj),
+        oom_score_adj_min: AtomicI32::new(kernel.config.oom_score_adj),
         exit_signal: AtomicU32::new(general::SIGCHLD),
     });
     let frame = TrapFrame::user_entry(0, 0);

@@ -133,6 +133,19 @@ impl Tasks {
             .count()
     }
 
+    /// Threads, and processes that nobody has waited for yet.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let threads = self.threads.lock();
+        let zombies = self
+            .processes
+            .lock()
+            .keys()
+            .filter(|pid| !threads.contains_key(pid))
+            .count();
+        threads.len() + zombies
+    }
+
     /// Processes and threads ever made, and the last id given out.
     #[must_use]
     pub fn made(&self) -> (u32, u32) {

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::boundary::boot::{BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue};
-use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
+use husk_abi::boundary::config::{GuestConfig, LogLevel, Mount, MountKind, StreamKind};
 use husk_hal::fpu;
 use husk_hal::phys::{self, Frame};
 use husk_hal::thread::Context;
@@ -37,7 +37,38 @@ pub(crate) fn test_thread() -> Arc<Thread> {
 pub(crate) fn test_thread_with_root(archive: &[u8]) -> crate::Result<Arc<Thread>> {
     let kernel = kernel(archive);
     fs::mount_initial(kernel)?;
-    new_process(kernel, root_credentials())
+    let t = new_process(kernel, root_credentials())?;
+    fs::set_up(&t)?;
+    Ok(t)
+}
+
+/// `/proc`, `/dev` and `/dev/shm`, as `runc spec` proposes them.
+fn mounts() -> Vec<Mount> {
+    use husk_abi::linux::general as g;
+    let mount = |kind, target: &str, source: &str, flags, data: &str| Mount {
+        kind,
+        target: target.into(),
+        source: source.into(),
+        flags,
+        data: data.into(),
+    };
+    alloc::vec![
+        mount(MountKind::Proc, "/proc", "proc", 0, ""),
+        mount(
+            MountKind::Tmpfs(false),
+            "/dev",
+            "tmpfs",
+            g::MS_NOSUID | g::MS_STRICTATIME,
+            "mode=755,size=65536k",
+        ),
+        mount(
+            MountKind::Tmpfs(false),
+            "/dev/shm",
+            "shm",
+            g::MS_NOSUID | g::MS_NODEV | g::MS_NOEXEC,
+            "mode=1777,size=65536k",
+        ),
+    ]
 }
 
 /// A thread of a new process, which has no parent and its own session and group.
@@ -165,6 +196,17 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
         no_new_privileges: false,
         rlimits: Vec::new(),
         hostname: String::from("test"),
+        domainname: None,
+        oom_score_adj: 0,
+        pids_limit: None,
+        mounts: mounts(),
+        devices: Vec::new(),
+        root_readonly: false,
+        masked_paths: Vec::new(),
+        readonly_paths: Vec::new(),
+        sysctl: Vec::new(),
+        seccomp: None,
+        terminal: false,
         streams: [StreamKind::Null; 3],
         log_levels: [LogLevel::Error; husk_abi::boundary::log::ROOMS.len()],
         count_sites: false,

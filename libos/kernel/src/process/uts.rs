@@ -28,10 +28,12 @@ pub struct Uts {
 impl Uts {
     /// Names a container starts with.
     #[must_use]
-    pub fn new(hostname: &String) -> Self {
+    pub fn new(hostname: &String, domainname: Option<&String>) -> Self {
         Self {
             hostname: SpinLock::new(hostname.as_bytes().to_vec()),
-            domainname: SpinLock::new(b"(none)".to_vec()),
+            domainname: SpinLock::new(
+                domainname.map_or_else(|| b"(none)".to_vec(), |name| name.as_bytes().to_vec()),
+            ),
         }
     }
 }

@@ -100,6 +100,17 @@ impl Info {
         Self::new(signo, code, Origin::Kernel).put(16, addr.to_le_bytes())
     }
 
+    /// The seccomp profile forbids call `nr` made at `at` (`si_call_addr`, `si_syscall`, `si_arch`).
+    #[must_use]
+    pub fn seccomp(at: u64, nr: u64) -> Self {
+        const SYS_SECCOMP: i32 = 1;
+        const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+        Self::new(SIGSYS, SYS_SECCOMP, Origin::Kernel)
+            .put(16, at.to_le_bytes())
+            .put(24, (nr as u32).to_le_bytes())
+            .put(28, AUDIT_ARCH_X86_64.to_le_bytes())
+    }
+
     /// Child `child` changed state as `wait_status` says, in the encoding of `wait(2)`; for signal `signo`
     /// (`SIGCHLD`, or what the child was cloned with).
     #[must_use]
@@ -124,6 +135,29 @@ impl Info {
             .put(16, timer.to_le_bytes())
             .put(20, overrun.to_le_bytes())
             .put(24, value.to_le_bytes())
+    }
+
+    /// Descriptor `fd` can do what `code` (`POLL_*`) and `band` (`POLL*` bits) say (`F_SETSIG`).
+    #[must_use]
+    pub fn io(signo: i32, code: u32, band: u64, fd: i32) -> Self {
+        // Codes above 0 mean something else for signals that have codes of their own.
+        let own_codes = [
+            SIGILL,
+            SIGFPE,
+            SIGSEGV,
+            SIGBUS,
+            set::SIGTRAP,
+            set::SIGCHLD,
+            SIGSYS,
+        ];
+        let code = if own_codes.contains(&signo) {
+            general::SI_SIGIO
+        } else {
+            code.cast_signed()
+        };
+        Self::new(signo, code, Origin::Kernel)
+            .put(16, band.to_le_bytes())
+            .put(24, fd.to_le_bytes())
     }
 
     /// The POSIX timer whose signal it is (`si_timerid`).

@@ -1,11 +1,13 @@
 //! System calls: from a number and six registers to a handler's typed arguments.
 
 mod args;
+pub mod seccomp;
 
 use husk_hal::cpu;
 use husk_hal::trap::{ENTRY_TRAPPED, EXIT_FULL, LiveFrame};
 
 pub use args::*;
+use seccomp::Verdict;
 
 use crate::{Errno, SysResult, Thread, translate};
 
@@ -18,6 +20,18 @@ pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
         // A program's own -1, which is also how a frame says that it is no call's.
         frame.set_rax(i64::from(-Errno::ENOSYS.code()) as u64);
         return;
+    }
+    if let Some(filter) = &thread.kernel.seccomp
+        && !filter.allows(nr)
+    {
+        match filter.judge(thread, nr, frame) {
+            Verdict::Serve => {}
+            Verdict::Fail(errno) => {
+                frame.set_rax(i64::from(-errno.code()) as u64);
+                return;
+            }
+            Verdict::Undone => return,
+        }
     }
     let trapped = frame.code() & !EXIT_FULL == ENTRY_TRAPPED;
     let site = frame.rip();

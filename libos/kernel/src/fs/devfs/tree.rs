@@ -3,8 +3,8 @@
 use alloc::sync::Arc;
 
 use super::makedev;
-use crate::Result;
 use crate::fs::{Create, FileKind, Inode};
+use crate::{Errno, Result};
 
 /// What one name under `/dev` is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +13,6 @@ pub enum NodeKind {
     Char(u64, u64),
     /// Symbolic link.
     Link(&'static str),
-    /// Directory: a mount point.
-    Directory,
 }
 
 /// One name under `/dev`.
@@ -44,20 +42,9 @@ const fn link(name: &'static str, target: &'static str) -> Node {
     }
 }
 
-const fn directory(name: &'static str, mode: u32) -> Node {
-    Node {
-        name,
-        kind: NodeKind::Directory,
-        mode,
-    }
-}
-
 /// The tree, in the order runc makes it. runc adds `core` only where the host has `/proc/kcore`, and
 /// `console` only with a terminal.
 pub const NODES: &[Node] = &[
-    directory("pts", 0o755),
-    directory("shm", 0o1777),
-    directory("mqueue", 0o1777),
     char_device("null", 1, 3),
     char_device("zero", 1, 5),
     char_device("full", 1, 7),
@@ -71,7 +58,7 @@ pub const NODES: &[Node] = &[
     link("stderr", "/proc/self/fd/2"),
 ];
 
-/// Lays [`NODES`] into the directory `dev`, the root of a fresh tmpfs (mode 0755). With `console`, also
+/// Lays [`NODES`] into the directory `dev`; names that are there already stay. With `console`, also
 /// `/dev/console`, as for a container with a terminal.
 ///
 /// # Errors
@@ -84,7 +71,7 @@ pub fn populate(dev: &Arc<dyn Inode>, console: bool) -> Result<()> {
     });
     for node in NODES.iter().chain(&console) {
         let mut what = Create {
-            kind: FileKind::Directory,
+            kind: FileKind::CharDevice,
             mode: node.mode,
             uid: 0,
             gid: 0,
@@ -93,16 +80,18 @@ pub fn populate(dev: &Arc<dyn Inode>, console: bool) -> Result<()> {
         };
         match node.kind {
             NodeKind::Char(major, minor) => {
-                what.kind = FileKind::CharDevice;
                 what.rdev = makedev(major, minor);
             }
             NodeKind::Link(target) => {
                 what.kind = FileKind::Symlink;
                 what.target = target.as_bytes();
             }
-            NodeKind::Directory => {}
         }
-        dev.create(node.name.as_bytes(), &what)?;
+        match dev.create(node.name.as_bytes(), &what) {
+            // A mount point, or the image's own.
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(errno) => return Err(errno),
+        }
     }
     Ok(())
 }

@@ -1,10 +1,13 @@
 //! `mounts`, `mountinfo` and `mountstats`.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use husk_abi::linux::general;
 
 use super::subject::Subject;
 use super::text::Text;
-use crate::fs::devfs;
+use crate::fs::{Mount, devfs};
 use crate::{Result, Thread};
 
 /// What separates fields, and so is escaped in them.
@@ -37,10 +40,17 @@ pub(super) fn options(text: &mut Text, flags: u32) {
     }
 }
 
+/// The mounts in the order they were made, as Linux lists them.
+fn in_order(subject: &Subject) -> Vec<Arc<Mount>> {
+    let mut mounts = subject.kernel.fs.mounts();
+    mounts.sort_by_key(|mount| mount.id);
+    mounts
+}
+
 /// `mounts`.
 pub(super) fn mounts(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     subject.process()?;
-    for mount in subject.kernel.fs.mounts() {
+    for mount in in_order(subject) {
         text.push_escaped(&mount.source, SPECIAL);
         text.push(b" ");
         text.push_escaped(mount.path(), SPECIAL);
@@ -55,16 +65,22 @@ pub(super) fn mounts(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<
 /// `mountinfo`.
 pub(super) fn mountinfo(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     subject.process()?;
-    for mount in subject.kernel.fs.mounts() {
+    for mount in in_order(subject) {
         let parent = mount.point.as_ref().map_or(mount.id, |at| at.mount.id);
         let (major, minor) = devfs::split(mount.root.attributes().dev);
-        write!(text, "{} {parent} {major}:{minor} / ", mount.id);
+        write!(text, "{} {parent} {major}:{minor} ", mount.id);
+        text.push_escaped(&mount.root_path, SPECIAL);
+        text.push(b" ");
         text.push_escaped(mount.path(), SPECIAL);
         text.push(b" ");
         options(text, mount.flags());
         write!(text, " - {} ", mount.fs.kind());
         text.push_escaped(&mount.source, SPECIAL);
-        text.push(b" rw");
+        text.push(if mount.fs.is_read_only() {
+            b" ro"
+        } else {
+            b" rw"
+        });
         text.push(&mount.fs.options());
         text.push(b"\n");
     }
@@ -74,7 +90,7 @@ pub(super) fn mountinfo(_t: &Thread, subject: &Subject, text: &mut Text) -> Resu
 /// `mountstats`.
 pub(super) fn mountstats(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     subject.process()?;
-    for mount in subject.kernel.fs.mounts() {
+    for mount in in_order(subject) {
         text.push(b"device ");
         text.push_escaped(&mount.source, SPECIAL);
         text.push(b" mounted on ");

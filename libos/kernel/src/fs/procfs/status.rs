@@ -268,9 +268,10 @@ fn signal_lines(text: &mut Text, task: &Task) -> Result<()> {
 }
 
 fn privilege_lines(text: &mut Text, task: &Task) {
-    let Some(credentials) = task.thread.as_ref().map(|thread| thread.credentials()) else {
+    let Some(thread) = task.thread.as_ref() else {
         return;
     };
+    let credentials = thread.credentials();
     let sets = [
         ("CapInh", credentials.cap_inheritable),
         ("CapPrm", credentials.cap_permitted),
@@ -281,10 +282,13 @@ fn privilege_lines(text: &mut Text, task: &Task) {
     for (name, set) in sets {
         write!(text, "{name}:\t{set:016x}\n");
     }
+    let filtered = thread.kernel.seccomp.is_some();
     write!(
         text,
-        "NoNewPrivs:\t{}\nSeccomp:\t0\nSeccomp_filters:\t0\n",
-        u8::from(credentials.no_new_privileges)
+        "NoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\n",
+        u8::from(credentials.no_new_privileges),
+        if filtered { 2 } else { 0 },
+        u8::from(filtered)
     );
     write!(
         text,

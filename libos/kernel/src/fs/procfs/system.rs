@@ -24,6 +24,7 @@ pub(super) static ROOT: Row = Row {
 };
 
 const TABLE: &[Row] = &[
+    directory("bus", &[]),
     file("cgroups", |_, _, text| {
         write!(text, "#subsys_name\thierarchy\tnum_cgroups\tenabled\n");
         Ok(())
@@ -49,6 +50,8 @@ const TABLE: &[Row] = &[
         );
         Ok(())
     }),
+    directory("fs", &[]),
+    directory("irq", &[]),
     file("interrupts", |_, subject, text| {
         write!(text, "           ");
         for cpu in 0..subject.kernel.sched.cpu_count() {

@@ -43,6 +43,10 @@ pub struct Options {
     pub size_bytes: u64,
     /// Most files; 0 for no limit.
     pub files: u64,
+    /// The size is not one that was asked for, so that it is not shown.
+    pub default_size: bool,
+    /// Nothing can be changed, through any mount.
+    pub read_only: bool,
     /// Report directories with the size and blocks a disk file system gives them, not tmpfs's: for the root,
     /// which stands for the image's file system.
     pub like_disk: bool,
@@ -171,15 +175,31 @@ impl FileSystem for Tmpfs {
         }
     }
 
+    fn is_read_only(&self) -> bool {
+        self.shared.options.read_only
+    }
+
     fn options(&self) -> Vec<u8> {
         let mut text = Vec::new();
-        if self.shared.options.size_bytes != 0 {
-            let size = alloc::format!(",size={}k", self.shared.options.size_bytes >> 10);
+        let options = &self.shared.options;
+        if options.size_bytes != 0 && !options.default_size {
+            let size = alloc::format!(",size={}k", options.size_bytes >> 10);
             text.extend_from_slice(size.as_bytes());
         }
-        if self.shared.options.files != 0 {
-            let files = alloc::format!(",nr_inodes={}", self.shared.options.files);
+        if options.files != 0 {
+            let files = alloc::format!(",nr_inodes={}", options.files);
             text.extend_from_slice(files.as_bytes());
+        }
+        // What tmpfs(5) calls the defaults is not shown.
+        let root = self.root.attributes();
+        if root.mode != 0o1777 {
+            text.extend_from_slice(alloc::format!(",mode={:03o}", root.mode).as_bytes());
+        }
+        if root.uid != 0 {
+            text.extend_from_slice(alloc::format!(",uid={}", root.uid).as_bytes());
+        }
+        if root.gid != 0 {
+            text.extend_from_slice(alloc::format!(",gid={}", root.gid).as_bytes());
         }
         text
     }

@@ -1,0 +1,135 @@
+//! `husk create`, and what `husk run` on a bundle shares with it.
+
+use std::process::ExitCode;
+
+use husk_abi::boundary::config::StreamKind;
+
+use super::args::{Cli, CreateArgs, LogFormat, SetupArgs};
+use super::filter::LogFilter;
+use super::{Error, logging};
+use crate::oci::launch::{Launch, Log, RootSource};
+use crate::oci::lifecycle::{self, Identity, Options};
+use crate::oci::spec::Bundle;
+use crate::oci::state::{Container, Directory, check_id};
+use crate::oci::{self, process, shadow};
+use crate::plan::{self, Host, MemorySize};
+use crate::vmm;
+
+/// Makes a container.
+pub fn run(cli: &Cli, args: &CreateArgs, log: &LogFilter) -> Result<ExitCode, Error> {
+    container(cli, &args.id, &args.setup, log, false)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the container `id` from its bundle.
+pub fn container(
+    cli: &Cli,
+    id: &str,
+    setup: &SetupArgs,
+    filter: &LogFilter,
+    foreground: bool,
+) -> Result<Container, Error> {
+    check_id(id).map_err(oci::Error::from)?;
+    if setup.preserve_fds != 0 {
+        return Err(Error::PreserveFds);
+    }
+    let pid_file = setup.pid_file.as_deref().map(std::path::absolute);
+    let console_socket = setup.console_socket.as_deref().map(std::path::absolute);
+    let bundle = Bundle::load(setup.bundle()).map_err(oci::Error::from)?;
+    let root = std::path::absolute(cli.state()).map_err(Error::Directory)?;
+    // As runc: relative paths in the bundle start there.
+    std::env::set_current_dir(&bundle.path).map_err(Error::Directory)?;
+    let has_terminal = bundle
+        .spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.terminal())
+        .unwrap_or(false);
+    match (has_terminal, &setup.console_socket) {
+        (true, None) => return Err(Error::NoConsoleSocket),
+        (false, Some(_)) => return Err(Error::NoTerminal),
+        _ => {}
+    }
+    let host = Host::look()?;
+    let streams = if has_terminal {
+        [StreamKind::Terminal; 3]
+    } else {
+        host.streams
+    };
+    let guest =
+        process::guest(&bundle, streams, filter.guest_levels()).map_err(oci::Error::from)?;
+    let memory = memory(&bundle, &host)?;
+    let identity = Identity::of(id, &bundle.spec, &bundle.path, &bundle.rootfs);
+    let husk = std::env::current_exe().map_err(Error::Directory)?;
+    let parts = shadow::Parts {
+        rootfs: &bundle.rootfs,
+        cgroup: &identity.cgroup,
+        husk: &husk,
+        bundle: &bundle.path,
+    };
+    let launch = Launch {
+        shadow: shadow::of_bundle(&bundle, &parts).map_err(oci::Error::from)?,
+        guest,
+        memory_bytes: memory.bytes,
+        root: RootSource::Directory,
+        libos: None,
+        log: log(cli, filter)?,
+        trace: None,
+        timeout: None,
+        stats: None,
+    };
+    let options = Options {
+        pid_file: pid_file.transpose().map_err(Error::Directory)?,
+        console_socket: console_socket.transpose().map_err(Error::Directory)?,
+        no_pivot: setup.no_pivot,
+        systemd_cgroup: cli.systemd_cgroup,
+        foreground,
+    };
+    Ok(lifecycle::create(
+        &Directory::new(&root),
+        identity,
+        launch,
+        &options,
+    )?)
+}
+
+/// The VMM's log: the caller's.
+pub fn log(cli: &Cli, filter: &LogFilter) -> Result<Option<Log>, Error> {
+    if cli.log.is_none() && !cli.is_verbose() {
+        return Ok(None);
+    }
+    let file = cli.log.as_deref().map(logging::open).transpose()?;
+    Ok(Some(Log {
+        file,
+        json: cli.log_format == LogFormat::Json,
+        targets: filter.targets().to_string(),
+        is_verbose: cli.is_verbose(),
+    }))
+}
+
+/// The container's memory: the cgroup's limit, else the host's.
+fn memory(bundle: &Bundle, host: &Host) -> Result<MemorySize, Error> {
+    let limit = bundle
+        .spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().as_ref())
+        .and_then(|resources| resources.memory().as_ref())
+        .and_then(|memory| memory.limit())
+        .and_then(|limit| u64::try_from(limit).ok())
+        .filter(|limit| *limit > 0);
+    let memory = MemorySize {
+        bytes: limit.unwrap_or(u64::MAX).min(host.memory.bytes),
+    };
+    let minimum = MemorySize {
+        bytes: vmm::MINIMUM_BYTES,
+    };
+    if memory < minimum {
+        return Err(plan::Error::MemoryTooSmall {
+            asked: memory,
+            minimum,
+        }
+        .into());
+    }
+    Ok(memory)
+}

@@ -1,0 +1,18 @@
+//! `husk kill`.
+
+use std::process::ExitCode;
+
+use super::Error;
+use super::args::{Cli, KillArgs};
+use crate::oci::state::Directory;
+use crate::oci::{self, lifecycle};
+
+/// Sends a signal to a container's first process.
+pub fn run(cli: &Cli, args: &KillArgs) -> Result<ExitCode, Error> {
+    let number = lifecycle::parse_signal(&args.signal)?;
+    let container = Directory::new(&cli.state())
+        .open(&args.id)
+        .map_err(oci::Error::from)?;
+    lifecycle::kill(&container, number, args.all)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,156 @@
+//! The VMM process: what `husk` is when libcontainer's process executes it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use husk_images::{NoProgress, Stack};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::run::status_of;
+use super::{STATUS_RUN_FAILED, logging, report, stats};
+use crate::confine;
+use crate::oci::executor::PROCESS_NAME;
+use crate::sandbox::handover::{Handover, Root};
+use crate::sandbox::report::{Report, Reporter};
+use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
+use crate::vmm;
+
+/// Whether this process was executed as a VMM.
+#[must_use]
+pub fn is_vmm() -> bool {
+    std::env::args_os()
+        .next()
+        .is_some_and(|name| name == PROCESS_NAME)
+}
+
+/// Runs a container to its end.
+#[must_use]
+pub fn vmm() -> ExitCode {
+    let begun = Instant::now();
+    let args: Vec<OsString> = std::env::args_os().collect();
+    let number = args
+        .get(1)
+        .and_then(|number| number.to_str()?.parse::<RawFd>().ok());
+    let handover = match number.map(Handover::open) {
+        Some(Ok(handover)) => handover,
+        _ => {
+            report("the VMM was handed nothing to run");
+            return ExitCode::from(STATUS_RUN_FAILED);
+        }
+    };
+    let reporter = Reporter::inherited(File::from(handover.report.take()));
+    match plan(handover, begun) {
+        Ok((plan, after)) => run(plan, reporter, &after),
+        Err(message) => fail(reporter, message),
+    }
+}
+
+/// What is needed when the container has ended.
+struct After {
+    begun: Instant,
+    program: Vec<u8>,
+    timeout: Option<std::time::Duration>,
+    stats: Option<std::time::Duration>,
+}
+
+fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
+    confine::close_all_but(&handover.descriptors())
+        .map_err(|error| format!("cannot close descriptors: {error}"))?;
+    if let Some(log) = &handover.log {
+        logging::start_in_vmm(log);
+    }
+    let mut guest = handover.guest;
+    if guest.hostname.is_empty() {
+        guest.hostname = nix::unistd::gethostname()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default();
+    }
+    let root_archive = match handover.root {
+        Root::Archive(file) => File::from(file.take()),
+        Root::Own => own_root().map_err(|error| format!("cannot read the root: {error}"))?,
+    };
+    let kvm =
+        vmm::check_kvm(vmm::kvm_of(handover.kvm.take())).map_err(|error| error.to_string())?;
+    let after = After {
+        begun,
+        program: guest.args.first().cloned().unwrap_or_default(),
+        timeout: handover.timeout,
+        stats: handover.stats,
+    };
+    let plan = Plan {
+        id: handover.id,
+        memory_bytes: handover.memory_bytes,
+        root_archive,
+        kvm,
+        reporter: None,
+        guest,
+        trace: handover.trace.map(|trace| Trace {
+            file: File::from(trace.file.take()),
+            path: trace.path,
+            image: trace.image,
+        }),
+        timeout: handover.timeout,
+        debugging: Debugging {
+            is_verbose: handover.log.is_some_and(|log| log.is_verbose),
+            libos: handover.libos.map(|file| File::from(file.take())),
+            gdb: None,
+        },
+    };
+    Ok((plan, after))
+}
+
+/// An archive of what this process sees as its root.
+fn own_root() -> io::Result<File> {
+    let file = File::from(memfd_create(c"husk-root", MFdFlags::MFD_CLOEXEC)?);
+    let root = Stack::open(&[PathBuf::from("/")])?;
+    husk_images::cpio::write_root_archive(&root, &file, &mut NoProgress)
+        .map_err(io::Error::other)?;
+    Ok(file)
+}
+
+fn fail(reporter: Reporter, message: String) -> ExitCode {
+    logging::error(&message);
+    reporter.tell(&Report::Failed {
+        message,
+        status: STATUS_RUN_FAILED,
+    });
+    ExitCode::from(STATUS_RUN_FAILED)
+}
+
+fn run(mut plan: Plan, reporter: Reporter, after: &After) -> ExitCode {
+    // The reporter is used twice at most: by the sandbox when the program runs, or here when it does not.
+    let spare = match reporter.file().try_clone() {
+        Ok(file) => Reporter::inherited(file),
+        Err(error) => return fail(reporter, format!("cannot report: {error}")),
+    };
+    plan.reporter = Some(reporter);
+    let outcome = match sandbox::run(plan) {
+        Ok(outcome) => outcome,
+        Err(error) => return fail(spare, error.to_string()),
+    };
+    let problem = outcome
+        .recorded
+        .as_ref()
+        .and_then(|recorded| recorded.problem.as_ref());
+    if let Some(problem) = problem {
+        report(&format!("the recording is not complete: {problem}"));
+    }
+    let status = match &outcome.ended {
+        Ended::NotExecuted(errno) => {
+            let (message, status) = super::run::not_executed(*errno, &after.program);
+            spare.tell(&Report::Failed { message, status });
+            status
+        }
+        ended => status_of(ended, &after.program, after.timeout),
+    };
+    if let Some(image) = after.stats {
+        let text = stats::table(image, image + after.begun.elapsed(), &outcome);
+        let _ = io::stderr().write_all(text.as_bytes());
+    }
+    ExitCode::from(status)
+}

@@ -1,0 +1,158 @@
+//! What a container is made of, ready for libcontainer: descriptors opened on the host, the handover that names
+//! them, the shadow bundle.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use husk_abi::boundary::config::GuestConfig;
+use serde_json::Value;
+
+use super::Error;
+use super::executor::VmmExecutor;
+use super::state::Container;
+use crate::sandbox::handover::{self, Handover};
+use crate::sandbox::report::Reporter;
+use crate::vmm;
+
+/// Where the root comes from.
+#[derive(Debug)]
+pub enum RootSource {
+    /// An archive that is there already.
+    Archive(File),
+    /// The directory libcontainer makes the VMM's own root, with what it mounts there.
+    Directory,
+}
+
+/// A log for the VMM process.
+#[derive(Debug)]
+pub struct Log {
+    /// The file; without one lines go to standard error.
+    pub file: Option<File>,
+    /// In JSON.
+    pub json: bool,
+    /// Which lines, as `tracing_subscriber` writes its filters.
+    pub targets: String,
+    /// Whether more than warnings is asked for.
+    pub is_verbose: bool,
+}
+
+/// A recording.
+#[derive(Debug)]
+pub struct Trace {
+    /// Where records go.
+    pub file: File,
+    /// What it is called.
+    pub path: PathBuf,
+    /// Digest of the image.
+    pub image: String,
+}
+
+/// A container about to be made.
+#[derive(Debug)]
+pub struct Launch {
+    /// What libcontainer sees.
+    pub shadow: Value,
+    /// What the libOS is to run.
+    pub guest: GuestConfig,
+    /// Its memory.
+    pub memory_bytes: u64,
+    /// Its root.
+    pub root: RootSource,
+    /// Another libOS than the built-in one, for its developers.
+    pub libos: Option<File>,
+    /// The VMM's log.
+    pub log: Option<Log>,
+    /// A recording.
+    pub trace: Option<Trace>,
+    /// When to give up.
+    pub timeout: Option<Duration>,
+    /// Print a table of where time went; this long was spent on the image.
+    pub stats: Option<Duration>,
+}
+
+/// The executor, and the descriptors that must stay open until libcontainer has forked.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) executor: VmmExecutor,
+    /// The shadow bundle.
+    pub(super) bundle: PathBuf,
+    _open: Vec<OwnedFd>,
+}
+
+impl Launch {
+    /// Opens what the VMM needs and writes the shadow bundle into the container's directory.
+    ///
+    /// # Errors
+    /// Without `/dev/kvm`, memory or disk.
+    pub fn prepare(self, container: &Container) -> Result<Prepared, Error> {
+        let bundle = container.file("shadow");
+        write_bundle(&bundle, &self.shadow).map_err(Error::host("write the shadow bundle"))?;
+        let report = Reporter::create(&container.file("report"))
+            .map_err(Error::host("make the report pipe"))?;
+        let program = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open("/proc/self/exe")
+            .map_err(Error::host("open husk itself"))?;
+        let kvm =
+            vmm::kvm_descriptor(&vmm::open_kvm()?).map_err(Error::host("keep /dev/kvm open"))?;
+        let mut open: Vec<OwnedFd> = Vec::new();
+        let mut keep = |file: OwnedFd| {
+            let number = handover::Inherited::from(&file);
+            open.push(file);
+            number
+        };
+        let report = keep(report.into_file().into());
+        let handover = Handover {
+            id: container.id.clone(),
+            memory_bytes: self.memory_bytes,
+            root: match self.root {
+                RootSource::Archive(file) => handover::Root::Archive(keep(file.into())),
+                RootSource::Directory => handover::Root::Own,
+            },
+            guest: self.guest,
+            kvm: keep(kvm),
+            report,
+            libos: self.libos.map(|file| keep(file.into())),
+            trace: self.trace.map(|trace| handover::Trace {
+                file: keep(trace.file.into()),
+                path: trace.path,
+                image: trace.image,
+            }),
+            log: self.log.map(|log| handover::Log {
+                file: log.file.map(|file| keep(file.into())),
+                json: log.json,
+                targets: log.targets,
+                is_verbose: log.is_verbose,
+            }),
+            timeout: self.timeout,
+            stats: self.stats,
+        };
+        let sealed = handover
+            .seal()
+            .map_err(Error::host("hand over to the VMM"))?;
+        let executor = VmmExecutor {
+            program: program.as_raw_fd(),
+            handover: sealed.as_raw_fd(),
+            kept: handover.descriptors(),
+            report: report.number(),
+            id: container.id.clone(),
+        };
+        open.push(sealed.into());
+        open.push(program.into());
+        Ok(Prepared {
+            executor,
+            bundle,
+            _open: open,
+        })
+    }
+}
+
+fn write_bundle(bundle: &Path, shadow: &Value) -> io::Result<()> {
+    fs::create_dir(bundle)?;
+    fs::write(bundle.join("config.json"), shadow.to_string())
+}

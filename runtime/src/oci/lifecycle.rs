@@ -1,0 +1,475 @@
+//! The verbs, as the runtime-spec (runtime.md) and runc have them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use nix::sys::signal::Signal;
+use oci_spec::runtime::{Hook, Spec};
+use serde_json::{Value, json};
+
+use super::launch::Launch;
+use super::state::{Container, Directory, Init, Record, Seen, Status};
+use super::{Error, hooks};
+use crate::sandbox::report::{Listener, Report};
+
+/// How a container is set up, beyond what its bundle says.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where the process id is written.
+    pub pid_file: Option<PathBuf>,
+    /// The socket that gets the terminal.
+    pub console_socket: Option<PathBuf>,
+    /// Move the root instead of `pivot_root(2)`.
+    pub no_pivot: bool,
+    /// Let systemd make the cgroup.
+    pub systemd_cgroup: bool,
+    /// The caller stays and gives the container its standard streams.
+    pub foreground: bool,
+}
+
+/// What the record says besides the process.
+#[derive(Debug)]
+pub struct Identity {
+    /// Container id.
+    pub id: String,
+    /// `ociVersion`.
+    pub oci_version: String,
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// Its root file system.
+    pub rootfs: PathBuf,
+    /// `annotations`.
+    pub annotations: BTreeMap<String, String>,
+    /// The cgroup, as the specification writes it.
+    pub cgroup: PathBuf,
+    /// `hooks.poststart`.
+    pub poststart: Vec<Hook>,
+    /// `hooks.poststop`.
+    pub poststop: Vec<Hook>,
+}
+
+impl Identity {
+    /// That of a bundle.
+    #[must_use]
+    pub fn of(id: &str, spec: &Spec, bundle: &Path, rootfs: &Path) -> Self {
+        let hooks = spec.hooks().as_ref();
+        let cgroup = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.cgroups_path().clone())
+            .filter(|path| !path.as_os_str().is_empty())
+            .unwrap_or_else(|| super::shadow::default_cgroup(id));
+        Self {
+            id: id.to_owned(),
+            oci_version: spec.version().clone(),
+            bundle: bundle.to_owned(),
+            rootfs: rootfs.to_owned(),
+            annotations: spec
+                .annotations()
+                .clone()
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
+            cgroup,
+            poststart: hooks
+                .and_then(|hooks| hooks.poststart().clone())
+                .unwrap_or_default(),
+            poststop: hooks
+                .and_then(|hooks| hooks.poststop().clone())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+/// Makes a container; its process then waits for [`start`].
+///
+/// # Errors
+/// [`Error`]; nothing is left behind then.
+pub fn create(
+    all: &Directory,
+    identity: Identity,
+    launch: Launch,
+    options: &Options,
+) -> Result<Container, Error> {
+    let id = identity.id.clone();
+    let mut container = all.create(
+        &id,
+        Record {
+            oci_version: identity.oci_version,
+            bundle: identity.bundle,
+            rootfs: identity.rootfs,
+            created: humantime(SystemTime::now()),
+            annotations: identity.annotations,
+            cgroup: identity.cgroup,
+            systemd_cgroup: options.systemd_cgroup,
+            owner: nix::unistd::getuid().as_raw(),
+            poststart: identity.poststart,
+            poststop: identity.poststop,
+            init: None,
+        },
+    )?;
+    match build(&container, launch, options) {
+        Ok(init) => container.record.init = Some(init),
+        Err(error) => return Err(undo(container, error)),
+    }
+    if let Err(error) = container.save() {
+        return Err(undo(container, error.into()));
+    }
+    if let Some(path) = &options.pid_file
+        && let Err(error) = write_pid_file(path, &container)
+    {
+        return Err(undo(container, error));
+    }
+    Ok(container)
+}
+
+/// Takes back what was made of a container that cannot be completed.
+fn undo(container: Container, error: Error) -> Error {
+    let cleaned = container
+        .cgroup()
+        .and_then(|cgroup| cgroup.destroy())
+        .and_then(|()| Ok(container.remove()?));
+    if let Err(trouble) = cleaned {
+        tracing::warn!("after a failed create: {trouble}");
+    }
+    error
+}
+
+fn build(container: &Container, launch: Launch, options: &Options) -> Result<Init, Error> {
+    let prepared = launch.prepare(container)?;
+    let libcontainer =
+        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
+    let state = container.file("run");
+    fs::create_dir(&state).map_err(Error::host("make the state directory"))?;
+    let builder = ContainerBuilder::new(container.id.clone(), SyscallType::default())
+        .with_root_path(&state)
+        .map_err(libcontainer)?
+        .with_console_socket(options.console_socket.as_ref())
+        .with_executor(prepared.executor.clone());
+    let built = builder
+        .as_init(&prepared.bundle)
+        .with_systemd(options.systemd_cgroup)
+        .with_detach(!options.foreground)
+        .with_no_pivot(options.no_pivot)
+        .build()
+        .map_err(libcontainer)?;
+    built
+        .pid()
+        .and_then(|pid| Init::of(pid.as_raw()))
+        .ok_or_else(|| Error::Libcontainer("its process died at once".to_owned()))
+}
+
+/// An error with what caused it, in one line, each text once.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        next = cause.source();
+    }
+    line
+}
+
+/// Written beside and renamed, so that nobody reads half of it.
+fn write_pid_file(path: &Path, container: &Container) -> Result<(), Error> {
+    let pid = container.record.init.map_or(0, |init| init.pid);
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let next = path.with_file_name(format!(".{name}"));
+    fs::write(&next, pid.to_string())
+        .and_then(|()| fs::rename(&next, path))
+        .map_err(Error::host(format!(
+            "write the pid file {}",
+            path.display()
+        )))
+}
+
+/// Starts the container's program and returns when it runs.
+///
+/// # Errors
+/// [`Error::Start`] if it cannot run; the container has stopped then.
+pub fn start(container: &Container) -> Result<(), Error> {
+    match container.status() {
+        Status::Created => {}
+        Status::Stopped => return Err(Error::AlreadyStopped),
+        _ => return Err(Error::AlreadyRunning),
+    }
+    let failed = |message: String, status| Error::Start {
+        id: container.id.clone(),
+        message,
+        status,
+    };
+    let listener =
+        Listener::open(&container.file("report")).map_err(Error::host("open the report pipe"))?;
+    notify(container).map_err(Error::host("wake the container's process"))?;
+    match listener.wait() {
+        Some(Report::Started) => {}
+        Some(Report::Failed { message, status }) => return Err(failed(message, status)),
+        None => {
+            return Err(failed(
+                "its process died before the program ran".to_owned(),
+                125,
+            ));
+        }
+    }
+    let state = state(&container.id, &container.record, container.status());
+    if let Err(error) = hooks::run("poststart", &container.record.poststart, &state) {
+        // As runc: the program is stopped again.
+        let _ = signal(container, Signal::SIGKILL);
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// libcontainer's process waits for a connection.
+fn notify(container: &Container) -> io::Result<()> {
+    // Through the directory's descriptor: the whole path may be longer than a socket's may.
+    let dir = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(container.file("run").join(&container.id))?;
+    let path = format!(
+        "/proc/self/fd/{}/notify.sock",
+        std::os::fd::AsRawFd::as_raw_fd(&dir)
+    );
+    let mut stream = UnixStream::connect(path)?;
+    io::Write::write_all(&mut stream, b"start container")
+}
+
+/// Sends `signal` to the container's process, if that still lives.
+fn signal(container: &Container, signal: Signal) -> Result<(), Error> {
+    send(container, signal as i32)
+}
+
+fn send(container: &Container, number: i32) -> Result<(), Error> {
+    let Some(init) = container.record.init.filter(Init::is_alive) else {
+        return Err(Error::NotRunning);
+    };
+    match super::pidfd::send(&init, number) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Error::NotRunning),
+        Err(error) => Err(Error::host(format!("signal process {}", init.pid))(error)),
+    }
+}
+
+/// What a signal does to libcontainer's process, which waits as PID 1 of its namespace and so is spared by
+/// default actions that end others: those end it here too, as they end runc's.
+const SPARED: [i32; 7] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGABRT,
+    libc::SIGTERM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+];
+
+/// Sends signal `number` to the container's process.
+///
+/// # Errors
+/// [`Error::NotRunning`].
+pub fn kill(container: &Container, number: i32, all: bool) -> Result<(), Error> {
+    match container.status() {
+        Status::Stopped | Status::Creating => {
+            // With --all, runc takes a stopped container whose processes may live on; a guest's cannot.
+            if all && container.status() == Status::Stopped {
+                return Ok(());
+            }
+            Err(Error::NotRunning)
+        }
+        Status::Created if SPARED.contains(&number) => signal(container, Signal::SIGKILL),
+        Status::Paused if number == libc::SIGKILL => {
+            send(container, number)?;
+            // The frozen do not die.
+            container.cgroup()?.freeze(false).map(drop)
+        }
+        _ => send(container, number),
+    }
+}
+
+/// Reads `text` as a signal: a number, or a name with or without `SIG`, in either case.
+///
+/// # Errors
+/// [`Error::Signal`].
+pub fn parse_signal(text: &str) -> Result<i32, Error> {
+    let unknown = || Error::Signal(text.to_owned());
+    if let Ok(number) = text.parse::<i32>() {
+        return if (1..=64).contains(&number) {
+            Ok(number)
+        } else {
+            Err(unknown())
+        };
+    }
+    let upper = text.to_ascii_uppercase();
+    let name = upper.strip_prefix("SIG").unwrap_or(&upper);
+    if let Ok(signal) = format!("SIG{name}").parse::<Signal>() {
+        return Ok(signal as i32);
+    }
+    // Real-time signals count from both ends, as kill(1) names them.
+    let (base, rest) = if let Some(rest) = name.strip_prefix("RTMIN") {
+        (34, rest)
+    } else if let Some(rest) = name.strip_prefix("RTMAX") {
+        (64, rest)
+    } else {
+        return Err(unknown());
+    };
+    let offset: i32 = if rest.is_empty() {
+        0
+    } else {
+        rest.parse().map_err(|_| unknown())?
+    };
+    Some(base + offset)
+        .filter(|number| (34..=64).contains(number))
+        .ok_or_else(unknown)
+}
+
+/// Removes a container and all that belongs to it. One that runs only by `force`.
+///
+/// # Errors
+/// [`Error::NotStopped`]; what cannot be removed.
+pub fn delete(container: Container, force: bool) -> Result<(), Error> {
+    let status = container.status();
+    if !force && !matches!(status, Status::Stopped | Status::Created) {
+        return Err(Error::NotStopped {
+            id: container.id.clone(),
+            status,
+        });
+    }
+    // What lives may be frozen; the cgroup thaws it. Its process may have left the cgroup.
+    match signal(&container, Signal::SIGKILL) {
+        Ok(()) | Err(Error::NotRunning) => {}
+        Err(error) => return Err(error),
+    }
+    container.cgroup()?.destroy()?;
+    let state = state(&container.id, &container.record, Status::Stopped);
+    let poststop = container.record.poststop.clone();
+    container.remove()?;
+    // As runc: a failing hook is told and changes nothing.
+    if let Err(error) = hooks::run("poststop", &poststop, &state) {
+        tracing::warn!("{error}");
+    }
+    Ok(())
+}
+
+/// `delete --force` of what has no readable record.
+///
+/// # Errors
+/// What cannot be removed.
+pub fn delete_damaged(all: &Directory, id: &str) -> Result<(), Error> {
+    Ok(all.remove_damaged(id)?)
+}
+
+/// A container's state as hooks and `husk state` have it (runtime.md, "State", and runc's additions).
+#[must_use]
+pub fn state(id: &str, record: &Record, status: Status) -> Value {
+    let pid = match status {
+        Status::Stopped => 0,
+        _ => record.init.map_or(0, |init| init.pid),
+    };
+    let mut state = json!({
+        "ociVersion": record.oci_version,
+        "id": id,
+        "pid": pid,
+        "status": status.to_string(),
+        "bundle": record.bundle,
+        "rootfs": record.rootfs,
+        "created": record.created,
+        "owner": "",
+    });
+    if !record.annotations.is_empty() {
+        state["annotations"] = json!(record.annotations);
+    }
+    state
+}
+
+/// The state of one that was looked at.
+#[must_use]
+pub fn state_of(seen: &Seen) -> Value {
+    state(&seen.id, &seen.record, seen.status)
+}
+
+/// A user's name, as lists show owners.
+#[must_use]
+pub fn owner(uid: u32) -> String {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    passwd
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>())
+        .find(|fields| fields.get(2).and_then(|id| id.parse().ok()) == Some(uid))
+        .map_or_else(|| format!("#{uid}"), |fields| fields[0].to_owned())
+}
+
+/// RFC 3339 in UTC with nanoseconds, as Go writes it.
+fn humantime(time: SystemTime) -> String {
+    let since = time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let days = since.as_secs() / 86400;
+    let rest = since.as_secs() % 86400;
+    // Civil date from days (the era of 400 years starts on 1 March).
+    let z = i64::try_from(days).unwrap_or(0) + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:09}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60,
+        since.subsec_nanos()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn signals() {
+        for (text, number) in [
+            ("9", 9),
+            ("KILL", 9),
+            ("SIGKILL", 9),
+            ("sigterm", 15),
+            ("hup", 1),
+            ("64", 64),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+        ] {
+            assert_eq!(parse_signal(text).ok(), Some(number), "{text}");
+        }
+        for text in ["", "0", "65", "-1", "NOPE", "SIG", "RTMIN-1", "RTMAX+1"] {
+            assert!(parse_signal(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn dates() {
+        let at = |secs| humantime(SystemTime::UNIX_EPOCH + Duration::new(secs, 5));
+        assert_eq!(at(0), "1970-01-01T00:00:00.000000005Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00.000000005Z");
+        assert_eq!(at(1_795_338_000), "2026-11-22T09:00:00.000000005Z");
+    }
+}

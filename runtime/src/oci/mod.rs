@@ -1,0 +1,85 @@
+//! The OCI lifecycle: `create`, `start`, `state`, `kill`, `delete`, `list` on bundles, through libcontainer.
+//!
+//! | module | idea |
+//! | --- | --- |
+//! | [`spec`] | `config.json`, read and checked; every complaint names the field |
+//! | `process` `mounts` `seccomp` | the parts of it that are the guest's, as the libOS takes them |
+//! | `shadow` | the rest of it: the bundle that libcontainer sees |
+//! | `launch` | what the VMM process is handed, and the descriptors it comes with |
+//! | `executor` | libcontainer's callback: executes the VMM |
+//! | [`state`] | the state directory: records, locks, status |
+//! | `cgroup` | finding, killing and removing what a container left |
+//! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
+//! | [`lifecycle`] | the verbs |
+//!
+//! # Why a shadow bundle
+//! libcontainer's container is the **VMM**, which needs other things than the workload: it runs as user 0 with
+//! few capabilities, without the workload's limits and seccomp profile. What the specification says about the
+//! workload is taken out and carried to the guest, where the libOS enforces it (docs/lifecycle.md).
+//!
+//! # What is true when
+//! A container's directory appears before anything else and goes last, so whatever a killed command leaves is
+//! found. While a container is made its maker holds a lock; a directory without a complete record whose lock
+//! is free is a leftover, and whoever meets it removes it with its cgroup and processes. Status is never
+//! stored: it is read from the process.
+
+pub mod cgroup;
+pub mod executor;
+pub mod hooks;
+pub mod launch;
+pub mod lifecycle;
+pub mod mounts;
+mod pidfd;
+pub mod process;
+mod seccomp;
+pub mod shadow;
+pub mod spec;
+pub mod state;
+
+/// What can go wrong with a container.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum Error {
+    #[error("{0}")]
+    Spec(#[from] spec::Error),
+    #[error("{0}")]
+    State(#[from] state::Error),
+    #[error("{0}")]
+    Hook(#[from] hooks::Error),
+    #[error("{0}")]
+    Vmm(#[from] crate::vmm::Error),
+    #[error("{0}")]
+    Plan(#[from] crate::plan::Error),
+    #[error("cannot make the container: {0}")]
+    Libcontainer(String),
+    #[error("container {id}: {message}")]
+    Start {
+        id: String,
+        message: String,
+        status: u8,
+    },
+    #[error("cannot {what}: {source}")]
+    Host {
+        what: String,
+        source: std::io::Error,
+    },
+    #[error("the container's cgroup cannot be {what}: {message}")]
+    Cgroup { what: &'static str, message: String },
+    #[error("{0:?} is no signal: give a name such as TERM or a number from 1 to 64")]
+    Signal(String),
+    #[error("container not running")]
+    NotRunning,
+    #[error("cannot start an already running container")]
+    AlreadyRunning,
+    #[error("cannot start a container that has stopped")]
+    AlreadyStopped,
+    #[error("cannot delete container {id} that is not stopped: {status}")]
+    NotStopped { id: String, status: state::Status },
+}
+
+impl Error {
+    fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Host { what, source }
+    }
+}

@@ -1,0 +1,297 @@
+//! The specification that libcontainer sees: the VMM's, not the workload's.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use serde_json::{Map, Value, json};
+
+use super::mounts;
+use super::spec::{Bundle, Error};
+
+/// What the VMM process keeps. It serves the container's files as their owner of all kinds of files, opens
+/// sockets on the container's behalf, and nothing else.
+const CAPABILITIES: [&str; 8] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+];
+
+/// What the VMM needs beyond the guest's own memory, in bytes: its code and stacks, the libOS, page tables.
+pub const VMM_OVERHEAD_BYTES: i64 = 96 << 20;
+
+/// Where the container's cgroup lies when the bundle names none; relative to each hierarchy's root.
+pub fn default_cgroup(id: &str) -> PathBuf {
+    PathBuf::from(format!("/husk-{id}"))
+}
+
+/// What a shadow is made of besides the bundle.
+#[derive(Debug)]
+pub struct Parts<'a> {
+    /// Absolute path of the root file system.
+    pub rootfs: &'a Path,
+    /// Path of the container's cgroup, as the specification writes it.
+    pub cgroup: &'a Path,
+    /// The husk command, for hooks.
+    pub husk: &'a Path,
+    /// The bundle's directory as hooks are told it.
+    pub bundle: &'a Path,
+}
+
+/// The shadow of `bundle`.
+///
+/// # Errors
+/// [`Error`], naming the field.
+pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
+    let mut shadow = bundle.raw.clone();
+    let Some(root) = shadow.as_object_mut() else {
+        return Err(Error::field(".", "is not an object"));
+    };
+    let terminal = bundle
+        .spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.terminal())
+        .unwrap_or(false);
+    let process = process(root.get("process"), terminal);
+    root.insert("process".to_owned(), process);
+    root.insert(
+        "root".to_owned(),
+        json!({"path": parts.rootfs, "readonly": false}),
+    );
+    root.insert(
+        "mounts".to_owned(),
+        Value::Array(mounts(&bundle.spec, &bundle.raw, terminal)),
+    );
+    if let Some(hooks) = root.get_mut("hooks").and_then(Value::as_object_mut) {
+        super::hooks::relayed(hooks, parts);
+    }
+    if let Some(linux) = root.get_mut("linux").and_then(Value::as_object_mut) {
+        self::linux(linux, parts.cgroup)?;
+    }
+    Ok(shadow)
+}
+
+/// The shadow of a container without a bundle: `runc spec`'s namespaces, the caller's network.
+pub fn plain(hostname: &str, memory_bytes: Option<u64>, parts: &Parts<'_>) -> Value {
+    let mut resources = Map::new();
+    if let Some(bytes) = memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()) {
+        let limit = bytes.saturating_add(VMM_OVERHEAD_BYTES);
+        resources.insert("memory".to_owned(), json!({"limit": limit}));
+    }
+    json!({
+        "ociVersion": "1.0.2",
+        "process": process(None, false),
+        "root": {"path": parts.rootfs, "readonly": true},
+        "hostname": hostname,
+        "mounts": [tmpfs("/dev")],
+        "linux": {
+            "cgroupsPath": parts.cgroup,
+            "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
+            "resources": resources,
+        },
+    })
+}
+
+fn process(of_workload: Option<&Value>, terminal: bool) -> Value {
+    let mut process = json!({
+        "terminal": terminal,
+        "user": {"uid": 0, "gid": 0},
+        "args": [super::executor::PROCESS_NAME],
+        "env": [],
+        "cwd": "/",
+        "noNewPrivileges": true,
+        "capabilities": {
+            "bounding": CAPABILITIES,
+            "effective": CAPABILITIES,
+            "permitted": CAPABILITIES,
+        },
+    });
+    for kept in ["consoleSize", "oomScoreAdj", "ioPriority", "scheduler"] {
+        if let Some(value) = of_workload.and_then(|process| process.get(kept)) {
+            process[kept] = value.clone();
+        }
+    }
+    process
+}
+
+fn tmpfs(destination: &str) -> Value {
+    json!({
+        "destination": destination,
+        "type": "tmpfs",
+        "source": "tmpfs",
+        "options": ["nosuid", "noexec", "mode=755", "size=64k"],
+    })
+}
+
+/// The host's mounts; and of the guest's own those that the host's lie in, so that no mount point is made in the
+/// root file system itself.
+fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
+    let typed = spec.mounts().as_deref().unwrap_or_default();
+    let empty = Vec::new();
+    let written = raw
+        .get("mounts")
+        .and_then(Value::as_array)
+        .unwrap_or(&empty);
+    let holds_later = |index: usize, of: &Path| {
+        typed[index + 1..].iter().any(|later| {
+            let path = mounts::destination(later.destination());
+            !mounts::is_guests(later) && path != of && path.starts_with(of)
+        })
+    };
+    let mut shadow = Vec::new();
+    for (index, (mount, value)) in typed.iter().zip(written).enumerate() {
+        let destination = mounts::destination(mount.destination());
+        let kind = mount.typ().as_deref().unwrap_or_default();
+        if !mounts::is_guests(mount) {
+            shadow.push(value.clone());
+        } else if destination == Path::new("/dev") {
+            shadow.push(tmpfs("/dev"));
+        } else if terminal && kind == "devpts" {
+            shadow.push(value.clone());
+        } else if kind == "tmpfs" && holds_later(index, &destination) {
+            let mut value = value.clone();
+            if let Some(options) = value.get_mut("options").and_then(Value::as_array_mut) {
+                options.retain(|option| option.as_str() != Some("tmpcopyup"));
+            }
+            shadow.push(value);
+        }
+    }
+    shadow
+}
+
+fn linux(linux: &mut Map<String, Value>, cgroup: &Path) -> Result<(), Error> {
+    for guests in [
+        "seccomp",
+        "maskedPaths",
+        "readonlyPaths",
+        "devices",
+        "mountLabel",
+        "personality",
+    ] {
+        linux.remove(guests);
+    }
+    linux.insert("cgroupsPath".to_owned(), json!(cgroup));
+    // The network namespace is the host's business, all other settings are the guest's.
+    if let Some(sysctl) = linux.get_mut("sysctl").and_then(Value::as_object_mut) {
+        sysctl.retain(|name, _| name.starts_with("net.") || name.starts_with("net/"));
+    }
+    if let Some(resources) = linux.get_mut("resources").and_then(Value::as_object_mut) {
+        // The libOS counts the container's processes; here they are threads of the VMM.
+        resources.remove("pids");
+        if let Some(memory) = resources.get_mut("memory").and_then(Value::as_object_mut) {
+            widen(memory)?;
+        }
+        if let Some(unified) = resources.get_mut("unified").and_then(Value::as_object_mut) {
+            unified.remove("pids.max");
+            widen_unified(unified)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes room for the VMM next to the guest's memory.
+fn widen(memory: &mut Map<String, Value>) -> Result<(), Error> {
+    for name in ["limit", "swap", "reservation"] {
+        let Some(value) = memory.get_mut(name).filter(|value| !value.is_null()) else {
+            continue;
+        };
+        let bytes = value.as_i64().ok_or_else(|| {
+            Error::field(format!("linux.resources.memory.{name}"), "is no amount")
+        })?;
+        if bytes > 0 {
+            *value = bytes.saturating_add(VMM_OVERHEAD_BYTES).into();
+        }
+    }
+    Ok(())
+}
+
+fn widen_unified(unified: &mut Map<String, Value>) -> Result<(), Error> {
+    for name in ["memory.max", "memory.high"] {
+        let Some(text) = unified.get(name).and_then(Value::as_str) else {
+            continue;
+        };
+        if text.trim() == "max" {
+            continue;
+        }
+        let bytes: i64 = text.trim().parse().map_err(|_| {
+            Error::field(format!("linux.resources.unified[{name}]"), "is no amount")
+        })?;
+        let wide = bytes.saturating_add(VMM_OVERHEAD_BYTES).to_string();
+        unified.insert(name.to_owned(), wide.into());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shadow(raw: Value) -> Value {
+        let (spec, raw) = super::super::spec::parse(raw.to_string().as_bytes()).unwrap();
+        let bundle = Bundle {
+            path: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            spec,
+            raw,
+        };
+        let parts = Parts {
+            rootfs: &bundle.rootfs,
+            cgroup: Path::new("/c"),
+            husk: Path::new("/usr/bin/husk"),
+            bundle: &bundle.path,
+        };
+        of_bundle(&bundle, &parts).unwrap()
+    }
+
+    #[test]
+    fn the_workload_is_taken_out() {
+        let shadow = shadow(json!({
+            "ociVersion": "1.0.2",
+            "process": {"user": {"uid": 5, "gid": 6}, "args": ["sh"], "cwd": "/x", "env": ["A=b"],
+                "oomScoreAdj": 7, "rlimits": [{"type": "RLIMIT_NPROC", "soft": 1, "hard": 1}]},
+            "root": {"path": "rootfs", "readonly": true},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/run", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "tmpcopyup"]},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/run/secrets", "type": "bind", "source": "/etc", "options": ["rbind"]},
+            ],
+            "linux": {
+                "namespaces": [{"type": "pid"}, {"type": "mount"}],
+                "sysctl": {"kernel.shmmax": "1", "net.ipv4.ip_forward": "1"},
+                "maskedPaths": ["/proc/kcore"],
+                "seccomp": {"defaultAction": "SCMP_ACT_ERRNO"},
+                "resources": {"memory": {"limit": 1000, "swap": -1}, "pids": {"limit": 5}},
+            },
+        }));
+        let process = &shadow["process"];
+        assert_eq!(process["user"], json!({"uid": 0, "gid": 0}));
+        assert_eq!(
+            (&process["oomScoreAdj"], &process["cwd"]),
+            (&json!(7), &json!("/"))
+        );
+        assert!(process.get("rlimits").is_none());
+        let linux = &shadow["linux"];
+        assert_eq!(linux["sysctl"], json!({"net.ipv4.ip_forward": "1"}));
+        assert!(linux.get("seccomp").is_none() && linux.get("maskedPaths").is_none());
+        assert_eq!(
+            linux["resources"]["memory"],
+            json!({"limit": 1000 + VMM_OVERHEAD_BYTES, "swap": -1})
+        );
+        assert!(linux["resources"].get("pids").is_none());
+        let destinations: Vec<_> = shadow["mounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|mount| mount["destination"].as_str().unwrap())
+            .collect();
+        assert_eq!(destinations, ["/run", "/dev", "/run/secrets"]);
+        assert_eq!(shadow["mounts"][0]["options"], json!(["size=1m"]));
+    }
+}

@@ -1,0 +1,144 @@
+//! What the command that makes a container hands to the VMM process: one encoded value in a memory file, and open
+//! descriptors, by number.
+#![allow(unsafe_code, reason = "descriptors that were inherited by number")]
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use husk_abi::boundary::config::GuestConfig;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use serde::{Deserialize, Serialize};
+
+/// A descriptor by its number, the same in the process that opened it and in the one it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inherited(RawFd);
+
+impl Inherited {
+    /// The number.
+    #[must_use]
+    pub fn number(self) -> RawFd {
+        self.0
+    }
+
+    /// Takes the descriptor, in the process that was executed with it.
+    ///
+    /// Each may be taken once.
+    #[must_use]
+    pub fn take(self) -> OwnedFd {
+        // SAFETY: the handover came from husk itself, which left the descriptor open for this process, and
+        // nobody else in this process knows its number.
+        unsafe { OwnedFd::from_raw_fd(self.0) }
+    }
+}
+
+impl<T: AsRawFd> From<&T> for Inherited {
+    fn from(file: &T) -> Self {
+        Self(file.as_raw_fd())
+    }
+}
+
+/// The container's root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// This cpio archive.
+    Archive(Inherited),
+    /// What the VMM process sees as its own root, the host's mounts included.
+    Own,
+}
+
+/// A recording.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Trace {
+    /// Where records go.
+    pub file: Inherited,
+    /// What it is called.
+    pub path: PathBuf,
+    /// Digest of the image.
+    pub image: String,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Log {
+    /// The log file; without one they go to standard error.
+    pub file: Option<Inherited>,
+    /// In JSON.
+    pub json: bool,
+    /// Which lines, as `tracing_subscriber` writes its filters.
+    pub targets: String,
+    /// Whether more than warnings is asked for.
+    pub is_verbose: bool,
+}
+
+/// Everything the VMM process needs to know.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Handover {
+    /// The container's id.
+    pub id: String,
+    /// Bytes of memory the container may use.
+    pub memory_bytes: u64,
+    /// Its root.
+    pub root: Root,
+    /// What the libOS is to run. An empty host name means that of the VMM's namespace.
+    pub guest: GuestConfig,
+    /// `/dev/kvm`.
+    pub kvm: Inherited,
+    /// Where the start is reported.
+    pub report: Inherited,
+    /// Another libOS than the built-in one, for its developers.
+    pub libos: Option<Inherited>,
+    /// A recording.
+    pub trace: Option<Trace>,
+    /// The log.
+    pub log: Option<Log>,
+    /// When to give up.
+    pub timeout: Option<Duration>,
+    /// Print a table of where time went; this long was spent on the image.
+    pub stats: Option<Duration>,
+}
+
+impl Handover {
+    /// The descriptors it names.
+    #[must_use]
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        let mut all = vec![self.kvm.0, self.report.0];
+        if let Root::Archive(file) = self.root {
+            all.push(file.0);
+        }
+        all.extend(self.libos.map(|file| file.0));
+        all.extend(self.trace.as_ref().map(|trace| trace.file.0));
+        all.extend(
+            self.log
+                .as_ref()
+                .and_then(|log| log.file)
+                .map(|file| file.0),
+        );
+        all
+    }
+
+    /// Writes it into a memory file.
+    ///
+    /// # Errors
+    /// When there is no memory.
+    pub fn seal(&self) -> io::Result<File> {
+        let bytes = postcard::to_allocvec(self).map_err(io::Error::other)?;
+        let mut file = File::from(memfd_create(c"husk-handover", MFdFlags::MFD_CLOEXEC)?);
+        file.write_all(&bytes)?;
+        Ok(file)
+    }
+
+    /// Reads it from the descriptor `number`, and closes that.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn open(number: RawFd) -> io::Result<Self> {
+        let mut file = File::from(Inherited(number).take());
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        postcard::from_bytes(&bytes).map_err(io::Error::other)
+    }
+}

@@ -19,16 +19,17 @@
 //! - The file ends with `TRAILER!!!` and zeros up to a multiple of [`PAGE`].
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::fs::{FileType, Stat};
 
+use crate::merged::{Branch, Stack};
 use crate::progress::Progress;
 use crate::text::shown;
-use crate::unpack::walk::{Dir, Root};
 
 /// Alignment of file data, in bytes: the page size of the guest.
 pub const PAGE: u64 = 4096;
@@ -48,20 +49,18 @@ const CHUNK: u64 = 8 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum CpioError {
     /// A file or directory of the root cannot be read.
-    #[error("cannot read {name} below {}: {cause}", root.display())]
+    #[error("cannot read {name} in {layer}: {cause}")]
     Read {
-        /// The root.
-        root: PathBuf,
+        /// Where the layer lies.
+        layer: String,
         /// The file, in quotes.
         name: String,
         /// Why.
         cause: io::Error,
     },
     /// The archive cannot be written.
-    #[error("cannot write the archive of {}: {cause}", root.display())]
+    #[error("cannot write the root archive: {cause}")]
     Write {
-        /// The root.
-        root: PathBuf,
         /// Why.
         cause: io::Error,
     },
@@ -107,47 +106,39 @@ struct Node {
     /// Whether this is the last of them, which holds the data.
     last: bool,
     ino: u32,
+    layer: usize,
 }
 
-/// Writes the archive of the directory `root` to `out`, an empty file, and gives its length in bytes.
+/// Writes the archive of a root to `out`, an empty file, and gives its length in bytes.
 ///
 /// # Errors
 /// [`CpioError`]; `out` then holds part of an archive.
 pub fn write_root_archive(
-    root: &Path,
+    root: &Stack,
     out: &File,
     progress: &mut dyn Progress,
 ) -> Result<u64, CpioError> {
-    let read = |name: &[u8], cause| CpioError::Read {
-        root: root.to_owned(),
-        name: shown(name),
-        cause,
-    };
-    let top = Root::open(root).map_err(|c| read(b".", c))?.dir();
-    let nodes = gather(&top, &read)?;
+    let nodes = gather(root)?;
     let total = nodes.iter().filter(|n| n.last).map(Node::size).sum();
     progress.begin("root archive", Some(total));
     let mut archive = Archive {
-        root,
         out: BufWriter::with_capacity(256 * 1024, out),
         at: 0,
     };
     for node in &nodes {
+        let read = |cause| read_error(root, node.layer, &node.name, cause);
+        let path = Path::new(OsStr::from_bytes(&node.name));
         match node.file_type() {
             FileType::RegularFile if node.last && node.size() > 0 => {
                 archive.align(node, &nodes[0])?;
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                let file = openat(&top.fd, node.name.as_slice(), flags, Mode::empty())
-                    .map_err(|e| read(&node.name, e.into()))?;
-                archive.data(node, &File::from(file), progress)?;
+                let file = root.open_file(node.layer, path).map_err(read)?;
+                archive.data(node, &file, progress)?;
             }
             FileType::Symlink => {
-                let target = readlinkat(&top.fd, node.name.as_slice(), Vec::new())
-                    .map_err(|e| read(&node.name, e.into()))?;
-                let target = target.as_bytes();
+                let target = root.read_link(node.layer, path).map_err(read)?;
                 let size = u32::try_from(target.len()).unwrap_or(u32::MAX);
                 archive.record(node, size, node.name.len() as u64 + 1)?;
-                archive.put(target)?;
+                archive.put(&target)?;
                 archive.pad(4)?;
             }
             _ => archive.record(node, 0, node.name.len() as u64 + 1)?,
@@ -156,6 +147,14 @@ pub fn write_root_archive(
     let length = archive.close()?;
     progress.end();
     Ok(length)
+}
+
+fn read_error(root: &Stack, layer: usize, name: &[u8], cause: io::Error) -> CpioError {
+    CpioError::Read {
+        layer: root.layer_path(layer).display().to_string(),
+        name: shown(name),
+        cause,
+    }
 }
 
 impl Node {
@@ -173,17 +172,20 @@ impl Node {
 }
 
 /// All names in archive order, numbered and their links counted.
-fn gather(top: &Dir, read: &dyn Fn(&[u8], io::Error) -> CpioError) -> Result<Vec<Node>, CpioError> {
-    let stat = statat(&top.fd, c".", AtFlags::SYMLINK_NOFOLLOW);
-    let stat = stat.map_err(|e| read(b".", e.into()))?;
-    let mut nodes = vec![Node {
-        name: b".".to_vec(),
-        stat,
-        links: 2,
-        last: true,
-        ino: 1,
-    }];
-    gather_below(top, &mut nodes, read)?;
+fn gather(root: &Stack) -> Result<Vec<Node>, CpioError> {
+    let mut nodes = Vec::new();
+    let top = root.root_node().map_err(|c| read_error(root, 0, b".", c))?;
+    if let Some((stat, dir)) = top.and_then(|node| node.dir.map(|dir| (node.stat, dir))) {
+        nodes.push(Node {
+            name: b".".to_vec(),
+            stat,
+            links: 2,
+            last: true,
+            ino: 1,
+            layer: 0,
+        });
+        gather_below(root, &dir, 0, &mut nodes)?;
+    }
 
     // Device and inode number of a linked file -> where its names stand.
     let mut linked: HashMap<(u64, u64), Vec<usize>> = HashMap::new();
@@ -209,19 +211,18 @@ fn gather(top: &Dir, read: &dyn Fn(&[u8], io::Error) -> CpioError) -> Result<Vec
 }
 
 fn gather_below(
-    dir: &Dir,
+    root: &Stack,
+    dir: &Branch,
+    layer: usize,
     nodes: &mut Vec<Node>,
-    read: &dyn Fn(&[u8], io::Error) -> CpioError,
 ) -> Result<(), CpioError> {
-    let mut names = dir
-        .names()
-        .map_err(|c| read(dir.path.as_os_str().as_bytes(), c))?;
-    names.sort_unstable();
-    for base in names {
-        let name = dir.child(&base).into_os_string();
+    let entries = root.entries(dir);
+    let shown_dir = dir.path.as_os_str().as_bytes();
+    let entries = entries.map_err(|c| read_error(root, layer, shown_dir, c))?;
+    for (base, found) in entries {
+        let (stat, layer) = (found.stat, found.layer);
+        let name = dir.path.join(OsStr::from_bytes(&base)).into_os_string();
         let name = name.as_bytes();
-        let stat = statat(&dir.fd, base.as_slice(), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(|e| read(name, e.into()))?;
         let bad = |why| CpioError::Name {
             name: shown(name),
             why,
@@ -243,6 +244,7 @@ fn gather_below(
             links: if is_dir { 2 } else { 1 },
             last: true,
             ino: 0,
+            layer,
         };
         if node.size() > u32::MAX.into() {
             return Err(CpioError::TooLarge {
@@ -251,8 +253,8 @@ fn gather_below(
             });
         }
         nodes.push(node);
-        if is_dir && let Some(child) = dir.open_child(&base).map_err(|c| read(name, c))? {
-            gather_below(&child, nodes, read)?;
+        if let Some(child) = &found.dir {
+            gather_below(root, child, layer, nodes)?;
         }
     }
     Ok(())
@@ -260,7 +262,6 @@ fn gather_below(
 
 /// The archive as written so far.
 struct Archive<'a> {
-    root: &'a Path,
     out: BufWriter<&'a File>,
     at: u64,
 }
@@ -345,7 +346,7 @@ impl Archive<'_> {
         let mut left = u64::from(size);
         if left >= PAGE {
             // Past the buffer, the kernel copies from file to file.
-            self.out.flush().map_err(|c| self.failed(c))?;
+            self.out.flush().map_err(failed)?;
         }
         while left > 0 {
             let mut chunk = file.take(left.min(CHUNK));
@@ -354,7 +355,7 @@ impl Archive<'_> {
             } else {
                 io::copy(&mut chunk, &mut self.out)
             };
-            let copied = copied.map_err(|c| self.failed(c))?;
+            let copied = copied.map_err(failed)?;
             if copied == 0 {
                 return Err(CpioError::Changed {
                     name: shown(&node.name),
@@ -371,32 +372,29 @@ impl Archive<'_> {
         let fields = [0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0];
         self.header(fields, TRAILER, TRAILER.len() as u64 + 1)?;
         self.pad(PAGE)?;
-        self.out.flush().map_err(|c| self.failed(c))?;
+        self.out.flush().map_err(failed)?;
         Ok(self.at)
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<(), CpioError> {
-        self.out.write_all(bytes).map_err(|c| self.failed(c))?;
+        self.out.write_all(bytes).map_err(failed)?;
         self.at += bytes.len() as u64;
         Ok(())
     }
 
     fn zeros(&mut self, count: u64) -> Result<(), CpioError> {
         let copied = io::copy(&mut io::repeat(0).take(count), &mut self.out);
-        self.at += copied.map_err(|c| self.failed(c))?;
+        self.at += copied.map_err(failed)?;
         Ok(())
     }
 
     fn pad(&mut self, to: u64) -> Result<(), CpioError> {
         self.zeros(self.at.next_multiple_of(to) - self.at)
     }
+}
 
-    fn failed(&self, cause: io::Error) -> CpioError {
-        CpioError::Write {
-            root: self.root.to_owned(),
-            cause,
-        }
-    }
+fn failed(cause: io::Error) -> CpioError {
+    CpioError::Write { cause }
 }
 
 #[cfg(test)]

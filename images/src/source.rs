@@ -15,6 +15,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::reference::Reference;
 use crate::text::shown;
 
 /// The transports, in the order shown to the user.
@@ -101,6 +102,17 @@ impl Source {
         }
     }
 
+    /// The same file or directory, another image of it.
+    #[must_use]
+    pub fn with_reference(&self, text: &str) -> Self {
+        let mut other = self.clone();
+        match &mut other {
+            Self::DockerArchive { reference, .. } => *reference = Some(text.to_owned()),
+            Self::Oci { tag, .. } | Self::OciArchive { tag, .. } => *tag = Some(text.to_owned()),
+        }
+        other
+    }
+
     fn transport(&self) -> &'static str {
         match self {
             Self::DockerArchive { .. } => "docker-archive",
@@ -169,43 +181,13 @@ fn split(rest: &str, is_reference: fn(&str) -> bool) -> (&str, Option<&str>) {
         .map_or((rest, None), |(left, right)| (left, Some(right)))
 }
 
-/// `[host[:port]/]name[:tag]` or `@N` (grammar of the distribution project's reference package,
-/// without digests: an archive is not addressed by one).
+/// `[host[:port]/]name[:tag]` without a digest, as an archive is not addressed by one, or `@N`.
 fn is_docker_reference(text: &str) -> bool {
     if let Some(number) = text.strip_prefix('@') {
         return !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     }
-    let (name, tag) = split_tag(text);
-    let tag_ok = tag.is_none_or(|tag| {
-        let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        tag.bytes().next().is_some_and(word)
-            && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-')
-            && tag.len() <= 128
-    });
-    let mut parts = name.split('/').enumerate();
-    let count = name.split('/').count();
-    tag_ok && parts.all(|(i, part)| (i == 0 && count > 1 && is_host(part)) || is_name_part(part))
-}
-
-/// `host` or `host:port`.
-fn is_host(part: &str) -> bool {
-    let (host, port) = part.split_once(':').unwrap_or((part, "0"));
-    let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'.' || b == b'-';
-    !host.is_empty()
-        && host.bytes().all(ok)
-        && !host.starts_with(['.', '-'])
-        && !port.is_empty()
-        && port.bytes().all(|b| b.is_ascii_digit())
-}
-
-/// Lower-case words joined by `.`, `_`, `__` or dashes.
-fn is_name_part(part: &str) -> bool {
-    let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let ok = |b: u8| word(b) || matches!(b, b'.' | b'_' | b'-');
-    part.bytes().all(ok)
-        && part.bytes().next().is_some_and(word)
-        && part.bytes().next_back().is_some_and(word)
-        && !part.contains("..")
+    text.parse::<Reference>()
+        .is_ok_and(|reference| reference.digest().is_none())
 }
 
 /// `alphanumeric (separator alphanumeric)*` parts joined by slashes (OCI image-spec,
@@ -220,23 +202,10 @@ fn is_oci_tag(text: &str) -> bool {
     })
 }
 
-/// Name and tag of a reference: the tag follows the last colon when no slash comes after it.
-fn split_tag(text: &str) -> (&str, Option<&str>) {
-    match text.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (text, None),
-    }
-}
-
 /// The form references are compared in: `docker.io/library/busybox` and `busybox:latest` are one.
 pub(crate) fn normalize_reference(text: &str) -> String {
-    let (name, tag) = split_tag(text);
-    let name = name
-        .strip_prefix("docker.io/")
-        .or_else(|| name.strip_prefix("index.docker.io/"))
-        .unwrap_or(name);
-    let name = name.strip_prefix("library/").unwrap_or(name);
-    format!("{name}:{}", tag.unwrap_or("latest"))
+    let parsed = text.parse::<Reference>();
+    parsed.map_or_else(|_| text.to_owned(), |reference| reference.to_string())
 }
 
 #[cfg(test)]

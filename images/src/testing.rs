@@ -1,11 +1,21 @@
 //! Helpers for tests: temporary directories, archives and images in memory.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ffi::OsStr;
 use std::fs;
-use std::io::Write;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::fs::{FileType, Mode, Stat};
+
 use crate::digest::{Algorithm, Digest};
+use crate::merged::{Branch, Node, Stack, Xattrs};
+use crate::source::Source;
+use crate::unpack::{UnpackError, Unpacked, Unpacker};
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
 
@@ -16,7 +26,14 @@ impl Scratch {
     pub(crate) fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let name = format!("husk-images-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        // These tests make thousands of directories; in memory nobody else's writes hold them up.
+        let memory = Path::new("/dev/shm");
+        let base = if memory.is_dir() {
+            memory.to_owned()
+        } else {
+            std::env::temp_dir()
+        };
+        let path = base.join(name);
         fs::create_dir(&path).unwrap();
         Self(path)
     }
@@ -37,6 +54,187 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = crate::unpack::remove_tree(&self.0);
     }
+}
+
+/// Copies the root that `stack` shows into the empty directory `target`, hard links and attributes included.
+pub(crate) fn flatten(stack: &Stack, target: &Path) {
+    let mut linked = HashMap::new();
+    let root = stack.root_node().unwrap().unwrap();
+    flatten_below(stack, root.dir.as_ref().unwrap(), target, &mut linked);
+    give(target, &root.stat, stack.xattrs(0, Path::new("")).unwrap());
+}
+
+fn flatten_below(
+    stack: &Stack,
+    dir: &Branch,
+    target: &Path,
+    linked: &mut HashMap<(u64, u64), PathBuf>,
+) {
+    for (base, node) in stack.entries(dir).unwrap() {
+        let base = OsStr::from_bytes(&base);
+        let (from, to) = (dir.path.join(base), target.join(base));
+        // Looked up by itself it is the same.
+        let again = stack.lookup(dir, base.as_bytes()).unwrap().unwrap();
+        assert_eq!(
+            (again.layer, again.stat.st_ino),
+            (node.layer, node.stat.st_ino)
+        );
+        match &node.dir {
+            Some(child) => {
+                fs::create_dir(&to).unwrap();
+                flatten_below(stack, child, &to, linked);
+            }
+            None if node.stat.st_nlink > 1 => {
+                match linked.entry((node.stat.st_dev, node.stat.st_ino)) {
+                    Entry::Occupied(first) => {
+                        fs::hard_link(first.get(), &to).unwrap();
+                        continue;
+                    }
+                    Entry::Vacant(first) => drop(first.insert(to.clone())),
+                }
+                flatten_file(stack, &from, &node, &to);
+            }
+            None => flatten_file(stack, &from, &node, &to),
+        }
+        give(&to, &node.stat, stack.xattrs(node.layer, &from).unwrap());
+    }
+}
+
+fn flatten_file(stack: &Stack, from: &Path, node: &Node, to: &Path) {
+    match node.file_type() {
+        FileType::RegularFile => {
+            let mut from = stack.open_file(node.layer, from).unwrap();
+            io::copy(&mut from, &mut fs::File::create_new(to).unwrap()).unwrap();
+        }
+        FileType::Symlink => {
+            let target = stack.read_link(node.layer, from).unwrap();
+            std::os::unix::fs::symlink(OsStr::from_bytes(&target), to).unwrap();
+        }
+        kind => {
+            let mode = Mode::from_raw_mode(0o600);
+            rustix::fs::mknodat(rustix::fs::CWD, to, kind, mode, node.stat.st_rdev).unwrap();
+        }
+    }
+}
+
+fn give(path: &Path, stat: &Stat, xattrs: Xattrs) {
+    use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, chmodat, utimensat};
+    std::os::unix::fs::lchown(path, Some(stat.st_uid), Some(stat.st_gid)).unwrap();
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        chmodat(CWD, path, mode, AtFlags::empty()).unwrap();
+    }
+    for (key, value) in xattrs {
+        rustix::fs::lsetxattr(
+            path,
+            key.as_slice(),
+            &value,
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
+    }
+    let time = Timespec {
+        tv_sec: stat.st_mtime,
+        tv_nsec: stat.st_mtime_nsec as _,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+}
+
+/// Unpacks layers, lowest first, each into a directory of its own in `dir`. Gives what they show together and, of the
+/// last, what was done.
+pub(crate) fn unpack_layers(
+    dir: &Path,
+    layers: &[Vec<u8>],
+) -> Result<(Vec<PathBuf>, Unpacked), UnpackError> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut done = Unpacked::default();
+    for (i, layer) in layers.iter().enumerate() {
+        let target = dir.join(format!("layer{i}"));
+        fs::create_dir(&target).unwrap();
+        let mut unpacker = Unpacker::new(&target, Stack::open(&paths).unwrap())?;
+        unpacker.apply(&mut layer.as_slice())?;
+        done = unpacker.finish()?;
+        paths.insert(0, target);
+    }
+    Ok((paths, done))
+}
+
+/// Name, kind, mode, owner, links, time, size and link target of everything below `root`.
+pub(crate) fn listing(root: &Path, count_links: bool) -> Vec<String> {
+    fn below(dir: &Path, root: &Path, count_links: bool, lines: &mut Vec<String>) {
+        let mut paths: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .collect();
+        paths.sort();
+        for path in paths {
+            let meta = path.symlink_metadata().unwrap();
+            let size = if meta.is_dir() { 0 } else { meta.len() };
+            let links = if meta.is_dir() || !count_links {
+                0
+            } else {
+                meta.nlink()
+            };
+            let target = fs::read_link(&path).ok();
+            let data = meta.is_file().then(|| sha256(&fs::read(&path).unwrap()));
+            let user = lgetxattr_text(&path, "user.k");
+            lines.push(format!(
+                "{:?} {:o} {}:{} {links} {}.{} {size} {target:?} {data:?} {user:?}",
+                path.strip_prefix(root).unwrap(),
+                meta.mode(),
+                meta.uid(),
+                meta.gid(),
+                meta.mtime(),
+                meta.mtime_nsec(),
+            ));
+            if meta.is_dir() {
+                below(&path, root, count_links, lines);
+            }
+        }
+    }
+    let mut lines = Vec::new();
+    below(root, root, count_links, &mut lines);
+    lines
+}
+
+fn lgetxattr_text(path: &Path, key: &str) -> Option<String> {
+    let mut value = [0; 256];
+    let length = rustix::fs::lgetxattr(path, key, &mut value).ok()?;
+    Some(String::from_utf8_lossy(&value[..length]).into_owned())
+}
+
+/// A small generator of numbers that are the same in every run (xorshift, Marsaglia 2003).
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(0x9e37_79b9_7f4a_7c15 ^ seed)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 16) as usize % bound
+    }
+}
+
+/// The archive `content` as a source.
+pub(crate) fn source_of(
+    scratch: &Scratch,
+    transport: &str,
+    content: &[u8],
+    reference: &str,
+) -> Source {
+    let path = scratch.path().join("source");
+    fs::write(&path, content).unwrap();
+    let text = format!("{transport}:{}{reference}", path.display());
+    text.parse().unwrap()
 }
 
 pub(crate) fn is_root() -> bool {

@@ -2,6 +2,8 @@
 // written, whether some of it is translated or not.
 #include "check.h"
 #include <fcntl.h>
+#include <setjmp.h>
+#include <ucontext.h>
 
 typedef long (*code_t)(void);
 static const uint8_t load_form[] = {0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0xc3};
@@ -161,6 +163,63 @@ static void mappings_over_everything_near(void) {
     close(fd);
 }
 
+/* As syscall(3): the number and six arguments. */
+static const uint8_t any_call[] = {0x48, 0x89, 0xf8, 0x48, 0x89, 0xf7, 0x48, 0x89, 0xd6, 0x48, 0x89, 0xca, 0x4d, 0x89,
+                                   0xc2, 0x4d, 0x89, 0xc8, 0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05, 0x48, 0x3d, 0x01,
+                                   0xf0, 0xff, 0xff, 0xc3};
+#define BEHIND_CALL 25
+typedef long (*call_t)(long, ...);
+
+static sigjmp_buf jump;
+static void *volatile fault_at, *volatile fault_rip;
+static void on_fault(int signal, siginfo_t *info, void *context) {
+    (void)signal;
+    fault_at = info->si_addr;
+    fault_rip = (void *)((ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    siglongjmp(jump, 1);
+}
+
+/* System calls that change what is mapped where they will return to. */
+static void calls_that_unmap_what_they_return_to(void) {
+    uint8_t contents[4096];
+    memset(contents, 0x90, sizeof contents);
+    memcpy(contents + 64, any_call, sizeof any_call);
+    int fd = memfd_create("call", 0);
+    CHECK_INT(write(fd, contents, sizeof contents), sizeof contents);
+    struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO};
+    CHECK(sigaction(SIGSEGV, &action, NULL) == 0);
+    for (int round = 0; round < 3; round++) {
+        uint8_t *room = mmap(NULL, 16 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        CHECK(room != MAP_FAILED && munmap(room, 16 << 20) == 0);
+        uint8_t *page = room + (8 << 20);
+        CHECK(mmap(page, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) == page);
+        call_t call = (call_t)(page + 64);
+        CHECK_INT(call((long)SYS_getpid), pid);
+        CHECK_INT(call((long)SYS_getpid), pid);
+        for (long side = -1; side <= 1; side += 2) {
+            uint8_t *here = side < 0 ? page - (4 << 20) : page + 4096;
+            CHECK(call((long)SYS_mmap, here, 4L << 20, (long)(PROT_READ | PROT_WRITE),
+                       (long)(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED), -1L, 0L) == (long)here);
+            memset(here, 0xf4, 4 << 20);
+            CHECK_INT(call((long)SYS_getpid), pid);
+        }
+        // Back to itself once more, then from under its feet.
+        if (round == 2) {
+            CHECK(munmap(room, 16 << 20) == 0);
+            CHECK(mmap(page, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED, fd, 0) == page);
+            CHECK_INT(call((long)SYS_getpid), pid);
+        }
+        if (sigsetjmp(jump, 1) == 0) {
+            call((long)SYS_munmap, page, 4096L);
+            CHECK(!"came back");
+        }
+        CHECK(fault_at == page + 64 + BEHIND_CALL);
+        CHECK(fault_rip == page + 64 + BEHIND_CALL);
+        munmap(room, 16 << 20);
+    }
+    close(fd);
+}
+
 int main(void) {
     pid = getpid(), parent = getppid();
     GROUP(writable_and_executable_at_once);
@@ -168,5 +227,6 @@ int main(void) {
     GROUP(own_text_rewritten);
     GROUP(text_of_a_file);
     GROUP(mappings_over_everything_near);
+    GROUP(calls_that_unmap_what_they_return_to);
     return finish();
 }

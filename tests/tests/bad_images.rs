@@ -19,12 +19,12 @@ fn sandbox() -> Sandbox {
     Sandbox::new(&Husk::find().unwrap(), &Image::busybox().unwrap()).unwrap()
 }
 
-/// The busybox image as a docker archive, to be spoilt. Not the image the sandbox has already: husk would run that
-/// one from its store and never look at the layers.
+/// The busybox image, to be spoilt. Not with the layer the sandbox has already: husk would take that one from its store
+/// and never look at it.
 fn good() -> Content {
-    let mut content = Content::new(busybox_layer().unwrap().finish().unwrap());
-    content.config["author"] = json!("to be spoilt");
-    content
+    let layer = busybox_layer().unwrap();
+    let layer = layer.file("etc/motto", 0o644, b"to be spoilt\n").unwrap();
+    Content::new(layer.finish().unwrap())
 }
 
 #[test]

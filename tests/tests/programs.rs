@@ -83,8 +83,33 @@ fn futexes_requeue_and_outlive_their_owners() {
 }
 
 #[test]
+fn single_steps_over_translated_calls() {
+    same(&["/t/tr_step"], 60);
+}
+
+#[test]
+fn signals_inside_translated_calls() {
+    same(&["/t/tr_signals"], 120);
+}
+
+#[test]
+fn code_that_changes() {
+    same(&["/t/tr_jit"], 60);
+}
+
+#[test]
 fn vector_registers() {
     same(&["/t/fpu", "2000"], 120);
+}
+
+#[test]
+fn unix_sockets() {
+    same(&["/t/net_unix"], 120);
+}
+
+#[test]
+fn descriptors_and_credentials_in_messages() {
+    same(&["/t/net_rights"], 120);
 }
 
 #[test]

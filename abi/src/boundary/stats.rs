@@ -85,8 +85,10 @@ pub const SITE_BYTES: usize = 16;
 pub struct SiteReport {
     /// Device and inode of the file whose text it is; `None` for other memory.
     pub file: Option<(u64, u64)>,
-    /// Path of the program that trapped there first (not always the file's: it may be a library).
-    pub program: Vec<u8>,
+    /// Path of the file, or of the program that trapped there first for other memory.
+    pub path: Vec<u8>,
+    /// The function in the file's symbol table, and where in it the `syscall` is.
+    pub symbol: Option<(Vec<u8>, u64)>,
     /// Offset of the `syscall` in the file, or its address in other memory.
     pub offset: u64,
     /// Number of the last call.
@@ -104,6 +106,10 @@ pub struct SiteReport {
 /// Everything about translation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TranslationReport {
+    /// System calls made.
+    pub calls: u64,
+    /// How many of them trapped.
+    pub calls_trapped: u64,
     /// Sites translated.
     pub sites_translated: u64,
     /// Traps for each reason that occurred.
@@ -237,11 +243,14 @@ mod tests {
     #[test]
     fn a_report_survives_the_wire() {
         let report = TranslationReport {
+            calls: 100,
+            calls_trapped: 12,
             sites_translated: 3,
             traps: alloc::vec![(TrapReason::FirstUse, 3), (TrapReason::Enterable, 9)],
             sites: alloc::vec![SiteReport {
                 file: Some((1, 2)),
-                program: b"/bin/busybox".to_vec(),
+                path: b"/bin/busybox".to_vec(),
+                symbol: Some((b"read".to_vec(), 18)),
                 offset: 0x1234,
                 nr: 39,
                 traps: 9,

@@ -56,4 +56,9 @@ pod!(
     general::open_how,
     system::new_utsname,
     net::sockaddr_un,
+    net::msghdr,
+    net::mmsghdr,
+    net::cmsghdr,
+    net::ucred,
+    net::linger,
 );

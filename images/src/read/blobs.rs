@@ -24,7 +24,9 @@ pub(super) struct Blobs {
 }
 
 enum BlobsKind {
-    Dir,
+    Dir {
+        dir: PathBuf,
+    },
     Tar {
         file: File,
         members: HashMap<Vec<u8>, Member>,
@@ -48,11 +50,13 @@ pub(super) struct Blob<'a> {
 }
 
 impl Blobs {
-    /// An OCI layout directory. Nothing is read yet.
-    pub(super) fn open_dir(path: &Path) -> Self {
+    /// An OCI layout directory; `shown` stands for it in messages. Nothing is read yet.
+    pub(super) fn open_dir(dir: &Path, shown: &Path) -> Self {
         Self {
-            path: path.to_owned(),
-            kind: BlobsKind::Dir,
+            path: shown.to_owned(),
+            kind: BlobsKind::Dir {
+                dir: dir.to_owned(),
+            },
         }
     }
 
@@ -84,7 +88,7 @@ impl Blobs {
         })
     }
 
-    /// The source's file or directory.
+    /// The source's file or directory, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -98,13 +102,13 @@ impl Blobs {
         };
         let normal = normal_name(b"", name.as_bytes()).ok_or_else(missing)?;
         match &self.kind {
-            BlobsKind::Dir => {
+            BlobsKind::Dir { dir } => {
                 let failed = |cause| ReadError::Blob {
                     path: self.path.clone(),
                     name: shown(name),
                     cause,
                 };
-                let file = match open_regular(&self.path.join(name)) {
+                let file = match open_regular(&dir.join(name)) {
                     Ok(file) => file.ok_or_else(missing)?,
                     Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(missing()),
                     Err(e) => return Err(failed(e)),

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use super::blobs::Blobs;
 use super::{FoundImage, ReadError, Stored, config_document, found, json, small_blob};
 use crate::config::or_default;
-use crate::digest::{Algorithm, Digest};
 use crate::source::normalize_reference;
 use crate::text::shown;
 
@@ -26,48 +25,39 @@ pub(super) fn find(blobs: Blobs, reference: Option<&str>) -> Result<FoundImage, 
     const NAME: &str = "manifest.json";
     let bytes = small_blob(&blobs, NAME, None)?;
     let items: Vec<Item> = json(&blobs, NAME, &bytes)?;
-    let (item, tag) = choose(&blobs, items, reference)?;
+    let (item, names) = choose(&blobs, items, reference)?;
 
     let stored = stored_by_name(&item.config);
     let config_bytes = small_blob(&blobs, &item.config, stored.as_ref())?;
     let document = config_document(&blobs, &item.config, &config_bytes)?;
-    // The content is hashed, never trusted by its name: the digest is the key of the store.
-    let digest = Digest::of(Algorithm::Sha256, &config_bytes);
     let with_digest = |name: String| {
         let stored = name.starts_with("blobs/").then(|| stored_by_name(&name));
         (name, stored.flatten())
     };
     let layers = item.layers.into_iter().map(with_digest).collect();
-    found(blobs, tag, digest, config_bytes, document, layers)
+    found(blobs, names, Vec::new(), config_bytes, document, layers)
 }
 
+/// The item `reference` names and its names: all it has, or the one asked for.
 fn choose(
     blobs: &Blobs,
-    items: Vec<Item>,
+    mut items: Vec<Item>,
     reference: Option<&str>,
-) -> Result<(Item, Option<String>), ReadError> {
+) -> Result<(Item, Vec<String>), ReadError> {
     let path = || blobs.path().to_owned();
-    let references = || -> Vec<String> {
-        let names = |(i, item): (usize, &Item)| match item.repo_tags.first() {
-            Some(tag) => shown(tag).trim_matches('"').to_owned(),
-            None => format!("@{i}"),
-        };
-        items.iter().enumerate().map(names).collect()
-    };
     let position = match reference {
         None if items.is_empty() => return Err(ReadError::NoImage { path: path() }),
         None if items.len() > 1 => {
             return Err(ReadError::SeveralImages {
                 path: path(),
-                references: references(),
+                references: references(&items),
             });
         }
-        None => Some((0, items[0].repo_tags.first().cloned())),
+        None => Some((0, None)),
         Some(text) => match text.strip_prefix('@') {
             Some(number) => {
                 let position = number.parse::<usize>().ok();
-                let item = position.and_then(|p| items.get(p).map(|item| (p, item)));
-                item.map(|(p, item)| (p, item.repo_tags.first().cloned()))
+                position.filter(|p| *p < items.len()).map(|p| (p, None))
             }
             None => {
                 let wanted = normalize_reference(text);
@@ -76,19 +66,29 @@ fn choose(
                     item.repo_tags.iter().find(fits).cloned()
                 };
                 let mut found = items.iter().enumerate();
-                found.find_map(|(p, item)| tag_of(item).map(|tag| (p, Some(tag))))
+                found.find_map(|(p, item)| tag_of(item).map(|tag| (p, Some(vec![tag]))))
             }
         },
     };
-    let Some((position, tag)) = position else {
+    let Some((position, asked)) = position else {
         return Err(ReadError::NoSuchReference {
             path: path(),
             reference: shown(reference.unwrap_or_default()),
-            references: references(),
+            references: references(&items),
         });
     };
-    let mut items = items;
-    Ok((items.swap_remove(position), tag))
+    let item = items.swap_remove(position);
+    let names = asked.unwrap_or_else(|| item.repo_tags.clone());
+    Ok((item, names))
+}
+
+/// What each image may be asked for by.
+fn references(items: &[Item]) -> Vec<String> {
+    let name = |(i, item): (usize, &Item)| match item.repo_tags.first() {
+        Some(tag) => shown(tag).trim_matches('"').to_owned(),
+        None => format!("@{i}"),
+    };
+    items.iter().enumerate().map(name).collect()
 }
 
 /// The digest a path such as `<hex>.json` or `blobs/sha256/<hex>` promises for the bytes stored.
@@ -96,5 +96,10 @@ fn stored_by_name(name: &str) -> Option<Stored> {
     let file = name.rsplit('/').next()?;
     let hex = file.strip_suffix(".json").unwrap_or(file);
     let digest = format!("sha256:{hex}").parse().ok()?;
-    Some(Stored { digest, size: None })
+    Some(Stored {
+        digest,
+        size: None,
+        #[cfg(feature = "registry")]
+        urls: None,
+    })
 }

@@ -12,14 +12,14 @@ use crate::digest::{Algorithm, HashReader};
 use crate::progress::Progress;
 use crate::unpack::Unpacker;
 
-/// Applies `layer`; `label` is `layer 1 of 3`.
+/// Applies `layer` and gives its uncompressed length in bytes; `label` is `layer 1 of 3`.
 pub(super) fn apply(
     blobs: &Blobs,
     layer: &LayerRef,
     label: &str,
     unpacker: &mut Unpacker,
     progress: &mut dyn Progress,
-) -> Result<(), ReadError> {
+) -> Result<u64, ReadError> {
     let path = || blobs.path().to_owned();
     let blob = blobs.open(&layer.name)?;
     if let Some(expected) = layer.stored.as_ref().and_then(|s| s.size)
@@ -61,7 +61,7 @@ pub(super) fn apply(
             })?;
         // What follows the end marker belongs to the digest as well.
         plain.drain().map_err(decompress)?;
-        Ok(plain.finish().0)
+        Ok(plain.finish())
     })();
 
     // A wrong digest is why corrupt content does not decompress or parse: tell the cause.
@@ -73,7 +73,7 @@ pub(super) fn apply(
         let (found, size) = stored.finish();
         check_stored(blobs, &layer.name, expected, &found, size)?;
     }
-    let diff_id = applied?;
+    let (diff_id, length) = applied?;
     if diff_id != layer.diff_id {
         return Err(ReadError::DiffId {
             path: path(),
@@ -83,7 +83,7 @@ pub(super) fn apply(
         });
     }
     progress.end();
-    Ok(())
+    Ok(length)
 }
 
 /// Reports what is read.

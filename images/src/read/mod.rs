@@ -5,6 +5,7 @@
 //! | `blobs` | named byte strings in a directory or a tar file |
 //! | `docker` | the `docker save` format |
 //! | `oci` | index, platform choice, manifest |
+//! | `remote` | what to fetch from a registry |
 //! | `layer` | decompress and verify one layer while it is unpacked |
 
 mod blobs;
@@ -13,23 +14,28 @@ mod docker;
 mod error;
 mod layer;
 mod oci;
+#[cfg(feature = "registry")]
+mod remote;
 
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
 pub use error::ReadError;
+#[cfg(feature = "registry")]
+pub(crate) use remote::{BlobToFetch, Document};
 
 use crate::config::{self, ConfigDocument, ImageConfig};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::progress::Progress;
+use crate::reference::Reference;
 use crate::source::Source;
 use crate::text::shown;
 use crate::unpack::Unpacker;
 use blobs::Blobs;
 
 /// Longest JSON document read, in bytes. The distribution specification wants at least 4 MiB.
-const MAX_JSON_BYTES: u64 = 8 << 20;
+pub(crate) const MAX_JSON_BYTES: u64 = 8 << 20;
 
 /// The platform of our guests.
 const OS: &str = "linux";
@@ -40,8 +46,10 @@ pub struct FoundImage {
     /// Digest of the configuration: what Docker calls the image ID. It covers the `diff_ids` and by
     /// them every byte of the root.
     pub digest: Digest,
-    /// The name the source gives the image, where it gives one.
-    pub reference: Option<String>,
+    /// Names the source gives the image, as they stand there.
+    pub names: Vec<String>,
+    /// Digests the image has at a registry: of its manifest and of the index that names it.
+    pub manifests: Vec<Digest>,
     /// The configuration.
     pub config: ImageConfig,
     /// The bytes of the configuration.
@@ -65,6 +73,9 @@ struct LayerRef {
 struct Stored {
     digest: Digest,
     size: Option<u64>,
+    /// Where else than at a registry it is to be had.
+    #[cfg(feature = "registry")]
+    urls: Option<Vec<String>>,
 }
 
 /// Finds the image `source` names. Reads headers and JSON only, unless the archive as a whole is
@@ -79,29 +90,68 @@ pub fn find(source: &Source, spool_dir: &Path) -> Result<FoundImage, ReadError> 
         Source::DockerArchive { reference, .. } => {
             docker::find(Blobs::open_tar(path, spool_dir)?, reference.as_deref())
         }
-        Source::Oci { tag, .. } => oci::find(Blobs::open_dir(path), tag.as_deref()),
+        Source::Oci { tag, .. } => oci::find(Blobs::open_dir(path, path), tag.as_deref()),
         Source::OciArchive { tag, .. } => {
             oci::find(Blobs::open_tar(path, spool_dir)?, tag.as_deref())
         }
     }
 }
 
+/// Finds the only image of the layout `dir`, which has been downloaded; `shown` stands for it in messages.
+#[cfg(feature = "registry")]
+pub(crate) fn find_downloaded(dir: &Path, shown: &Path) -> Result<FoundImage, ReadError> {
+    oci::find(Blobs::open_dir(dir, shown), None)
+}
+
 impl FoundImage {
-    /// Unpacks every layer in order, verifying each. On an error the target holds part of the image
-    /// and must be thrown away.
+    /// The names that are image references. A layout may name its images by tags alone, which name nothing elsewhere.
+    pub fn references(&self) -> Vec<Reference> {
+        let full = self.names.iter().filter(|name| name.contains([':', '/']));
+        full.filter_map(|name| name.parse().ok()).collect()
+    }
+
+    /// The digests of the uncompressed layers, lowest first.
+    pub fn diff_ids(&self) -> Vec<Digest> {
+        self.layers
+            .iter()
+            .map(|layer| layer.diff_id.clone())
+            .collect()
+    }
+
+    /// The stored form of those layers that `is_wanted` by their index, the lowest being 0.
+    #[cfg(feature = "registry")]
+    pub(crate) fn blobs_of(&self, is_wanted: impl Fn(usize) -> bool) -> Vec<BlobToFetch> {
+        let wanted = self
+            .layers
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| is_wanted(*index));
+        let mut blobs: Vec<BlobToFetch> = Vec::new();
+        for (_, layer) in wanted {
+            // A layer may stand in an image twice.
+            if let Some(Stored { digest, size, urls }) = layer.stored.clone()
+                && blobs.iter().all(|blob| blob.digest != digest)
+            {
+                let size = size.unwrap_or_default();
+                blobs.push(BlobToFetch { digest, size, urls });
+            }
+        }
+        blobs
+    }
+
+    /// Applies layer `index`, the lowest being 0, and verifies it. Gives its uncompressed length in bytes. On an error
+    /// the target holds part of the layer and must be thrown away.
     ///
     /// # Errors
     /// [`ReadError`]: a digest that does not fit, a corrupt layer, or [`ReadError::Unpack`].
-    pub fn unpack(
+    pub fn apply(
         &self,
+        index: usize,
         unpacker: &mut Unpacker,
         progress: &mut dyn Progress,
-    ) -> Result<(), ReadError> {
-        for (i, layer) in self.layers.iter().enumerate() {
-            let label = format!("layer {} of {}", i + 1, self.layers.len());
-            layer::apply(&self.blobs, layer, &label, unpacker, progress)?;
-        }
-        Ok(())
+    ) -> Result<u64, ReadError> {
+        let label = format!("layer {} of {}", index + 1, self.layers.len());
+        layer::apply(&self.blobs, &self.layers[index], &label, unpacker, progress)
     }
 }
 
@@ -161,8 +211,8 @@ fn config_document(blobs: &Blobs, name: &str, bytes: &[u8]) -> Result<ConfigDocu
 /// Pairs layers with their `diff_ids` and puts the parts together.
 fn found(
     blobs: Blobs,
-    reference: Option<String>,
-    digest: Digest,
+    names: Vec<String>,
+    manifests: Vec<Digest>,
     config_bytes: Vec<u8>,
     document: ConfigDocument,
     layers: Vec<(String, Option<Stored>)>,
@@ -191,8 +241,10 @@ fn found(
         })
         .collect();
     Ok(FoundImage {
-        digest,
-        reference,
+        // Docker's archives name the configuration freely; its content is what counts.
+        digest: Digest::of(Algorithm::Sha256, &config_bytes),
+        names,
+        manifests,
         config: document.config,
         config_bytes,
         layers,

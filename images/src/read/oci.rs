@@ -11,7 +11,7 @@ use super::{
     platform_name, small_blob,
 };
 use crate::config::or_default;
-use crate::digest::Digest;
+use crate::digest::DigestError;
 use crate::source::normalize_reference;
 use crate::text::shown;
 
@@ -24,11 +24,11 @@ const FULL_NAME: &str = "io.containerd.image.name";
 /// Marks attestations, which sit in indexes as if they were images.
 const ATTESTATION: &str = "vnd.docker.reference.type";
 
-const INDEX_TYPES: [&str; 2] = [
+pub(super) const INDEX_TYPES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
-const MANIFEST_TYPES: [&str; 2] = [
+pub(super) const MANIFEST_TYPES: [&str; 2] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
@@ -45,36 +45,38 @@ const LAYER_TYPES: [&str; 4] = [
 ];
 
 #[derive(Deserialize)]
-struct Index {
+pub(super) struct Index {
     #[serde(default, deserialize_with = "or_default")]
-    manifests: Vec<Descriptor>,
+    pub(super) manifests: Vec<Descriptor>,
 }
 
 #[derive(Deserialize)]
-struct Manifest {
-    config: Descriptor,
+pub(super) struct Manifest {
+    pub(super) config: Descriptor,
     #[serde(default, deserialize_with = "or_default")]
     layers: Vec<Descriptor>,
 }
 
 #[derive(Deserialize, Clone)]
 #[serde(rename_all = "camelCase")]
-struct Descriptor {
+pub(super) struct Descriptor {
     #[serde(default, deserialize_with = "or_default")]
-    media_type: String,
-    digest: String,
-    size: u64,
-    platform: Option<Platform>,
+    pub(super) media_type: String,
+    pub(super) digest: String,
+    pub(super) size: u64,
+    pub(super) platform: Option<Platform>,
+    #[cfg(feature = "registry")]
+    urls: Option<Vec<String>>,
     #[serde(default, deserialize_with = "or_default")]
     annotations: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize, Clone)]
-struct Platform {
+pub(super) struct Platform {
     #[serde(default)]
-    os: String,
+    pub(super) os: String,
     #[serde(default)]
-    architecture: String,
+    pub(super) architecture: String,
 }
 
 impl Descriptor {
@@ -92,20 +94,28 @@ impl Descriptor {
             || full.is_some_and(|f| normalize_reference(f) == normalize_reference(tag))
     }
 
-    fn is_image(&self) -> bool {
+    pub(super) fn is_image(&self) -> bool {
         !self.annotations.contains_key(ATTESTATION)
+    }
+
+    /// What the bytes must be.
+    pub(super) fn stored(&self) -> Result<Stored, DigestError> {
+        Ok(Stored {
+            digest: self.digest.parse()?,
+            size: Some(self.size),
+            #[cfg(feature = "registry")]
+            urls: self.urls.clone(),
+        })
     }
 
     /// Name in [`Blobs`] and what the bytes must be.
     fn blob(&self, blobs: &Blobs) -> Result<(String, Stored), ReadError> {
-        let digest: Digest = self.digest.parse().map_err(|e| ReadError::Json {
+        let stored = self.stored().map_err(|e| ReadError::Json {
             path: blobs.path().to_owned(),
             name: "a descriptor".to_owned(),
             why: format!("{e}"),
         })?;
-        let name = digest.blob_path();
-        let size = Some(self.size);
-        Ok((name, Stored { digest, size }))
+        Ok((stored.digest.blob_path(), stored))
     }
 }
 
@@ -121,12 +131,12 @@ pub(super) fn find(blobs: Blobs, tag: Option<&str>) -> Result<FoundImage, ReadEr
         blobs: &blobs,
         others: Vec::new(),
     };
-    let mut hits: Vec<(Descriptor, Option<String>)> = Vec::new();
+    let mut hits: Vec<(Descriptor, &Descriptor)> = Vec::new();
     for candidate in &candidates {
         if let Some(hit) = search.manifest(candidate, 0)?
             && hits.iter().all(|(seen, _)| seen.digest != hit.digest)
         {
-            hits.push((hit, candidate.names().next().cloned()));
+            hits.push((hit, candidate));
         }
     }
     if hits.len() > 1 {
@@ -136,7 +146,7 @@ pub(super) fn find(blobs: Blobs, tag: Option<&str>) -> Result<FoundImage, ReadEr
             digests: hits.into_iter().map(|(hit, _)| hit.digest).collect(),
         });
     }
-    let Some((descriptor, name)) = hits.pop() else {
+    let Some((descriptor, named)) = hits.pop() else {
         if search.others.is_empty() {
             return Err(ReadError::NoImage {
                 path: blobs.path().to_owned(),
@@ -168,8 +178,15 @@ pub(super) fn find(blobs: Blobs, tag: Option<&str>) -> Result<FoundImage, ReadEr
         }
         layers.push((name, Some(stored)));
     }
-    let digest = config_stored.digest;
-    found(blobs, name, digest, config_bytes, document, layers)
+    let names = named.names().take(1).cloned().collect();
+    let mut manifests = Vec::new();
+    for at in [named, &descriptor] {
+        let digest = at.blob(&blobs)?.1.digest;
+        if !manifests.contains(&digest) {
+            manifests.push(digest);
+        }
+    }
+    found(blobs, names, manifests, config_bytes, document, layers)
 }
 
 /// The entries of `index.json` that `tag` names, or all when they cannot be different images.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::merged::Stack;
 use crate::progress::NoProgress;
 use crate::source::Source;
 use crate::testing::*;
@@ -20,10 +21,7 @@ impl Ground {
     }
 
     fn source(&self, transport: &str, content: &[u8], reference: &str) -> Source {
-        let path = self.scratch.path().join("source");
-        fs::write(&path, content).unwrap();
-        let text = format!("{transport}:{}{reference}", path.display());
-        text.parse().unwrap()
+        source_of(&self.scratch, transport, content, reference)
     }
 
     fn layout(&self, layout: &Layout, tag: &str) -> Source {
@@ -37,12 +35,20 @@ impl Ground {
         let found = find(source, self.scratch.path())?;
         let target = self.scratch.path().join("target");
         crate::unpack::remove_tree(&target).unwrap();
-        fs::create_dir(&target).unwrap();
-        let mut unpacker = Unpacker::new(&target).unwrap();
-        found.unpack(&mut unpacker, &mut NoProgress)?;
-        unpacker.finish().unwrap();
-        let text = fs::read_to_string(target.join("f")).unwrap_or_default();
-        Ok((found, text))
+        let mut paths = Vec::new();
+        for index in 0..found.diff_ids().len() {
+            let layer = target.join(index.to_string());
+            fs::create_dir_all(&layer).unwrap();
+            let mut unpacker = Unpacker::new(&layer, Stack::open(&paths).unwrap()).unwrap();
+            found.apply(index, &mut unpacker, &mut NoProgress)?;
+            unpacker.finish().unwrap();
+            paths.insert(0, layer);
+        }
+        let text = Stack::open(&paths)
+            .unwrap()
+            .read(Path::new("/f"), 100)
+            .unwrap();
+        Ok((found, String::from_utf8(text.unwrap_or_default()).unwrap()))
     }
 }
 
@@ -93,7 +99,7 @@ fn docker_archives_of_both_flavours() {
     let old = docker_archive(&layers);
     let (image, text) = docker(&old, "").unwrap();
     assert_eq!(
-        (text.as_str(), image.reference.as_deref()),
+        (text.as_str(), image.names.first().map(String::as_str)),
         ("upper", Some("t:latest"))
     );
     assert_eq!(image.digest, sha256(&config_json("amd64", &layers)));
@@ -114,7 +120,7 @@ fn docker_archives_of_both_flavours() {
         .file("manifest.json", manifest)
         .end();
     let (image, text) = docker(&new, "").unwrap();
-    assert_eq!((text.as_str(), image.reference), ("upper", None));
+    assert_eq!((text.as_str(), image.names.len()), ("upper", 0));
 
     for packed in [gzip(&old), zstd(&new)] {
         assert_eq!(docker(&packed, "").unwrap().1, "upper");
@@ -184,7 +190,7 @@ fn choosing_in_a_docker_archive() {
     let (image, text) = docker(&archive, ":one").unwrap();
     assert_eq!(text, "one");
     assert_eq!(
-        image.reference.as_deref(),
+        image.names.first().map(String::as_str),
         Some("docker.io/library/one:latest")
     );
     assert_eq!(docker(&archive, ":x:1").unwrap().1, "one");
@@ -295,7 +301,7 @@ fn platforms() {
     layout.index = vec![outer];
     let (image, text) = oci(&layout, "").unwrap();
     assert_eq!(
-        (text.as_str(), image.reference.as_deref()),
+        (text.as_str(), image.names.first().map(String::as_str)),
         ("amd", Some("v1"))
     );
     layout.index = vec![arm.clone(), amd];

@@ -33,12 +33,12 @@ impl Lock {
         }
     }
 
-    /// Takes the lock, waiting for it where needed.
-    pub(super) fn wait(path: &Path, progress: &mut dyn Progress) -> io::Result<Self> {
+    /// Takes the lock, waiting for it where needed; `what` tells the user for what.
+    pub(super) fn wait(path: &Path, what: &str, progress: &mut dyn Progress) -> io::Result<Self> {
         if let Some(lock) = Self::try_take(path)? {
             return Ok(lock);
         }
-        progress.begin("waiting for another process that unpacks this image", None);
+        progress.begin(what, None);
         loop {
             let file = open(path)?;
             match flock(&file, FlockOperation::LockExclusive) {
@@ -69,7 +69,7 @@ impl Lock {
 }
 
 /// Whether `path` still names the file that was locked.
-fn is_named(file: &File, path: &Path) -> io::Result<bool> {
+pub(super) fn is_named(file: &File, path: &Path) -> io::Result<bool> {
     let locked = file.metadata()?;
     match std::fs::metadata(path) {
         Ok(named) => Ok((locked.dev(), locked.ino()) == (named.dev(), named.ino())),
@@ -78,7 +78,7 @@ fn is_named(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new()
         .create(true)
         .truncate(false)

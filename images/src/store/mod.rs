@@ -1,78 +1,157 @@
-//! The store: one directory per image, named by the image's digest.
+//! The store: layers and images by their digests, and names for images.
 //!
 //! ```text
-//! ROOT/v1/images/sha256-<hex>/   complete images
-//!         rootfs/                  the unpacked root
-//!         root.cpio                the same for the guest, see [`crate::cpio`]
-//!         config.json              the image's configuration, byte for byte
-//! ROOT/v1/tmp/sha256-<hex>/      an image while it is made
-//! ROOT/v1/locks/sha256-<hex>     locked (flock) by whoever makes or removes it
+//! ROOT/v2/layers/sha256-<hex>/   a layer on those it was made for, named by its chain id
+//!           diff/                  its files in overlayfs' form, see [`crate::merged`]
+//!           layer.json             its diff_id, its parent, its length
+//! ROOT/v2/images/sha256-<hex>/   an image, named by its id (the digest of its configuration)
+//!           config.json            the configuration, byte for byte
+//!           root.cpio              its root for the guest, made for the first run, see [`crate::cpio`]
+//! ROOT/v2/names/<hex>            what a name stands for, named by the digest of the name
+//! ROOT/v2/tmp/                   what is being made or removed
+//! ROOT/v2/locks/                 see below
 //! ```
 //!
-//! An image appears in `images/` by one `rename`, after its content is on disk, so what is there
-//! is complete, also after a power cut. Two runs that want the same image at once: one makes it, the
-//! other waits for the lock and then finds it. A killed run leaves its directory in `tmp/` with
-//! the lock free; the next [`Store::open`] removes it. `v1` is the version of this layout and of the
-//! root archive: another version stands beside it.
+//! **At any moment** what stands in `layers/` and `images/` is complete: it gets there by one `rename`, after its
+//! content is on disk, and leaves by one. Layers come before the image that names them, the image before its name, and
+//! they leave in the opposite order. A killed process leaves its work in `tmp/` with the lock free; the next
+//! [`Store::open`] removes it. Layers without an image stay until a sweep.
 //!
-//! `ROOT/v1` is open to its owner only: the roots hold setuid files of strangers.
+//! **References are counted by looking**: a layer is in use if the configuration of a stored image leads to it. There is
+//! no number that a kill could leave wrong.
+//!
+//! **Locks** (`flock`, which the kernel frees when a process dies), taken in this order:
+//! 1. `locks/store`: shared by all that add, name, find or remove images; exclusive for a sweep, which removes layers.
+//! 2. `locks/layer-<id>`, `locks/root-<id>`, `locks/trash-<n>`: for a directory of that name in `tmp/`.
+//! 3. `images/<id>/config.json`: shared by whoever uses the image, as long as its [`Image`] lives; exclusive to remove it.
+//!
+//! `v2` is the version of this layout and of the root archive: another version stands beside it. It is open to its
+//! owner only: the layers hold setuid files of strangers.
 
+mod layers;
 mod lock;
+mod names;
+mod remove;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::config::ImageConfig;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::config::{self, ConfigDocument, ImageConfig};
 use crate::cpio::{self, CpioError};
-use crate::digest::Digest;
-use crate::progress::Progress;
+use crate::digest::{Algorithm, Digest};
+use crate::merged::Stack;
+use crate::progress::{NoProgress, Progress};
 use crate::read::{self, FoundImage, ReadError};
 use crate::source::Source;
-use crate::unpack::{self, UnpackError, Unpacker};
+use crate::unpack::{self, UnpackError};
 use lock::Lock;
+pub use names::{Name, Named};
+pub use remove::Removed;
 
-const VERSION: &str = "v1";
-const ROOTFS: &str = "rootfs";
-const ROOT_ARCHIVE: &str = "root.cpio";
+const VERSION: &str = "v2";
 const CONFIG: &str = "config.json";
+const ROOT_ARCHIVE: &str = "root.cpio";
 
 /// A store of unpacked images. Several processes may use one at the same time.
 #[derive(Debug, Clone)]
 pub struct Store {
+    layers: PathBuf,
     images: PathBuf,
+    names: PathBuf,
     tmp: PathBuf,
     locks: PathBuf,
 }
 
-/// An unpacked image. Its files are shared by all who run it and must not be changed.
+/// A stored image. While one that was found or added lives, it is not removed; those of a list are only looked at. Its files are shared by all who run it and must not be changed.
 #[derive(Debug, Clone)]
 pub struct Image {
     /// Digest of the configuration: what Docker calls the image ID.
     pub digest: Digest,
-    /// The name the source gives it, where it gives one.
-    pub reference: Option<String>,
     /// What it says about running it.
     pub config: ImageConfig,
-    /// The unpacked root directory; absolute.
-    pub rootfs: PathBuf,
-    /// The same as one cpio file, see [`crate::cpio`]; absolute.
-    pub root_archive: PathBuf,
+    /// The configuration's own bytes.
+    pub config_bytes: Vec<u8>,
+    /// Digests of the uncompressed layers, lowest first.
+    pub diff_ids: Vec<Digest>,
+    /// The directories of its layers, topmost first, as overlayfs' `lowerdir` wants them; absolute.
+    pub layers: Vec<PathBuf>,
+    /// Length of the uncompressed layers in bytes.
+    pub bytes: u64,
+    /// Where [`Store::root_archive`] puts the archive.
+    archive: PathBuf,
+    /// Keeps the image from being removed.
+    _lease: Option<Arc<File>>,
 }
 
-/// Why an image could not be prepared. Nothing half-made is left.
+/// Why the store did not do what it was to do. Nothing half-made is left.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The source is at fault.
     #[error("{0}")]
     Read(ReadError),
-    /// The root could not be completed.
+    /// A layer could not be completed.
     #[error("{0}")]
     Unpack(UnpackError),
     /// The root archive could not be made.
     #[error("{0}")]
     RootArchive(CpioError),
+    /// More layers than overlayfs stacks.
+    #[error(
+        "the image has {layers} layers, more than the {limit} that can be stacked: rebuild it with fewer"
+    )]
+    TooManyLayers {
+        /// Of the image.
+        layers: usize,
+        /// The most there can be.
+        limit: usize,
+    },
+    /// No such image.
+    #[error(
+        "no image {wanted} in the store: husk pull or husk image load brings one, husk image ls shows what is there"
+    )]
+    NotFound {
+        /// What was asked for, in quotes.
+        wanted: String,
+    },
+    /// Several images whose ids begin alike.
+    #[error("{wanted} is the beginning of several image ids: write more digits")]
+    Ambiguous {
+        /// What was asked for, in quotes.
+        wanted: String,
+    },
+    /// The image has several names and was to be removed by its id.
+    #[error("image {id} has several names ({names}): remove them one by one, or use --force")]
+    SeveralNames {
+        /// Short form of its id.
+        id: String,
+        /// The names, separated by commas.
+        names: String,
+    },
+    /// A container runs from the image.
+    #[error("image {wanted} is in use by a container or by another husk: let that end first")]
+    InUse {
+        /// What was asked for, in quotes.
+        wanted: String,
+    },
+    /// A file of the store is not what was put there.
+    #[error("{} is damaged ({why}): remove the image with husk image rm and load it again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What does not fit.
+        why: String,
+    },
+    /// A registry is at fault, or the way there.
+    #[cfg(feature = "registry")]
+    #[error("{0}")]
+    Registry(Box<crate::registry::RegistryError>),
     /// The store itself is at fault.
     #[error("cannot {action} {}: {cause}; check the image store's disk and permissions", path.display())]
     Store {
@@ -96,133 +175,420 @@ impl Store {
         let root = root.canonicalize().map_err(|c| failed("open", root, c))?;
         let version = root.join(VERSION);
         let store = Self {
+            layers: version.join("layers"),
             images: version.join("images"),
+            names: version.join("names"),
             tmp: version.join("tmp"),
             locks: version.join("locks"),
         };
-        for dir in [&version, &store.images, &store.tmp, &store.locks] {
+        for dir in [
+            &version,
+            &store.layers,
+            &store.images,
+            &store.names,
+            &store.tmp,
+            &store.locks,
+        ] {
             make_dir(dir)?;
         }
+        let lock = store.locks.join("store");
+        lock::open(&lock).map_err(|c| failed("create", &lock, c))?;
         store.remove_leftovers()?;
+        store.sweep_if_due()?;
         Ok(store)
     }
 
-    /// Finds the image `source` names and unpacks it unless that has been done. Waits while another
-    /// process unpacks the same image.
+    /// Finds the image `source` names and stores it unless that has been done, under the names given. Waits while
+    /// another process unpacks the same layer.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub fn prepare(
+    pub fn add(
         &self,
         source: &Source,
+        names: impl FnOnce(&FoundImage) -> Vec<Name>,
         progress: &mut dyn Progress,
     ) -> Result<Image, StoreError> {
         let found = read::find(source, &self.tmp).map_err(StoreError::Read)?;
-        let key = key(&found.digest);
-        let home = self.images.join(&key);
-        if !home.is_dir() {
-            let lock_path = self.locks.join(&key);
-            let lock =
-                Lock::wait(&lock_path, progress).map_err(|c| failed("lock", &lock_path, c))?;
-            // Whoever held the lock may have made it meanwhile.
-            if !home.is_dir()
-                && let Err(error) = self.make(&found, &key, &home, progress)
-            {
-                lock.remove();
-                return Err(error);
+        let shared = self.share(progress)?;
+        let result = self.add_found(&found, progress).and_then(|image| {
+            for name in names(&found) {
+                self.put_name(&name, &image.digest)?;
             }
-            drop(lock);
+            Ok(image)
+        });
+        drop(shared);
+        if result.is_err() {
+            // Layers below the one that failed are whole but of no use.
+            self.sweep_soon();
         }
-        Ok(Image {
-            digest: found.digest,
-            reference: found.reference,
-            config: found.config,
-            rootfs: home.join(ROOTFS),
-            root_archive: home.join(ROOT_ARCHIVE),
-        })
+        result
     }
 
-    /// Makes the image in `tmp` and moves it into place. The caller holds its lock.
-    fn make(
+    /// The image that `wanted` names: `name[:tag][@digest]`, an id, or at least its first [`MIN_ID`] digits.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] and others.
+    pub fn find(&self, wanted: &str, progress: &mut dyn Progress) -> Result<Image, StoreError> {
+        let _shared = self.share(progress)?;
+        let id = self.resolve(wanted)?;
+        self.leased_image(&id)?.ok_or_else(|| not_found(wanted))
+    }
+
+    /// All images, in no order, and the error of each that is damaged.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn images(
+        &self,
+        progress: &mut dyn Progress,
+    ) -> Result<Vec<Result<Image, StoreError>>, StoreError> {
+        let _shared = self.share(progress)?;
+        let ids = self.image_ids()?;
+        Ok(ids
+            .iter()
+            .filter_map(|id| self.image(id).transpose())
+            .collect())
+    }
+
+    /// Where the image's files are, for looking into it.
+    ///
+    /// # Errors
+    /// [`StoreError::Store`].
+    pub fn root(&self, image: &Image) -> Result<Stack, StoreError> {
+        Stack::open(&image.layers).map_err(|c| failed("open", &image.archive, c))
+    }
+
+    /// The image's root as one cpio file, made now unless it has been.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn root_archive(
+        &self,
+        image: &Image,
+        progress: &mut dyn Progress,
+    ) -> Result<File, StoreError> {
+        let path = &image.archive;
+        loop {
+            match File::open(path) {
+                Ok(file) => return Ok(file),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(c) => return Err(failed("open", path, c)),
+            }
+            let work = format!("root-{}", key(&image.digest));
+            self.make(&work, path, progress, |dir, progress| {
+                let root = self.root(image)?;
+                let new = dir.join(ROOT_ARCHIVE);
+                let file = File::create_new(&new).map_err(|c| failed("create", &new, c))?;
+                cpio::write_root_archive(&root, &file, progress)
+                    .map_err(StoreError::RootArchive)?;
+                progress.begin("writing to disk", None);
+                file.sync_all().map_err(|c| failed("write out", &new, c))?;
+                progress.end();
+                Ok(new)
+            })?;
+        }
+    }
+
+    /// Stores layers and configuration. The caller shares the store.
+    pub(crate) fn add_found(
         &self,
         found: &FoundImage,
-        key: &str,
+        progress: &mut dyn Progress,
+    ) -> Result<Image, StoreError> {
+        self.add_layers(found, progress)?;
+        let home = self.images.join(key(&found.digest));
+        loop {
+            // Another process may remove it between the two.
+            if let Some(image) = self.leased_image(&found.digest)? {
+                return Ok(image);
+            }
+            let work = format!("image-{}", key(&found.digest));
+            self.make(&work, &home, progress, |dir, _| {
+                let path = dir.join(CONFIG);
+                write_new(&path, &found.config_bytes)?;
+                sync_parent(&path)?;
+                Ok(dir.to_owned())
+            })?;
+        }
+    }
+
+    /// Makes `home` unless it is there: `fill` works in a directory in `tmp/`, writes it out to the disk, and says what of
+    /// it is to be moved there. One process works, others wait for it.
+    fn make(
+        &self,
+        work: &str,
         home: &Path,
         progress: &mut dyn Progress,
+        fill: impl FnOnce(&Path, &mut dyn Progress) -> Result<PathBuf, StoreError>,
     ) -> Result<(), StoreError> {
-        let dir = self.tmp.join(key);
+        let lock_path = self.locks.join(work);
+        let what = "waiting for another process that makes the same";
+        let lock =
+            Lock::wait(&lock_path, what, progress).map_err(|c| failed("lock", &lock_path, c))?;
+        // Whoever held the lock may have made it meanwhile.
+        let made = if home.exists() {
+            Ok(())
+        } else {
+            self.make_locked(work, home, progress, fill)
+        };
+        lock.remove();
+        made
+    }
+
+    fn make_locked(
+        &self,
+        work: &str,
+        home: &Path,
+        progress: &mut dyn Progress,
+        fill: impl FnOnce(&Path, &mut dyn Progress) -> Result<PathBuf, StoreError>,
+    ) -> Result<(), StoreError> {
+        let dir = self.tmp.join(work);
         // Left by a run killed after this store was opened.
         unpack::remove_tree(&dir).map_err(|c| failed("remove", &dir, c))?;
-        let unfinished = Unfinished { dir: &dir };
-        let rootfs = dir.join(ROOTFS);
-        make_dir(&rootfs)?;
+        // What stays here after an error, or beside what is moved, is of no more use.
+        let _scaffold = Scaffold { dir: &dir };
+        make_dir(&dir)?;
+        let ready = fill(&dir, progress)?;
+        fs::rename(&ready, home).map_err(|c| failed("create", home, c))?;
+        sync_parent(home)
+    }
 
-        let mut unpacker = Unpacker::new(&rootfs).map_err(StoreError::Unpack)?;
-        found
-            .unpack(&mut unpacker, progress)
-            .map_err(StoreError::Read)?;
-        unpacker.finish().map_err(StoreError::Unpack)?;
+    /// A stored image with a lease on it; `None` when it is not there.
+    fn leased_image(&self, id: &Digest) -> Result<Option<Image>, StoreError> {
+        let path = self.images.join(key(id)).join(CONFIG);
+        loop {
+            let lease = match File::open(&path) {
+                Ok(file) => file,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(c) => return Err(failed("open", &path, c)),
+            };
+            flock_retrying(&lease, FlockOperation::LockShared)
+                .map_err(|c| failed("lock", &path, c))?;
+            // If it was removed while we waited, another may stand there.
+            if lock::is_named(&lease, &path).map_err(|c| failed("open", &path, c))? {
+                let lease = Some(Arc::new(lease));
+                return Ok(self.image(id)?.map(|image| Image {
+                    _lease: lease,
+                    ..image
+                }));
+            }
+        }
+    }
 
-        let archive_path = dir.join(ROOT_ARCHIVE);
-        let archive = File::create_new(&archive_path);
-        let archive = archive.map_err(|c| failed("create", &archive_path, c))?;
-        cpio::write_root_archive(&rootfs, &archive, progress).map_err(StoreError::RootArchive)?;
+    /// Reads a stored image; `None` when it is not there. The caller shares the store.
+    fn image(&self, id: &Digest) -> Result<Option<Image>, StoreError> {
+        let home = self.images.join(key(id));
+        let path = home.join(CONFIG);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(c) => return Err(failed("read", &path, c)),
+        };
+        let document = self.document(id, &path, &bytes)?;
+        let chain = layers::chain_ids(&document.diff_ids);
+        let mut total = 0;
+        for chain_id in &chain {
+            total += self.layer_record(chain_id)?.bytes;
+        }
+        Ok(Some(Image {
+            digest: id.clone(),
+            config: document.config,
+            config_bytes: bytes,
+            diff_ids: document.diff_ids,
+            layers: chain.iter().rev().map(|id| self.layer_dir(id)).collect(),
+            bytes: total,
+            archive: home.join(ROOT_ARCHIVE),
+            _lease: None,
+        }))
+    }
 
-        let config_path = dir.join(CONFIG);
-        File::create_new(&config_path)
-            .and_then(|mut file| file.write_all(&found.config_bytes))
-            .map_err(|c| failed("write", &config_path, c))?;
+    fn document(
+        &self,
+        id: &Digest,
+        path: &Path,
+        bytes: &[u8],
+    ) -> Result<ConfigDocument, StoreError> {
+        let damaged = |why| StoreError::Damaged {
+            path: path.to_owned(),
+            why,
+        };
+        let found = Digest::of(Algorithm::Sha256, bytes);
+        if found != *id {
+            return Err(damaged(format!("its digest is {found}")));
+        }
+        config::parse(bytes).map_err(damaged)
+    }
 
-        // One call writes out all the files above, thousands often, and the directories.
-        progress.begin("writing to disk", None);
-        rustix::fs::syncfs(&archive).map_err(|e| failed("write out", &dir, e.into()))?;
-        fs::rename(&dir, home).map_err(|c| failed("create", home, c))?;
-        File::open(&self.images)
-            .and_then(|images| images.sync_all())
-            .map_err(|c| failed("write out", &self.images, c))?;
+    /// Whether an image is stored. Another process may remove it at once.
+    #[cfg(feature = "registry")]
+    pub(crate) fn has_image(&self, id: &Digest) -> bool {
+        self.images.join(key(id)).is_dir()
+    }
+
+    /// A directory in `tmp/` that goes away with the value.
+    pub(crate) fn own_dir(&self, prefix: &str) -> Result<OwnDir, StoreError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("{prefix}-{}-{number}", std::process::id());
+        let (lock_path, path) = (self.locks.join(&name), self.tmp.join(&name));
+        // Only a process of another PID namespace might have it.
+        let lock = Lock::wait(&lock_path, "waiting for another process", &mut NoProgress);
+        let lock = lock.map_err(|c| failed("lock", &lock_path, c))?;
+        let dir = OwnDir {
+            path,
+            lock: Some(lock),
+        };
+        // Left by a killed process that had our number.
+        unpack::remove_tree(&dir.path).map_err(|c| failed("remove", &dir.path, c))?;
+        make_dir(&dir.path)?;
+        Ok(dir)
+    }
+
+    fn image_ids(&self) -> Result<Vec<Digest>, StoreError> {
+        Ok(entries(&self.images)?
+            .iter()
+            .filter_map(|name| from_key(name))
+            .collect())
+    }
+
+    /// Keeps layers from being swept away while the result lives.
+    pub(crate) fn share(&self, progress: &mut dyn Progress) -> Result<File, StoreError> {
+        self.store_lock(
+            FlockOperation::LockShared,
+            FlockOperation::NonBlockingLockShared,
+            progress,
+        )
+    }
+
+    fn store_lock(
+        &self,
+        wait: FlockOperation,
+        attempt: FlockOperation,
+        progress: &mut dyn Progress,
+    ) -> Result<File, StoreError> {
+        let path = self.locks.join("store");
+        let lock_failed = |c| failed("lock", &path, c);
+        let file = lock::open(&path).map_err(lock_failed)?;
+        match flock(&file, attempt) {
+            Ok(()) => return Ok(file),
+            Err(Errno::WOULDBLOCK | Errno::INTR) => {}
+            Err(e) => return Err(lock_failed(e.into())),
+        }
+        progress.begin("waiting for other processes that use the image store", None);
+        flock_retrying(&file, wait).map_err(lock_failed)?;
         progress.end();
-        std::mem::forget(unfinished);
-        Ok(())
+        Ok(file)
     }
 
     /// Removes directories in `tmp` whose makers are gone.
     fn remove_leftovers(&self) -> Result<(), StoreError> {
-        let read = |c| failed("read", &self.tmp, c);
-        for entry in fs::read_dir(&self.tmp).map_err(read)? {
-            let entry = entry.map_err(read)?;
-            let (path, lock_path) = (entry.path(), self.locks.join(entry.file_name()));
+        for name in entries(&self.tmp)? {
+            let (path, lock_path) = (self.tmp.join(&name), self.locks.join(&name));
             // Expanded archives lose their name as soon as they are made, so one that has it is left
             // over or about to lose it: no lock is needed.
-            let lock = match entry.file_type() {
-                Ok(kind) if !kind.is_dir() => None,
-                _ => match Lock::try_take(&lock_path) {
-                    Ok(Some(lock)) => Some(lock),
-                    Ok(None) => continue,
-                    Err(c) => return Err(failed("lock", &lock_path, c)),
-                },
+            let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+            let lock = match is_dir.then(|| Lock::try_take(&lock_path)) {
+                None => None,
+                Some(Ok(Some(lock))) => Some(lock),
+                Some(Ok(None)) => continue,
+                Some(Err(c)) => return Err(failed("lock", &lock_path, c)),
             };
             unpack::remove_tree(&path).map_err(|c| failed("remove", &path, c))?;
-            drop(lock);
+            if let Some(lock) = lock {
+                lock.remove();
+            }
         }
         Ok(())
     }
 }
 
-/// Removes the directory of an image that does not get finished.
-struct Unfinished<'a> {
+/// Removes a directory in `tmp/` when the work is done or given up.
+struct Scaffold<'a> {
     dir: &'a Path,
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for Scaffold<'_> {
     fn drop(&mut self) {
         // The error that brought us here counts; what stays is removed by the next `open`.
         let _ = unpack::remove_tree(self.dir);
     }
 }
 
-/// Directory and lock name of an image.
+/// A directory in `tmp/` with its lock.
+pub(crate) struct OwnDir {
+    path: PathBuf,
+    /// Always there until the end.
+    lock: Option<Lock>,
+}
+
+impl OwnDir {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for OwnDir {
+    fn drop(&mut self) {
+        // What stays is removed by the next `open`.
+        let _ = unpack::remove_tree(&self.path);
+        if let Some(lock) = self.lock.take() {
+            lock.remove();
+        }
+    }
+}
+
+/// Fewest digits of an id that name an image.
+pub const MIN_ID: usize = 4;
+
+/// Directory and lock name of a layer or an image.
 fn key(digest: &Digest) -> String {
     digest.to_string().replace(':', "-")
+}
+
+fn from_key(key: &str) -> Option<Digest> {
+    key.replacen('-', ":", 1).parse().ok()
+}
+
+fn not_found(wanted: &str) -> StoreError {
+    StoreError::NotFound {
+        wanted: crate::text::shown(wanted),
+    }
+}
+
+/// The names in a directory of the store. What is no text was not put there by a store.
+fn entries(dir: &Path) -> Result<Vec<String>, StoreError> {
+    let read = |c| failed("read", dir, c);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(read)? {
+        names.extend(entry.map_err(read)?.file_name().into_string().ok());
+    }
+    Ok(names)
+}
+
+fn flock_retrying(file: &File, operation: FlockOperation) -> io::Result<()> {
+    loop {
+        match flock(file, operation) {
+            Err(Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Writes a small file, down to the disk.
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let written = File::create_new(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|c| failed("write", path, c))
+}
+
+/// Writes out the directory that `path` has been put into.
+fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(path);
+    let synced = File::open(parent).and_then(|dir| dir.sync_all());
+    synced.map_err(|c| failed("write out", parent, c))
 }
 
 fn make_dir(path: &Path) -> Result<(), StoreError> {

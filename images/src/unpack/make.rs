@@ -1,18 +1,20 @@
 //! Making files and giving them their attributes.
 
 use std::fs::File;
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat,
-    fchmod, fchown, fsetxattr, futimens, lsetxattr, makedev, mknodat, openat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, SeekFrom, Timespec, Timestamps, Uid, XattrFlags, chmodat,
+    chownat, fchmod, fchown, fsetxattr, futimens, lsetxattr, makedev, mknodat, openat, seek,
+    symlinkat, utimensat,
 };
 use rustix::io::Errno;
 
 use super::UnpackError;
 use super::name::Name;
 use super::walk::Dir;
+use crate::merged::{Xattrs, is_overlayfs, proc_path};
 use crate::tarball::{Entry, Kind};
 
 /// A user and a group.
@@ -43,54 +45,95 @@ pub(super) fn create(dir: &Dir, base: &[u8]) -> io::Result<File> {
     Ok(File::from(fd))
 }
 
-/// Owner, mode, extended attributes and times, in the order in which none undoes another: `chown`
-/// clears setuid and capabilities. Gives the number of attributes left out.
+/// What a file is given besides its content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributes {
+    pub(super) owner: Owner,
+    pub(super) mode: u32,
+    pub(super) mtime: (i64, u32),
+}
+
+impl Attributes {
+    pub(super) fn of(entry: &Entry) -> Self {
+        Self {
+            owner: Owner {
+                uid: entry.uid,
+                gid: entry.gid,
+            },
+            mode: entry.mode,
+            mtime: entry.mtime,
+        }
+    }
+}
+
+/// Gives a file what its entry says.
 pub(super) fn file_attributes(
     file: &File,
     entry: &Entry,
     name: &Name<'_>,
     process: Owner,
 ) -> Result<u64, UnpackError> {
-    let (owner, mode) = (owner_of(entry), Mode::from_raw_mode(entry.mode));
-    if owner != process {
-        let (uid, gid) = owner.ids();
-        fchown(file, uid, gid).map_err(|e| owner_error(e, owner, name))?;
-    }
-    fchmod(file, mode).map_err(|e| name.failed("set the mode of", e.into()))?;
-    let skipped = set_xattrs(&entry.xattrs, name, |key, value| {
-        fsetxattr(file, key, value, XattrFlags::empty())
-    })?;
-    futimens(file, &times(entry.mtime)).map_err(|e| name.failed("set the time of", e.into()))?;
-    Ok(skipped)
+    apply(file, &Attributes::of(entry), &entry.xattrs, name, process)
 }
 
-/// The same for a directory, by an open handle.
-pub(super) fn dir_attributes(
-    fd: &OwnedFd,
-    (owner, mode, mtime): (Owner, u32, (i64, u32)),
-    xattrs: &[(Vec<u8>, Vec<u8>)],
+/// Owner, mode, extended attributes and times of an open file or directory, in the order in which none undoes
+/// another: `chown` clears setuid and capabilities. Gives the number of attributes left out.
+pub(super) fn apply(
+    fd: &impl AsFd,
+    attributes: &Attributes,
+    xattrs: &Xattrs,
     name: &Name<'_>,
     process: Owner,
 ) -> Result<u64, UnpackError> {
+    let owner = attributes.owner;
     if owner != process {
         let (uid, gid) = owner.ids();
         fchown(fd, uid, gid).map_err(|e| owner_error(e, owner, name))?;
     }
+    let mode = Mode::from_raw_mode(attributes.mode);
+    fchmod(fd, mode).map_err(|e| name.failed("set the mode of", e.into()))?;
     let skipped = set_xattrs(xattrs, name, |key, value| {
         fsetxattr(fd, key, value, XattrFlags::empty())
     })?;
-    fchmod(fd, Mode::from_raw_mode(mode)).map_err(|e| name.failed("set the mode of", e.into()))?;
-    futimens(fd, &times(mtime)).map_err(|e| name.failed("set the time of", e.into()))?;
+    futimens(fd, &times(attributes.mtime)).map_err(|e| name.failed("set the time of", e.into()))?;
     Ok(skipped)
 }
 
-/// A symbolic link, its target verbatim.
-pub(super) fn symlink(
+/// All data of `from` into the empty file `to`, holes left as holes.
+pub(super) fn copy_with_holes(from: &File, to: &File) -> io::Result<()> {
+    let (mut reader, mut writer) = (from, to);
+    let size = from.metadata()?.len();
+    to.set_len(size)?;
+    let mut at = 0;
+    while at < size {
+        let start = match seek(from, SeekFrom::Data(at)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => break,
+            Err(e) => return Err(e.into()),
+        };
+        at = seek(from, SeekFrom::Hole(start))?;
+        seek(from, SeekFrom::Start(start))?;
+        seek(to, SeekFrom::Start(start))?;
+        io::copy(&mut reader.by_ref().take(at - start), &mut writer)?;
+    }
+    Ok(())
+}
+
+/// A symbolic link, a device node or a FIFO.
+pub(super) fn special(
     dir: &Dir,
     entry: &Entry,
     name: &Name<'_>,
     process: Owner,
 ) -> Result<u64, UnpackError> {
+    match entry.kind {
+        Kind::Symlink => symlink(dir, entry, name, process),
+        _ => node(dir, entry, name, process),
+    }
+}
+
+/// A symbolic link, its target verbatim.
+fn symlink(dir: &Dir, entry: &Entry, name: &Name<'_>, process: Owner) -> Result<u64, UnpackError> {
     let base = name.base().unwrap_or_default();
     symlinkat(entry.link.as_slice(), &dir.fd, base)
         .map_err(|e| name.failed("create the symbolic link", e.into()))?;
@@ -98,12 +141,7 @@ pub(super) fn symlink(
 }
 
 /// A device node or a FIFO.
-pub(super) fn node(
-    dir: &Dir,
-    entry: &Entry,
-    name: &Name<'_>,
-    process: Owner,
-) -> Result<u64, UnpackError> {
+fn node(dir: &Dir, entry: &Entry, name: &Name<'_>, process: Owner) -> Result<u64, UnpackError> {
     let base = name.base().unwrap_or_default();
     let file_type = match entry.kind {
         Kind::Char => FileType::CharacterDevice,
@@ -131,7 +169,7 @@ fn at_attributes(
     process: Owner,
 ) -> Result<u64, UnpackError> {
     let base = name.base().unwrap_or_default();
-    let owner = owner_of(entry);
+    let owner = Attributes::of(entry).owner;
     if owner != process {
         let (uid, gid) = owner.ids();
         chownat(&dir.fd, base, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
@@ -147,10 +185,7 @@ fn at_attributes(
         )
         .map_err(|e| name.failed("set the mode of", e.into()))?;
     }
-    // There is no `setxattrat` on older kernels: the last component below the handle's /proc
-    // name is the same file, and `lsetxattr` does not follow it.
-    let mut path = format!("/proc/self/fd/{}/", dir.fd.as_raw_fd()).into_bytes();
-    path.extend_from_slice(base);
+    let path = proc_path(&dir.fd, base);
     let skipped = set_xattrs(&entry.xattrs, name, |key, value| {
         lsetxattr(path.as_slice(), key, value, XattrFlags::empty())
     })?;
@@ -172,13 +207,8 @@ fn set_xattrs(
 ) -> Result<u64, UnpackError> {
     let mut skipped = 0;
     for (key, value) in xattrs {
-        // The first two would make the host's overlayfs believe an image, the last relabels a host file.
-        let host_only = [
-            &b"trusted.overlay."[..],
-            b"user.overlay.",
-            b"security.selinux",
-        ];
-        if host_only.iter().any(|prefix| key.starts_with(prefix)) {
+        // The first would make the host's overlayfs believe an image, the second relabels a host file.
+        if is_overlayfs(key) || key.starts_with(b"security.selinux") {
             skipped += 1;
             continue;
         }
@@ -189,13 +219,6 @@ fn set_xattrs(
         }
     }
     Ok(skipped)
-}
-
-pub(super) fn owner_of(entry: &Entry) -> Owner {
-    Owner {
-        uid: entry.uid,
-        gid: entry.gid,
-    }
 }
 
 fn owner_error(error: Errno, owner: Owner, name: &Name<'_>) -> UnpackError {

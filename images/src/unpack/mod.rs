@@ -10,7 +10,11 @@
 //!   in the way is unlinked and made anew.
 //! - A directory merges with a directory; everything else replaces what has its name, also a
 //!   directory a symbolic link.
-//! - A whiteout hides what lower layers put there, never what its own layer does, in any order.
+//! - A layer goes into a directory of its own in overlayfs' form (see [`crate::merged`]); what is below it is only read.
+//!   What the layer needs of it is copied as overlayfs does: directories on the way with their attributes, a file that
+//!   is linked to. A layer therefore belongs to the layers it was made on.
+//! - A whiteout hides what lower layers put there, never what its own layer does, in any order. A character device
+//!   0:0 is one too: some tools pack overlayfs' directories as they are.
 //! - Missing parents are made with mode 0755, our own user and mtime 0, so that unpacking twice gives
 //!   the same root.
 //! - Owners must be set: without the right to do so unpacking fails rather than giving another root.
@@ -24,22 +28,23 @@ mod error;
 mod make;
 mod name;
 mod remove;
-pub(crate) mod walk;
+mod tree;
+mod walk;
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{AtFlags, FileType, statat};
+use rustix::fs::AtFlags;
 
 pub use error::UnpackError;
 
+use crate::merged::Stack;
 use crate::tarball::{Entry, Kind, Streamed, TarError, TarStream};
-use dirs::Dirs;
 use name::{Mark, Name};
-use walk::{Dir, Root};
+use tree::{MAX_DEPTH, Place, Tree};
+use walk::Dir;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,49 +55,37 @@ pub struct Unpacked {
     pub skipped_xattrs: u64,
 }
 
-/// Applies layers, lowest first, then [`finish`](Self::finish).
+/// Unpacks one layer: [`apply`](Self::apply), then [`finish`](Self::finish).
 pub struct Unpacker {
-    root: Root,
-    dirs: Dirs,
-    owner: make::Owner,
-    /// Paths the current layer made, with their parents: out of reach of its whiteouts.
-    touched: BTreeSet<PathBuf>,
+    tree: Tree,
     /// The parent of the last entry: archives list a directory's content in a row.
-    last_parent: Option<(Vec<Vec<u8>>, Dir)>,
+    last_parent: Option<(Vec<Vec<u8>>, Place)>,
     done: Unpacked,
 }
 
 type Stream<'a> = TarStream<Streamed<&'a mut dyn Read>>;
 
 impl Unpacker {
-    /// Unpacks below `target`, an existing directory, which becomes the root of the image.
+    /// Unpacks into `target`, an existing empty directory, a layer that stands on `lower`.
     ///
     /// # Errors
     /// [`UnpackError::Target`] when it cannot be opened.
-    pub fn new(target: &Path) -> Result<Self, UnpackError> {
-        let owner = make::Owner::of_process();
-        let mut dirs = Dirs::default();
-        dirs.made(Path::new(""), owner);
+    pub fn new(target: &Path, lower: Stack) -> Result<Self, UnpackError> {
         Ok(Self {
-            root: Root::open(target).map_err(|cause| UnpackError::Target {
+            tree: Tree::new(target, lower).map_err(|cause| UnpackError::Target {
                 path: target.to_owned(),
                 cause,
             })?,
-            dirs,
-            owner,
-            touched: BTreeSet::new(),
             last_parent: None,
             done: Unpacked::default(),
         })
     }
 
-    /// Applies one layer, an uncompressed tar stream, up to its end marker.
+    /// Applies the layer, an uncompressed tar stream, up to its end marker.
     ///
     /// # Errors
     /// [`UnpackError`]; the target then holds part of the layer.
     pub fn apply(&mut self, layer: &mut dyn Read) -> Result<(), UnpackError> {
-        self.touched.clear();
-        self.last_parent = None;
         let mut stream = TarStream::new(Streamed(layer));
         while let Some(entry) = stream.next().map_err(UnpackError::Tar)? {
             self.entry(&entry, &mut stream)?;
@@ -106,7 +99,7 @@ impl Unpacker {
     /// # Errors
     /// [`UnpackError`] as for entries.
     pub fn finish(mut self) -> Result<Unpacked, UnpackError> {
-        self.done.skipped_xattrs += self.dirs.finish(&self.root, self.owner)?;
+        self.done.skipped_xattrs += self.tree.finish()?;
         Ok(self.done)
     }
 
@@ -118,77 +111,67 @@ impl Unpacker {
                     entry: name.shown(),
                 });
             }
-            self.dirs.listed(Path::new(""), entry);
+            self.tree.put_root(entry);
             return Ok(());
         };
-        match name.mark()? {
-            Mark::None => {}
-            Mark::Ignored => return Ok(()),
-            Mark::Opaque => {
-                if let Some(dir) = self.parent(&name, false)? {
-                    self.prune_children(&dir)
-                        .map_err(|c| name.failed("empty", c))?;
-                }
-                return Ok(());
-            }
-            Mark::Whiteout(hidden) => {
-                if let Some(dir) = self.parent(&name, false)? {
-                    let pruned = self.prune(&dir, hidden);
-                    pruned.map_err(|c| name.failed("remove what is hidden by", c))?;
-                }
-                return Ok(());
-            }
-        }
-        // Made missing, `parent` is never `None`.
-        let Some(parent) = self.parent(&name, true)? else {
-            return Ok(());
+        let mark = match name.mark()? {
+            Mark::None if entry.kind == Kind::Char && entry.dev == (0, 0) => Mark::Whiteout(base),
+            mark => mark,
         };
-        let path = parent.child(base);
-        if name.depth_below(&parent) > walk::MAX_DEPTH {
-            return Err(UnpackError::TooDeep {
-                entry: name.shown(),
-                limit: walk::MAX_DEPTH,
-            });
+        match mark {
+            Mark::None => self.put(entry, &name, stream),
+            Mark::Ignored => Ok(()),
+            Mark::Opaque | Mark::Whiteout(_) => {
+                let Some(place) = self.parent(&name, false)? else {
+                    return Ok(());
+                };
+                // What was known of the way here may have changed.
+                self.last_parent = None;
+                let hidden = match mark {
+                    Mark::Whiteout(hidden) => self.tree.hide(&place, hidden),
+                    _ => self.tree.hide_all(&place),
+                };
+                hidden.map_err(|e| e.of(&name))
+            }
         }
-        if entry.kind == Kind::HardLink {
-            self.hard_link(entry, &name, &parent, &path)?;
-        } else {
-            self.make(entry, &name, &parent, &path, stream)?;
-        }
-        self.touch(&path);
-        Ok(())
     }
 
-    fn make(
+    fn put(
         &mut self,
         entry: &Entry,
         name: &Name<'_>,
-        parent: &Dir,
-        path: &Path,
         stream: &mut Stream<'_>,
     ) -> Result<(), UnpackError> {
-        let base = name.base().unwrap_or_default();
-        let there = file_type(parent, base).map_err(|c| name.failed("look up", c))?;
-        if entry.kind == Kind::Dir {
-            if there != Some(FileType::Directory) {
-                self.clear_way(there, name, parent, path)?;
-                parent
-                    .make_dir(base)
-                    .map_err(|c| name.failed("create", c))?;
-            }
-            self.dirs.listed(path, entry);
+        // Made where missing, it is never `None`.
+        let Some(place) = self.parent(name, true)? else {
             return Ok(());
-        }
-        self.clear_way(there, name, parent, path)?;
-        self.done.skipped_xattrs += match entry.kind {
-            Kind::File => {
-                let file = make::create(parent, base).map_err(|c| name.failed("create", c))?;
-                copy(entry, name, stream, &file)?;
-                make::file_attributes(&file, entry, name, self.owner)?
-            }
-            Kind::Symlink => make::symlink(parent, entry, name, self.owner)?,
-            _ => make::node(parent, entry, name, self.owner)?,
         };
+        let base = name.base().unwrap_or_default();
+        if place.path.components().count() >= MAX_DEPTH {
+            return Err(UnpackError::TooDeep {
+                entry: name.shown(),
+                limit: MAX_DEPTH,
+            });
+        }
+        let create = |c| name.failed("create", c);
+        match entry.kind {
+            Kind::Dir => {
+                let put = self.tree.put_dir(&place, base, entry);
+                put.map_err(create)?;
+            }
+            Kind::HardLink => self.hard_link(entry, name, &place)?,
+            kind => {
+                self.clear(&place, name)?;
+                let (dir, owner) = (place.upper().map_err(create)?, self.tree.owner);
+                self.done.skipped_xattrs += if kind == Kind::File {
+                    let file = make::create(dir, base).map_err(create)?;
+                    copy(entry, name, stream, &file)?;
+                    make::file_attributes(&file, entry, name, owner)?
+                } else {
+                    make::special(dir, entry, name, owner)?
+                };
+            }
+        }
         Ok(())
     }
 
@@ -196,8 +179,7 @@ impl Unpacker {
         &mut self,
         entry: &Entry,
         name: &Name<'_>,
-        parent: &Dir,
-        path: &Path,
+        place: &Place,
     ) -> Result<(), UnpackError> {
         let base = name.base().unwrap_or_default();
         let target = Name::parse_link(&entry.link, name)?;
@@ -206,116 +188,55 @@ impl Unpacker {
             target: target.shown(),
         };
         let target_base = target.base().ok_or_else(missing)?;
-        let walked = self.root.walk(target.parents(), None);
-        let target_dir = walked.map_err(|e| e.of(&target))?.ok_or_else(missing)?;
-        match file_type(&target_dir, target_base).map_err(|c| name.failed("look up", c))? {
-            None | Some(FileType::Directory) => return Err(missing()),
-            Some(_) => {}
-        }
-        if target_dir.child(target_base) == path {
+        let walked = self.tree.walk(target.parents(), false);
+        let target_place = walked.map_err(|e| e.of(&target))?.ok_or_else(missing)?;
+        let owned = self.tree.own_file(&target_place, &target)?;
+        let (target_place, skipped) = owned.ok_or_else(missing)?;
+        self.done.skipped_xattrs += skipped;
+        if target_place.path == place.path && target_base == base {
             return Ok(());
         }
-        let there = file_type(parent, base).map_err(|c| name.failed("look up", c))?;
-        self.clear_way(there, name, parent, path)?;
+        self.clear(place, name)?;
         // Without AT_SYMLINK_FOLLOW: a link to a symbolic link links that itself. Attributes are
         // those of the target, which the header only repeats.
-        let (from, to) = (&target_dir.fd, &parent.fd);
-        match rustix::fs::linkat(from, target_base, to, base, AtFlags::empty()) {
+        let failed = |c| name.failed("link", c);
+        let from = target_place.upper().map_err(failed)?;
+        let to = place.upper().map_err(failed)?;
+        match rustix::fs::linkat(&from.fd, target_base, &to.fd, base, AtFlags::empty()) {
             Ok(()) => Ok(()),
             // The target lay in what had to make way.
             Err(rustix::io::Errno::NOENT) => Err(missing()),
-            Err(e) => Err(name.failed("link", e.into())),
+            Err(e) => Err(failed(e.into())),
         }
     }
 
     /// Removes what stands where an entry goes.
-    fn clear_way(
-        &mut self,
-        there: Option<FileType>,
-        name: &Name<'_>,
-        parent: &Dir,
-        path: &Path,
-    ) -> Result<(), UnpackError> {
-        if there.is_none() {
-            return Ok(());
-        }
+    fn clear(&mut self, place: &Place, name: &Name<'_>) -> Result<(), UnpackError> {
         let base = name.base().unwrap_or_default();
-        remove::all(parent, base).map_err(|c| name.failed("replace", c))?;
-        self.forget(path);
-        Ok(())
+        let cleared = self.tree.clear(place, base);
+        // It may have been on the way to the last parent.
+        if cleared.as_ref().is_ok_and(|was_dir| *was_dir) {
+            self.last_parent = None;
+        }
+        cleared.map(drop).map_err(|c| name.failed("replace", c))
     }
 
     /// The directory an entry goes to. `None` when absent and not to be made.
-    fn parent(&mut self, name: &Name<'_>, make: bool) -> Result<Option<Dir>, UnpackError> {
-        if let Some((parts, dir)) = &self.last_parent
+    fn parent(&mut self, name: &Name<'_>, make: bool) -> Result<Option<Place>, UnpackError> {
+        if let Some((parts, place)) = &self.last_parent
             && name.parents().iter().eq(parts.iter())
         {
-            return Ok(Some(dir.clone()));
+            return Ok(Some(place.clone()));
         }
-        let owner = self.owner;
-        let dirs = &mut self.dirs;
-        let mut made = |path: &Path| dirs.made(path, owner);
-        let on_made: Option<&mut dyn FnMut(&Path)> = if make { Some(&mut made) } else { None };
-        let dir = self
-            .root
-            .walk(name.parents(), on_made)
-            .map_err(|e| e.of(name))?;
-        if let Some(dir) = &dir {
+        let place = self.tree.walk(name.parents(), make);
+        let place = place.map_err(|e| e.of(name))?;
+        // One that is only looked at may be of the layers below.
+        if make && let Some(place) = &place {
             let parts = name.parents().iter().map(|p| p.to_vec()).collect();
-            self.last_parent = Some((parts, dir.clone()));
+            self.last_parent = Some((parts, place.clone()));
         }
-        Ok(dir)
+        Ok(place)
     }
-
-    /// `path` and its parents belong to this layer now.
-    fn touch(&mut self, path: &Path) {
-        for ancestor in path.ancestors() {
-            if !self.touched.insert(ancestor.to_owned()) {
-                break;
-            }
-        }
-    }
-
-    /// `path` and what was below it are gone.
-    fn forget(&mut self, path: &Path) {
-        self.dirs.removed(path);
-        self.last_parent = None;
-        for gone in below(self.touched.range(path.to_owned()..), path) {
-            self.touched.remove(&gone);
-        }
-    }
-
-    /// Removes `base` in `dir` as far as lower layers made it.
-    fn prune(&mut self, dir: &Dir, base: &[u8]) -> io::Result<()> {
-        let path = dir.child(base);
-        if !self.touched.contains(&path) {
-            if file_type(dir, base)?.is_some() {
-                remove::all(dir, base)?;
-                self.forget(&path);
-            }
-            return Ok(());
-        }
-        match dir.open_child(base)? {
-            Some(child) => self.prune_children(&child),
-            None => Ok(()),
-        }
-    }
-
-    fn prune_children(&mut self, dir: &Dir) -> io::Result<()> {
-        for base in dir.names()? {
-            self.prune(dir, &base)?;
-        }
-        Ok(())
-    }
-}
-
-/// The leading paths of a sorted sequence that are `path` or below it: paths order by components, so
-/// these stand together.
-fn below<'a>(sorted: impl Iterator<Item = &'a PathBuf>, path: &Path) -> Vec<PathBuf> {
-    sorted
-        .take_while(|p| p.starts_with(path))
-        .cloned()
-        .collect()
 }
 
 /// Removes the directory or file `path` and all below it, following no links. `Ok` when absent.
@@ -323,18 +244,9 @@ pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     let (Some(parent), Some(base)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    match remove::all(&Root::open(parent)?.dir(), base.as_bytes()) {
+    match remove::all(&Dir::root(parent)?, base.as_bytes()) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
-    }
-}
-
-/// What `base` is, itself and not what it may point to.
-fn file_type(dir: &Dir, base: &[u8]) -> io::Result<Option<FileType>> {
-    match statat(&dir.fd, base, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(stat) => Ok(Some(FileType::from_raw_mode(stat.st_mode))),
-        Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(e) => Err(e.into()),
     }
 }
 

@@ -1,7 +1,6 @@
 //! Names of entries: cleaned, and what their form means.
 
 use super::UnpackError;
-use super::walk::Dir;
 use crate::text::shown;
 
 /// Longest name accepted in bytes: Linux' PATH_MAX without the NUL. A longer one could not be opened
@@ -74,11 +73,6 @@ impl<'a> Name<'a> {
     /// All components but the last.
     pub(super) fn parents(&self) -> &[&'a [u8]] {
         self.parts.split_last().map_or(&[], |(_, parents)| parents)
-    }
-
-    /// Depth of the entry once it is in `parent`.
-    pub(super) fn depth_below(&self, parent: &Dir) -> usize {
-        parent.path.components().count() + 1
     }
 
     pub(super) fn mark(&self) -> Result<Mark<'a>, UnpackError> {

@@ -3,9 +3,10 @@
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::PathBuf;
 
 use super::*;
-use crate::testing::{Scratch, Tar, is_root};
+use crate::testing::{Random, Scratch, Tar, flatten, is_root, listing, unpack_layers};
 
 /// A target directory beside a secret that must stay as it is.
 struct Ground {
@@ -23,11 +24,15 @@ impl Ground {
     }
 
     fn apply(&self, layers: &[Vec<u8>]) -> Result<Unpacked, UnpackError> {
-        let mut unpacker = Unpacker::new(&self.target)?;
-        for layer in layers {
+        if let [layer] = layers {
+            let mut unpacker = Unpacker::new(&self.target, Stack::open(&[]).unwrap())?;
             unpacker.apply(&mut layer.as_slice())?;
+            return unpacker.finish();
         }
-        unpacker.finish()
+        let scratch = Scratch::new();
+        let (paths, done) = unpack_layers(scratch.path(), layers)?;
+        flatten(&Stack::open(&paths).unwrap(), &self.target);
+        Ok(done)
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -626,15 +631,12 @@ fn random_damage_never_panics_or_escapes() {
         .hard_link("h", "a/b")
         .file("a/.wh.b", "")
         .end();
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = Random::new(1);
     for _ in 0..1500 {
         let mut damaged = layer.clone();
         for _ in 0..3 {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let at = (state >> 16) as usize % damaged.len();
-            damaged[at] = state as u8;
+            let at = random.below(damaged.len());
+            damaged[at] = random.below(256) as u8;
         }
         // Headers get their checksum back, so that the fields are looked at.
         for block in damaged
@@ -683,41 +685,6 @@ fn trees_are_removed_without_following_links() {
     assert!(ground.scratch.path().join("outside/secret").exists());
 }
 
-/// Name, kind, mode, owner, links, time, size and link target of everything below `root`.
-fn listing(root: &Path) -> Vec<String> {
-    fn below(dir: &Path, root: &Path, lines: &mut Vec<String>) {
-        let mut paths: Vec<_> = fs::read_dir(dir)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .collect();
-        paths.sort();
-        for path in paths {
-            let meta = path.symlink_metadata().unwrap();
-            let size = if meta.is_dir() { 0 } else { meta.len() };
-            let links = if meta.is_dir() { 0 } else { meta.nlink() };
-            let target = fs::read_link(&path).ok();
-            let data = meta
-                .is_file()
-                .then(|| crate::testing::sha256(&fs::read(&path).unwrap()));
-            lines.push(format!(
-                "{:?} {:o} {}:{} {links} {}.{} {size} {target:?} {data:?}",
-                path.strip_prefix(root).unwrap(),
-                meta.mode(),
-                meta.uid(),
-                meta.gid(),
-                meta.mtime(),
-                meta.mtime_nsec(),
-            ));
-            if meta.is_dir() {
-                below(&path, root, lines);
-            }
-        }
-    }
-    let mut lines = Vec::new();
-    below(root, root, &mut lines);
-    lines
-}
-
 #[test]
 fn archives_of_gnu_tar_come_out_as_they_went_in() {
     let ground = Ground::new();
@@ -755,7 +722,7 @@ fn archives_of_gnu_tar_come_out_as_they_went_in() {
             return; // Not installed.
         };
         let target = ground.scratch.dir("gnu");
-        let mut unpacker = Unpacker::new(&target).unwrap();
+        let mut unpacker = Unpacker::new(&target, Stack::open(&[]).unwrap()).unwrap();
         unpacker.apply(&mut tar.as_slice()).unwrap();
         unpacker.finish().unwrap();
         let strip = |lines: Vec<String>| -> Vec<String> {
@@ -770,8 +737,8 @@ fn archives_of_gnu_tar_come_out_as_they_went_in() {
             lines.into_iter().map(cut).collect()
         };
         assert_eq!(
-            strip(listing(&source)),
-            strip(listing(&target)),
+            strip(listing(&source, true)),
+            strip(listing(&target, true)),
             "{options:?}"
         );
         assert!(

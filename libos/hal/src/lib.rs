@@ -16,6 +16,7 @@
 
 extern crate alloc;
 
+pub mod lock;
 pub mod phys;
 pub mod trap;
 

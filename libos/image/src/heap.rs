@@ -4,6 +4,7 @@ use core::alloc::Layout;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PAGE_SIZE};
+use husk_hal::lock::RawSpinLock;
 use husk_hal::phys;
 use husk_kernel::Kernel;
 use talc::TalcLock;
@@ -13,7 +14,7 @@ use talc::source::Source;
 const FIRST_BYTES: usize = 2 << 20;
 
 #[global_allocator]
-static HEAP: TalcLock<spin::Mutex<()>, Frames> = TalcLock::new(Frames { first: true });
+static HEAP: TalcLock<RawSpinLock, Frames> = TalcLock::new(Frames { first: true });
 
 static KERNEL: AtomicPtr<Kernel> = AtomicPtr::new(core::ptr::null_mut());
 

@@ -5,7 +5,7 @@ use alloc::boxed::Box;
 use husk_abi::boundary::{boot::BootInfo, config::GuestConfig};
 
 use crate::syscall::seccomp::Filter;
-use crate::{fs, futex, host, mm, process, sched, signal, time, trace, translate};
+use crate::{fs, futex, host, mm, net, process, sched, signal, time, trace, translate};
 
 /// Everything that is not a thread's or a process's own.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct Kernel {
     pub queued_signals: signal::QueuedByUser,
     /// Mounts and file systems.
     pub fs: fs::Vfs,
+    /// Sockets.
+    pub net: net::Net,
     /// Futex wait queues.
     pub futexes: futex::Futexes,
     /// Clocks and the vDSO.
@@ -44,6 +46,9 @@ impl Kernel {
     /// Builds the kernel from what the VMM said. `vdso` is the vDSO's ELF image.
     #[must_use]
     pub fn new(boot: &BootInfo, config: GuestConfig, vdso: &'static [u8]) -> Self {
+        if boot.vcpu_count > 1 {
+            husk_hal::lock::expect_several_cpus();
+        }
         Self {
             frames: mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes),
             sched: sched::Scheduler::new(boot.vcpu_count as usize),
@@ -51,10 +56,11 @@ impl Kernel {
             tasks: process::Tasks::new(),
             queued_signals: signal::QueuedByUser::new(),
             fs: fs::Vfs::new(boot.root_archive),
+            net: net::Net::new(),
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),
-            trace: trace::Recorder::new(boot),
+            trace: trace::Recorder::new(boot, config.count_sites),
             host: host::Host::new(boot),
             uts: process::Uts::new(&config.hostname, config.domainname.as_ref()),
             seccomp: config

@@ -13,6 +13,7 @@
 //! | `futex` | futexes |
 //! | `time` | clocks, sleeps, interval timers, the vDSO |
 //! | `fs` | VFS, file systems, descriptors, pipes, polling |
+//! | `net` | sockets |
 //! | `translate` | patching syscall sites into jumps |
 //! | `trace` | syscall records |
 //! | `host` | queues to the VMM |
@@ -24,7 +25,7 @@
 //! # Locks
 //! [`sync::SpinLock`]: short sections that never sleep, never touch user memory and never take a
 //! [`sync::Mutex`]. [`sync::Mutex`] may sleep and may be held over user copies. Order, outermost first:
-//! process tree > signal > descriptor table > inode > pipe/file > address space > frame allocator > run
+//! process tree > signal > descriptor table > inode > pipe/file/socket > address space > frame allocator > run
 //! queue > timers. Waking a thread takes the run-queue lock: do it last.
 #![cfg_attr(target_os = "none", no_std)]
 #![forbid(unsafe_code)]
@@ -39,6 +40,7 @@ pub mod inspect;
 mod kernel;
 pub mod log;
 pub mod mm;
+pub mod net;
 pub mod process;
 pub mod sched;
 pub mod signal;

@@ -8,7 +8,7 @@
 
 use core::arch::{asm, global_asm};
 
-use husk_kernel::translate::decode::{Text, behind};
+use husk_kernel::translate::decode::{Text, before, behind};
 use husk_kernel::translate::thunk::{JUMP_LEN, Thunk, jump};
 
 // husk_probe(entry, in, out): loads registers from `in`, calls `entry`, stores registers to `out`.
@@ -225,7 +225,7 @@ fn pattern_2_runs_like_the_original() {
         syscall: (syscall - SITE) as usize,
         address: SITE,
     };
-    let lengths = behind(&text).expect("can be displaced");
+    let lengths = behind(&text, true).expect("can be displaced");
     let from = syscall as i64;
     let thunk =
         Thunk::call_and_continue(THUNK as i64, &compare, lengths, from, code.slot()).expect("near");
@@ -240,21 +240,33 @@ fn pattern_2_runs_like_the_original() {
 
 #[test]
 fn pattern_3_runs_like_the_original() {
-    // mov $39, %eax; lea 0x100(%rip), %rsi; syscall
-    let body = [
-        0x48, 0x89, 0x7c, 0x24, 0xf8, 0xb8, 0x27, 0, 0, 0, 0x48, 0x8d, 0x35, 0x00, 0x01, 0, 0,
-        0x0f, 0x05, 0x48, 0x8b, 0x54, 0x24, 0xf8, 0xc3,
-    ];
+    // lea 0x100(%rip), %rsi; mov $39, %eax; mov %eax, %r9d; syscall
+    let mut body = vec![0x48, 0x89, 0x7c, 0x24, 0xf8];
+    body.extend([0x48, 0x8d, 0x35, 0x00, 0x01, 0, 0]);
+    body.extend([0xb8, 0x27, 0, 0, 0, 0x41, 0x89, 0xc1]);
+    let syscall = body.len();
+    body.extend([0x0f, 0x05, 0x48, 0x8b, 0x54, 0x24, 0xf8, 0xc3]);
     let code = Code::new(&body);
-    let before = code.run(SITE);
-    let start = SITE + 10;
-    let thunk = Thunk::run_and_call(THUNK as i64, &body[10..17], start as i64, code.slot());
+    let before_patch = code.run(SITE);
+    let mut padded = vec![0x90; 44];
+    padded.extend(&body);
+    let text = Text {
+        bytes: &padded,
+        syscall: 44 + syscall,
+        address: SITE - 44,
+    };
+    let lengths = before(&text).expect("can be displaced");
+    assert_eq!(lengths.iter().collect::<Vec<_>>(), [5, 3], "the nearest");
+    let at = syscall - lengths.sum();
+    let start = (SITE + at as u64) as i64;
+    let moved = &body[at..syscall];
+    let thunk = Thunk::run_and_call(THUNK as i64, moved, lengths, start, code.slot());
     code.put(THUNK, thunk.expect("near").bytes());
-    let (bytes, len) = jump(start as i64, THUNK as i64, 7).expect("near");
-    code.put(start, &bytes[..len]);
+    let (bytes, len) = jump(start, THUNK as i64, lengths.first()).expect("near");
+    code.put(start as u64, &bytes[..len]);
     let after = code.run(SITE);
     assert_eq!(code.calls(), 1);
-    assert_eq!(after, before, "every register, rcx included");
+    assert_eq!(after, before_patch, "every register, rcx included");
 }
 
 #[test]

@@ -3,14 +3,19 @@
 //! Whether a value makes sense together with the image and the host is [`crate::plan`]'s business.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use husk_images::Source;
+use husk_images::reference::ReferenceError;
+use husk_images::source::{SourceError, TRANSPORTS};
+use husk_images::store::MIN_ID;
+use husk_images::{Reference, Source};
 
 use super::filter::LogFilter;
 use crate::gdb::GdbAddress;
+use crate::oci::state::check_id;
 use crate::plan::{Cpus, MemorySize};
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
@@ -79,8 +84,13 @@ pub enum Verb {
     Spec(SpecArgs),
     /// Print what this runtime can do, as JSON
     Features,
+    /// Get an image from a registry into the store
+    Pull(PullArgs),
+    /// Load, list, inspect and remove images
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Tell whether this host can run husk, and what to fix
-    Check,
+    Check(CheckArgs),
     /// Print a recording as strace prints system calls
     Trace(TraceArgs),
     /// Serve those who debug husk itself
@@ -101,16 +111,16 @@ pub enum DebugVerb {
 /// `husk run`.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "husk run [OPTIONS] SOURCE [-- COMMAND...]\n       husk run [--bundle DIR] [OPTIONS] ID",
+    override_usage = "husk run [OPTIONS] IMAGE [-- COMMAND...]\n       husk run --bundle DIR [OPTIONS] ID",
     after_help = "Exit status: the command's own, 128 + N if signal N ended it, 124 after --timeout, \
                   125 if husk itself failed,\n126 if the command cannot be executed, 127 if it is not in the \
                   image, 70 if the container's libOS crashed."
 )]
 pub struct RunArgs {
-    /// Image: docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; or the id of a container to
-    /// make from a bundle
-    #[arg(value_name = "SOURCE|ID")]
-    pub target: Target,
+    /// Image: a name or id in the store, or docker-archive:FILE[:NAME], oci:DIR[:TAG], oci-archive:FILE[:TAG]; with
+    /// --bundle, or in a bundle's directory, the id of the container to make from it
+    #[arg(value_name = "IMAGE|ID")]
+    pub image: Wanted,
     /// How a container is made from a bundle
     #[command(flatten)]
     pub setup: SetupArgs,
@@ -164,34 +174,12 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
-/// What `husk run` runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// An image.
-    Image(Source),
-    /// A bundle; the container's id.
-    Id(String),
-}
-
-impl std::str::FromStr for Target {
-    type Err = <Source as std::str::FromStr>::Err;
-
-    /// Sources have a colon, ids have none.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.contains(':') {
-            text.parse().map(Self::Image)
-        } else {
-            Ok(Self::Id(text.to_owned()))
-        }
-    }
-}
-
 /// How a container is made from a bundle: `create` and `run`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SetupArgs {
-    /// The bundle's directory
-    #[arg(short, long, value_name = "DIR", default_value = ".")]
-    pub bundle: PathBuf,
+    /// The bundle's directory [default: the working directory]
+    #[arg(short, long, value_name = "DIR")]
+    pub bundle: Option<PathBuf>,
     /// Socket that is sent the container's terminal
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -274,14 +262,88 @@ pub struct ListArgs {
     pub quiet: bool,
 }
 
-/// Form of `husk list`.
+/// Which image to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// One of an archive or a layout.
+    Source(Source),
+    /// One of the store.
+    Stored(String),
+    /// No image can be called so, but a container can.
+    Id(String),
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    /// A transport wins over an image of that name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let transport = text.split_once(':').map(|(transport, _)| transport);
+        if transport.is_some_and(|transport| TRANSPORTS.contains(&transport)) {
+            return text
+                .parse()
+                .map(Self::Source)
+                .map_err(|e: SourceError| e.to_string());
+        }
+        match stored(text) {
+            Ok(name) => Ok(Self::Stored(name)),
+            Err(_) if check_id(text).is_ok() => Ok(Self::Id(text.to_owned())),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A name or an id of an image in the store.
+fn stored(text: &str) -> Result<String, String> {
+    let digits = text.strip_prefix("sha256:").unwrap_or(text);
+    if !(MIN_ID..=64).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        text.parse::<Reference>().map_err(|e| e.to_string())?;
+    }
+    Ok(text.to_owned())
+}
+
+/// `husk pull`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Credentials are those of docker login: auths, credHelpers and credsStore of \
+                        $DOCKER_CONFIG/config.json or ~/.docker/config.json."
+)]
+pub struct PullArgs {
+    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; the host is docker.io and the tag latest where they are left out
+    #[arg(value_name = "REFERENCE")]
+    pub reference: Reference,
+    /// Insist on a valid certificate; with false, also talk to registries without one, or without TLS at all
+    #[arg(
+        long,
+        value_name = "BOOL",
+        default_value_t = true,
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        action = ArgAction::Set
+    )]
+    pub tls_verify: bool,
+    /// Print the image's name only
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Form of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
     /// For people
     #[default]
     Table,
-    /// One JSON array
+    /// JSON: one array, or one object a line
     Json,
+}
+
+/// `husk check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Show how the process of this container is confined
+    #[arg(long, value_name = "ID")]
+    pub jail: Option<String>,
 }
 
 /// `husk spec`.
@@ -290,6 +352,78 @@ pub struct SpecArgs {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+}
+
+/// `husk image`.
+#[derive(Debug, Subcommand)]
+#[command(disable_help_subcommand = true)]
+pub enum ImageVerb {
+    /// Load images from an archive or a layout into the store
+    Load(LoadArgs),
+    /// List the images in the store
+    #[command(visible_alias = "list")]
+    Ls(LsArgs),
+    /// Print what is known of images as JSON
+    Inspect {
+        /// Names or ids
+        #[arg(value_name = "IMAGE", required = true, value_parser = stored)]
+        images: Vec<String>,
+    },
+    /// Remove names of images, and images that have no name left
+    Rm {
+        /// Names or ids
+        #[arg(value_name = "IMAGE", required = true, value_parser = stored)]
+        images: Vec<String>,
+        /// Given an id, remove the image with all its names
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Remove images without a name, and what killed processes left
+    Prune {
+        /// Also those that have names, unless a container uses them
+        #[arg(short, long)]
+        all: bool,
+    },
+}
+
+/// `husk image load`.
+#[derive(Debug, Args)]
+pub struct LoadArgs {
+    /// docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; all images of it where nothing is chosen
+    #[arg(value_name = "SOURCE")]
+    pub source: Source,
+    /// Give the image this name instead of its own
+    #[arg(long, value_name = "NAME[:TAG]", value_parser = plain_name)]
+    pub name: Option<Reference>,
+}
+
+/// `husk image ls`.
+#[derive(Debug, Args)]
+pub struct LsArgs {
+    /// Print ids only
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Print ids in full
+    #[arg(long)]
+    pub no_trunc: bool,
+    /// Print a table, or one JSON object a line
+    #[arg(
+        long,
+        value_name = "FORM",
+        value_enum,
+        default_value = "table",
+        conflicts_with = "quiet"
+    )]
+    pub format: ListFormat,
+}
+
+/// A name that can be given.
+fn plain_name(text: &str) -> Result<Reference, String> {
+    let name: Reference = text.parse().map_err(|e: ReferenceError| e.to_string())?;
+    if name.digest().is_some() {
+        return Err("a name to give holds no digest".to_owned());
+    }
+    Ok(name)
 }
 
 /// `husk trace`.
@@ -313,10 +447,31 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 12] = [
-    "check", "trace", "debug", "version", "create", "start", "state", "kill", "delete", "list",
-    "spec", "features",
+const OTHER_VERBS: [&str; 14] = [
+    "pull", "image", "check", "trace", "debug", "version", "create", "start", "state", "kill",
+    "delete", "list", "spec", "features",
 ];
+
+impl SetupArgs {
+    /// The bundle's directory.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        self.bundle.as_deref().unwrap_or(Path::new("."))
+    }
+}
+
+impl RunArgs {
+    /// The id of a container to make from a bundle, if that is what is meant: with `--bundle`, or, as with runc, in
+    /// a bundle's directory; what has the form of an archive never is.
+    #[must_use]
+    pub fn container_id(&self) -> Option<String> {
+        let (Wanted::Stored(name) | Wanted::Id(name)) = &self.image else {
+            return None;
+        };
+        let in_bundle = || Path::new("config.json").exists();
+        (self.setup.bundle.is_some() || in_bundle()).then(|| name.to_string())
+    }
+}
 
 impl Cli {
     /// Whether more than warnings is asked for.
@@ -389,7 +544,7 @@ pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
 /// clap's error and its first tip, without the usage that follows.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command given; write run, check, trace, debug or version (husk --help explains)"
+        return "no command given; write run, pull, image, check, trace, debug or version (husk --help explains)"
             .to_owned();
     }
     let text = error.to_string();
@@ -467,7 +622,7 @@ mod tests {
             "husk --nope run x",
             "husk run --nope oci:x",
             "husk run oci:x sh",
-            "husk run nowhere:x",
+            "husk run Nowhere:x",
             "husk run oci:x --memory lots",
             "husk run oci:x --memory -1",
             "husk run oci:x --cpus 0",

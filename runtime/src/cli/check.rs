@@ -10,7 +10,7 @@ use std::time::Duration;
 use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
 use husk_abi::boundary::log::ROOMS;
 use husk_abi::linux::Errno;
-use husk_images::NoProgress;
+use husk_images::{NoProgress, Stack};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::unistd::{Uid, mkdtemp};
 
@@ -206,7 +206,9 @@ fn empty_root() -> Result<File, String> {
     let file = memfd_create(c"husk-check", MFdFlags::MFD_CLOEXEC)
         .map(File::from)
         .map_err(|errno| errno.to_string())?;
-    husk_images::cpio::write_root_archive(&directory.0, &file, &mut NoProgress)
+    let root =
+        Stack::open(std::slice::from_ref(&directory.0)).map_err(|error| error.to_string())?;
+    husk_images::cpio::write_root_archive(&root, &file, &mut NoProgress)
         .map_err(|error| error.to_string())?;
     Ok(file)
 }

@@ -35,7 +35,7 @@ pub fn container(
     }
     let pid_file = setup.pid_file.as_deref().map(std::path::absolute);
     let console_socket = setup.console_socket.as_deref().map(std::path::absolute);
-    let bundle = Bundle::load(&setup.bundle).map_err(oci::Error::from)?;
+    let bundle = Bundle::load(setup.bundle()).map_err(oci::Error::from)?;
     let root = std::path::absolute(cli.state()).map_err(Error::Directory)?;
     // As runc: relative paths in the bundle start there.
     std::env::set_current_dir(&bundle.path).map_err(Error::Directory)?;

@@ -8,10 +8,13 @@ mod delete;
 mod features;
 mod filter;
 mod foreground;
+mod image;
+mod jail;
 mod kill;
 mod list;
 mod logging;
 mod progress;
+mod pull;
 mod run;
 mod spec;
 mod start;
@@ -26,7 +29,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use args::{Cli, Parsed, Target, Verb};
+use args::{Cli, Parsed, Verb};
 use serde_json::Value;
 
 use crate::oci::{self, hooks};
@@ -69,8 +72,8 @@ pub enum Error {
     PreserveFds,
     #[error("cannot write {}: {source}", path.display())]
     Spec { path: PathBuf, source: io::Error },
-    #[error("cannot wait for the container: {0}")]
-    Wait(io::Error),
+    #[error("cannot look at process {pid}: {source}")]
+    Process { pid: i32, source: io::Error },
 }
 
 /// Runs the command line this process was started with.
@@ -104,7 +107,7 @@ pub fn main() -> ExitCode {
 
 fn command(cli: Cli) -> ExitCode {
     let failed = match &cli.verb {
-        Verb::Run(args) if matches!(args.target, Target::Image(_)) => STATUS_RUN_FAILED,
+        Verb::Run(args) if args.container_id().is_none() => STATUS_RUN_FAILED,
         _ => STATUS_FAILED,
     };
     let result = logging::start(&cli).and_then(|log| match &cli.verb {
@@ -118,7 +121,12 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Spec(args) => spec::run(args),
         Verb::Features => features::run(),
         Verb::Debug(what) => debug::run(what),
-        Verb::Check => check::run(),
+        Verb::Pull(args) => pull::run(&cli.store(), args),
+        Verb::Image(verb) => image::run(&cli.store(), verb),
+        Verb::Check(args) => match &args.jail {
+            Some(id) => jail::run(&cli, id),
+            None => check::run(),
+        },
         Verb::Trace(args) => trace::run(args),
         Verb::Version => version::run(),
     });

@@ -3,18 +3,19 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use husk_abi::linux::Errno;
-use husk_images::{Source, Store};
+use husk_images::{Image, Store};
 
-use super::args::{Cli, RunArgs, Target};
+use super::args::{Cli, RunArgs, Wanted};
 use super::filter::LogFilter;
 use super::progress::Meter;
 use super::{Error, create, foreground, report, stats};
 use crate::oci::lifecycle;
-use crate::plan::{self, Cpus, Host, Request};
+use crate::plan::{self, Cpus, Host, ImageAtHand, Request};
 use crate::record;
 use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
 use crate::vmm;
@@ -27,9 +28,9 @@ const STATUS_CRASHED: u8 = 70;
 
 /// Runs a container to its end.
 pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> {
-    match &args.target {
-        Target::Image(source) => image(cli, args, log, source),
-        Target::Id(id) => bundle(cli, args, log, id),
+    match args.container_id() {
+        None => image(cli, args, log),
+        Some(id) => bundle(cli, args, log, &id),
     }
 }
 
@@ -52,7 +53,7 @@ fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCo
 }
 
 /// A container made from an image.
-fn image(cli: &Cli, args: &RunArgs, log: &LogFilter, source: &Source) -> Result<ExitCode, Error> {
+fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> {
     let begun = Instant::now();
     let host = Host::look()?;
     check_cpus(args.cpus, &host)?;
@@ -78,11 +79,12 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter, source: &Source) -> Result<
     // Unpacking may take a while: first see that there is something to run it with.
     let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
-    let image = Store::open(&cli.store())?.prepare(source, &mut Meter::new())?;
+    // Held to the end: so long nobody removes it.
+    let (image, at_hand) = prepare(&cli.store(), &args.image)?;
     let image_time = begun.elapsed();
     tracing::debug!(digest = %image.digest, "image ready");
     let id = container_id()?;
-    let plan = request.plan(&id, &image, &host)?;
+    let plan = request.plan(&id, at_hand, &host)?;
     let program = plan.guest.args.first().cloned().unwrap_or_default();
     tracing::debug!(id, "starting");
     let trace = match plan.trace {
@@ -129,6 +131,23 @@ fn libos(args: &RunArgs) -> Result<Option<File>, sandbox::Error> {
             what: "read the libOS image --libos names",
             source,
         })
+}
+
+/// Finds the image, stores it where it is an archive's, and gets it ready.
+fn prepare(root: &Path, wanted: &Wanted) -> Result<(Image, ImageAtHand), Error> {
+    let mut meter = Meter::new();
+    let store = Store::open(root)?;
+    let image = match wanted {
+        Wanted::Source(source) => store.add(source, |_| Vec::new(), &mut meter)?,
+        Wanted::Stored(name) | Wanted::Id(name) => store.find(name, &mut meter)?,
+    };
+    let at_hand = ImageAtHand {
+        digest: image.digest.clone(),
+        config: image.config.clone(),
+        root: store.root(&image)?,
+        root_archive: store.root_archive(&image, &mut meter)?,
+    };
+    Ok((image, at_hand))
 }
 
 fn check_cpus(cpus: Option<Cpus>, host: &Host) -> Result<(), plan::Error> {
@@ -209,28 +228,23 @@ pub fn not_executed(errno: Errno, program: &[u8]) -> (String, u8) {
     match errno {
         Errno::ENOENT if program.contains(&b'/') => (
             format!(
-                "cannot run {name:?}: it is not in the image, or the interpreter it names is not"
+                "exec: {name:?}: no such file or directory (neither it nor its interpreter may be missing)"
             ),
             STATUS_NOT_FOUND,
         ),
         Errno::ENOENT => (
-            format!("cannot run {name:?}: not found in the image's PATH"),
+            format!("exec: {name:?}: executable file not found in $PATH"),
             STATUS_NOT_FOUND,
         ),
         Errno::EACCES => (
-            format!("cannot run {name:?}: it is not executable"),
+            format!("exec: {name:?}: permission denied"),
             STATUS_NOT_EXECUTABLE,
         ),
         Errno::ENOEXEC => (
-            format!(
-                "cannot run {name:?}: it is not executable: neither an x86-64 program nor a script"
-            ),
+            format!("exec: {name:?}: exec format error (neither an x86-64 program nor a script)"),
             STATUS_NOT_EXECUTABLE,
         ),
-        errno => (
-            format!("cannot run {name:?}: {errno}"),
-            STATUS_NOT_EXECUTABLE,
-        ),
+        errno => (format!("exec: {name:?}: {errno}"), STATUS_NOT_EXECUTABLE),
     }
 }
 
@@ -255,7 +269,7 @@ mod tests {
         let (line, status) = not_executed(Errno::ENOENT, b"foo");
         assert_eq!(
             (line.as_str(), status),
-            ("cannot run \"foo\": not found in the image's PATH", 127)
+            ("exec: \"foo\": executable file not found in $PATH", 127)
         );
         assert_eq!(not_executed(Errno::ENOENT, b"/foo").1, 127);
         assert_eq!(not_executed(Errno::EACCES, b"/foo").1, 126);

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use husk_abi::boundary::doorbell;
-use husk_abi::boundary::stats::{MemoryEvent, TranslationReport};
+use husk_abi::boundary::stats::{MemoryEvent, SiteReport, TranslationReport, TrapReason};
 use husk_abi::linux::syscalls::lookup;
 
 use crate::sandbox::Outcome;
@@ -64,45 +64,62 @@ pub fn table(image: Duration, total: Duration, outcome: &Outcome) -> String {
     text
 }
 
-/// Sites shown.
-const TOP_SITES: usize = 10;
-
 /// What came by trap instead of by a translated call.
 fn translation(text: &mut String, report: &TranslationReport) {
     text.push_str("syscall translation\n");
-    let _ = writeln!(
-        text,
-        "  {:<28} {:>10}",
-        "sites translated", report.sites_translated
+    let mut row = |name: &str, value: u64| {
+        let _ = writeln!(text, "  {name:<28} {value:>10}");
+    };
+    row("calls", report.calls);
+    row(
+        "calls translated",
+        report.calls.saturating_sub(report.calls_trapped),
     );
+    row("sites translated", report.sites_translated);
     for (reason, count) in &report.traps {
-        let name = format!("traps: {}", reason.name());
-        let _ = writeln!(text, "  {name:<28} {count:>10}");
+        row(&format!("traps: {}", reason.name()), *count);
     }
-    if report.sites.is_empty() {
+    if report.traps_unlisted > 0 {
+        row("traps at sites not listed", report.traps_unlisted);
+    }
+    if report.calls > 0 {
+        let share = 100.0 - 100.0 * report.calls_trapped as f64 / report.calls as f64;
+        let _ = writeln!(text, "  {:<28} {share:>9.3}%", "share translated");
+    }
+    let untranslated = |site: &&SiteReport| site.reason != TrapReason::FirstUse;
+    if !report.sites.iter().any(|site| untranslated(&site)) {
         return;
     }
     text.push_str(
-        "sites that trap most: traps, call, reason, program, offset, bytes before | from\n",
+        "sites that trap: traps, call, reason, file, offset, function, bytes before | from\n",
     );
-    for site in report.sites.iter().take(TOP_SITES) {
+    for site in report.sites.iter().filter(untranslated) {
         let hex =
             |bytes: &[u8]| -> String { bytes.iter().map(|byte| format!("{byte:02x}")).collect() };
-        let program: String = String::from_utf8_lossy(&site.program)
-            .chars()
-            .filter(|c| !c.is_control())
-            .collect();
+        let symbol = match &site.symbol {
+            Some((name, at)) => format!("{}+{at:#x}", printable(name)),
+            None => "-".to_owned(),
+        };
         let _ = writeln!(
             text,
-            "  {:>10} {} ({}) {program} {:#x} {} | {}",
+            "  {:>10} {} ({}) {} {:#x} {symbol} {} | {}",
             site.traps,
             call_name(site.nr),
             site.reason.name(),
+            printable(&site.path),
             site.offset,
             hex(&site.before),
             hex(&site.after),
         );
     }
+}
+
+/// Names from the guest, without what a terminal would take for commands.
+fn printable(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes)
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect()
 }
 
 fn call_name(nr: u64) -> Cow<'static, str> {
@@ -139,7 +156,6 @@ mod tests {
     use super::*;
     use crate::sandbox::{DOORBELLS, Ended, Times};
     use husk_abi::boundary::report::GuestReport;
-    use husk_abi::boundary::stats::{SiteReport, TrapReason};
 
     #[test]
     fn rows() {
@@ -161,18 +177,34 @@ mod tests {
             }),
             guest: Some(GuestReport {
                 translation: TranslationReport {
+                    calls: 1000,
+                    calls_trapped: 5,
                     sites_translated: 3,
-                    traps: vec![(TrapReason::FirstUse, 3)],
-                    sites: vec![SiteReport {
-                        file: None,
-                        program: b"/bin/\x1bx".to_vec(),
-                        offset: 0x10,
-                        nr: 39,
-                        traps: 1,
-                        reason: TrapReason::FirstUse,
-                        before: vec![0xb8],
-                        after: vec![0x0f, 0x05],
-                    }],
+                    traps: vec![(TrapReason::FirstUse, 3), (TrapReason::NotFileText, 2)],
+                    sites: vec![
+                        SiteReport {
+                            file: None,
+                            path: b"/bin/\x1bx".to_vec(),
+                            symbol: Some((b"f".to_vec(), 4)),
+                            offset: 0x10,
+                            nr: 39,
+                            traps: 2,
+                            reason: TrapReason::NotFileText,
+                            before: vec![0xb8],
+                            after: vec![0x0f, 0x05],
+                        },
+                        SiteReport {
+                            file: None,
+                            path: b"/bin/y".to_vec(),
+                            symbol: None,
+                            offset: 0x20,
+                            nr: 39,
+                            traps: 1,
+                            reason: TrapReason::FirstUse,
+                            before: vec![],
+                            after: vec![],
+                        },
+                    ],
                     traps_unlisted: 0,
                 },
                 missing: vec![(41, 2), (511, 1)],
@@ -198,10 +230,14 @@ records
   written                               7
   lost                                  1
 syscall translation
+  calls                              1000
+  calls translated                    995
   sites translated                      3
   traps: first use                      3
-sites that trap most: traps, call, reason, program, offset, bytes before | from
-           1 getpid (first use) /bin/x 0x10 b8 | 0f05
+  traps: not file text                  2
+  share translated                99.500%
+sites that trap: traps, call, reason, file, offset, function, bytes before | from
+           2 getpid (not file text) /bin/x 0x10 f+0x4 b8 | 0f05
 system calls the libOS does not have
   socket                                2
   call 511                              1

@@ -1,18 +1,19 @@
 //! The VMM process: what `husk` is when libcontainer's process executes it.
 
 use std::ffi::OsString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use husk_images::NoProgress;
+use husk_images::{NoProgress, Stack};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::run::status_of;
 use super::{STATUS_RUN_FAILED, logging, report, stats};
-use crate::confine;
+use crate::confine::{self, Files};
 use crate::oci::executor::PROCESS_NAME;
 use crate::sandbox::handover::{Handover, Root};
 use crate::sandbox::report::{Report, Reporter};
@@ -75,6 +76,11 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
     };
     let kvm =
         vmm::check_kvm(vmm::kvm_of(handover.kvm.take())).map_err(|error| error.to_string())?;
+    confine::enter_process(match handover.root {
+        Root::Archive(_) => Files::None,
+        Root::Own => Files::OwnRoot,
+    })
+    .map_err(|error| format!("cannot confine the VMM: {error}"))?;
     let after = After {
         begun,
         program: guest.args.first().cloned().unwrap_or_default(),
@@ -106,7 +112,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
 /// An archive of what this process sees as its root.
 fn own_root() -> io::Result<File> {
     let file = File::from(memfd_create(c"husk-root", MFdFlags::MFD_CLOEXEC)?);
-    let root = fs::canonicalize("/")?;
+    let root = Stack::open(&[PathBuf::from("/")]).map_err(io::Error::other)?;
     husk_images::cpio::write_root_archive(&root, &file, &mut NoProgress)
         .map_err(io::Error::other)?;
     Ok(file)

@@ -52,7 +52,7 @@ pub enum Error {
     Plan(#[from] crate::plan::Error),
     #[error("cannot make the container: {0}")]
     Libcontainer(String),
-    #[error("container {id}: {message}")]
+    #[error("cannot start container {id}: {message}")]
     Start {
         id: String,
         message: String,

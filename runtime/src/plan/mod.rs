@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use husk_abi::boundary::config::{GuestConfig, LogLevel, Rlimit};
 use husk_abi::boundary::log::ROOMS;
-use husk_images::Image;
+use husk_images::{Digest, ImageConfig, Stack};
 
 use crate::oci::mounts::default_mounts;
 use crate::sandbox::Debugging;
@@ -65,16 +65,24 @@ pub enum Error {
         "--cpus {asked}: range of CPUs is from 0.01 to {host}.00, as there are only {host} CPUs available"
     )]
     TooManyCpus { asked: Cpus, host: u32 },
-    #[error("cannot open the image's root archive {}: {source}", path.display())]
-    RootArchive {
-        path: PathBuf,
-        source: std::io::Error,
-    },
     #[error("cannot learn about this host: {what}: {source}")]
     Host {
         what: &'static str,
         source: std::io::Error,
     },
+}
+
+/// What is to run: an image with everything ready.
+#[derive(Debug)]
+pub struct ImageAtHand {
+    /// Its id.
+    pub digest: Digest,
+    /// What it says about running it.
+    pub config: ImageConfig,
+    /// Its files.
+    pub root: Stack,
+    /// The same for the guest.
+    pub root_archive: File,
 }
 
 /// A run as the user means it; checked against the host, not yet against the image.
@@ -179,7 +187,7 @@ impl Request {
     ///
     /// # Errors
     /// [`Error`].
-    pub fn plan(self, id: &str, image: &Image, host: &Host) -> Result<Plan, Error> {
+    pub fn plan(self, id: &str, image: ImageAtHand, host: &Host) -> Result<Plan, Error> {
         let config = &image.config;
         let args = command::arguments(
             &config.entrypoint,
@@ -187,10 +195,7 @@ impl Request {
             self.entrypoint.as_deref(),
             &self.command,
         )?;
-        let user = users::resolve(
-            self.user.as_deref().unwrap_or(&config.user),
-            &users::ImageFiles::new(&image.rootfs),
-        )?;
+        let user = users::resolve(self.user.as_deref().unwrap_or(&config.user), &image.root)?;
         let hostname = self.hostname.unwrap_or_else(|| id[..12].to_owned());
         let env = env::compose(&env::Sources {
             image: &config.env,
@@ -206,11 +211,6 @@ impl Request {
         };
         absolute(&cwd)?;
         let (soft, hard) = host.open_files;
-        let root_archive =
-            File::open(&image.root_archive).map_err(|source| Error::RootArchive {
-                path: image.root_archive.clone(),
-                source,
-            })?;
         // As Docker: a user other than root keeps the bounding set only.
         let held = if user.uid == 0 {
             DEFAULT_CAPABILITIES
@@ -219,7 +219,7 @@ impl Request {
         };
         Ok(Plan {
             memory_bytes: self.memory.bytes,
-            root_archive,
+            root_archive: image.root_archive,
             guest: GuestConfig {
                 args,
                 env,

@@ -27,50 +27,40 @@ fn request() -> Request {
     }
 }
 
-/// An image in a directory of its own, removed when the test ends.
-struct Made {
-    dir: PathBuf,
-    image: Image,
-}
-
-impl Drop for Made {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
-fn image(name: &str) -> Made {
-    let dir = std::env::temp_dir().join(format!("husk-plan-{}-{name}", std::process::id()));
-    let rootfs = dir.join("rootfs");
-    std::fs::create_dir_all(rootfs.join("etc")).unwrap();
+/// An image with one file.
+fn image(name: &str) -> ImageAtHand {
+    let root = std::env::temp_dir().join(format!("husk-plan-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(root.join("etc")).unwrap();
     std::fs::write(
-        rootfs.join("etc/passwd"),
+        root.join("etc/passwd"),
         "root:x:0:0::/root:\nweb:x:33:33::/srv:\n",
     )
     .unwrap();
-    std::fs::write(dir.join("root.cpio"), "x").unwrap();
-    let image = Image {
+    ImageAtHand {
         digest: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
-        reference: None,
-        config: husk_images::ImageConfig {
+        config: ImageConfig {
             env: vec!["A=image".to_owned()],
             cmd: vec!["sh".to_owned()],
             working_dir: "/w".to_owned(),
             ..Default::default()
         },
-        root_archive: dir.join("root.cpio"),
-        rootfs,
-    };
-    Made { dir, image }
+        root_archive: File::open("/dev/null").unwrap(),
+        root: Stack::open(&[root]).unwrap(),
+    }
+}
+
+fn plan(request: Request, name: &str) -> GuestConfig {
+    let plan = request.plan(ID, image(name), &host()).unwrap();
+    let root = std::env::temp_dir().join(format!("husk-plan-{}-{name}", std::process::id()));
+    std::fs::remove_dir_all(root).unwrap();
+    plan.guest
 }
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 #[test]
 fn the_image_fills_the_gaps() {
-    let made = image("gaps");
-    let plan = request().plan(ID, &made.image, &host()).unwrap();
-    let guest = plan.guest;
+    let guest = plan(request(), "gaps");
     assert_eq!(guest.args, [b"sh"]);
     assert_eq!(guest.cwd, b"/w");
     assert_eq!(guest.hostname, "0123456789ab");
@@ -92,7 +82,6 @@ fn the_image_fills_the_gaps() {
 
 #[test]
 fn what_is_typed_wins() {
-    let made = image("typed");
     let request = Request {
         env: vec!["A=typed".into()],
         workdir: Some("/t".into()),
@@ -103,7 +92,7 @@ fn what_is_typed_wins() {
         ..request()
     };
     request.check(&host()).unwrap();
-    let guest = request.plan(ID, &made.image, &host()).unwrap().guest;
+    let guest = plan(request, "typed");
     assert_eq!(guest.args, [b"/e".to_vec(), b"x".to_vec()]);
     assert_eq!(guest.cwd, b"/t");
     assert_eq!((guest.hostname.as_str(), guest.uid), ("box", 33));

@@ -3,12 +3,9 @@
 //! The rules are runc's and Docker's: a number is always an id, whether or not it is listed; a listed user
 //! brings its group, its home and the groups that name it; a group given explicitly stands alone.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::Path;
 
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
+use husk_images::Stack;
 
 use super::Error;
 
@@ -33,63 +30,24 @@ pub trait Files {
     fn group(&self) -> Result<String, Error>;
 }
 
-/// The files of an unpacked image. Symbolic links are followed inside the image only.
-#[derive(Debug)]
-pub struct ImageFiles<'a> {
-    root: &'a Path,
-}
-
 /// More than any account file of an image.
 const LIMIT_BYTES: u64 = 16 << 20;
 
-impl<'a> ImageFiles<'a> {
-    /// Of the root directory `root`.
-    pub fn new(root: &'a Path) -> Self {
-        Self { root }
-    }
-
-    fn read(&self, path: &'static str) -> Result<String, Error> {
-        let fail = |source| Error::ImageFile { path, source };
-        let open = || -> io::Result<Vec<u8>> {
-            let directory =
-                OpenHow::new().flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC);
-            let root = openat2(AT_FDCWD, self.root, directory)?;
-            // NONBLOCK: the image may hold a FIFO there.
-            let how = OpenHow::new()
-                .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
-                .mode(Mode::empty())
-                .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-            let file = File::from(openat2(&root, path, how)?);
-            if !file.metadata()?.is_file() {
-                return Err(io::Error::other("it is not a regular file"));
-            }
-            let mut bytes = Vec::new();
-            file.take(LIMIT_BYTES).read_to_end(&mut bytes)?;
-            Ok(bytes)
-        };
-        match open() {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(String::new())
-            }
-            Err(error) => Err(fail(error)),
-        }
-    }
-}
-
-impl Files for ImageFiles<'_> {
+/// Symbolic links are followed inside the image only.
+impl Files for Stack {
     fn passwd(&self) -> Result<String, Error> {
-        self.read("/etc/passwd")
+        account_file(self, "/etc/passwd")
     }
 
     fn group(&self) -> Result<String, Error> {
-        self.read("/etc/group")
+        account_file(self, "/etc/group")
     }
+}
+
+fn account_file(root: &Stack, path: &'static str) -> Result<String, Error> {
+    let bytes = root.read(Path::new(path), LIMIT_BYTES);
+    let bytes = bytes.map_err(|source| Error::ImageFile { path, source })?;
+    Ok(String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned())
 }
 
 /// A line of `/etc/passwd`, as far as it counts.
@@ -271,7 +229,7 @@ mod tests {
         std::fs::create_dir_all(root.join("etc")).unwrap();
         std::os::unix::fs::symlink("/real", root.join("etc/passwd")).unwrap();
         std::fs::write(root.join("real"), "me:x:7:7::/me:\n").unwrap();
-        let files = ImageFiles::new(&root);
+        let files = Stack::open(std::slice::from_ref(&root)).unwrap();
         assert_eq!(resolve("me", &files).unwrap(), user(7, 7, &[], "/me"));
         std::fs::remove_file(root.join("real")).unwrap();
         assert!(matches!(resolve("me", &files), Err(Error::UnknownUser(_))));

@@ -34,13 +34,20 @@ pub struct Case {
     pub name: String,
     /// What is run.
     pub job: Job,
+    /// Under gdb.
+    pub is_debugged: bool,
 }
 
 impl Case {
     /// The line of the machine's script that runs it.
     pub fn command(&self) -> String {
         let words: Vec<String> = self.job.argv.iter().map(|word| quoted(word)).collect();
-        format!("case_of {} {}\n", self.id, words.join(" "))
+        let how = if self.is_debugged {
+            "debugged_case_of"
+        } else {
+            "case_of"
+        };
+        format!("{how} {} {}\n", self.id, words.join(" "))
     }
 }
 
@@ -61,10 +68,17 @@ pub fn all() -> Result<(Image, Vec<Case>)> {
         });
         (argv.join(" "), Job::new(&image, words))
     });
+    let debugged = (
+        "gdb".to_owned(),
+        Job::shell(&image, "/bin/echo found me; exit 3"),
+    );
     let cases = scripts
         .chain(programs)
+        .map(|(name, job)| (name, job, false))
+        .chain([(debugged.0, debugged.1, true)])
         .enumerate()
-        .map(|(number, (name, job))| Case {
+        .map(|(number, (name, job, is_debugged))| Case {
+            is_debugged,
             id: format!("{number:02}"),
             name,
             job: job.limit(Duration::from_secs(60)),

@@ -20,7 +20,7 @@ echo "@@kvm $(trykvm), $(cut -d' ' -f1 /proc/uptime) s after boot" >&9
 case_of() {
     id=$1
     shift
-    timeout -s KILL 100 husk --root /state run --hostname vessel docker-archive:/image.tar -- "$@" \
+    timeout -s KILL 100 husk --root /state run --hostname vessel $gdb docker-archive:/image.tar -- "$@" \
         </cases/$id.in >/tmp/stdout 2>/tmp/stderr
     status=$?
     {
@@ -33,6 +33,20 @@ case_of() {
     } >&9
     echo "case $id: status $status, $(cut -d' ' -f1 /proc/uptime) s"
     tail -n 20 /tmp/stderr
+}
+
+# The same, waiting for a gdb at the other end of the third serial line.
+debugged_case_of() {
+    stty -F /dev/ttyS2 raw -echo
+    (
+        # Listening at port 1234. A try to connect would already be a gdb.
+        until grep -q :04D2 /proc/net/tcp; do sleep 1; done
+        echo @@debugging >&9
+        nc 127.0.0.1 1234 </dev/ttyS2 >/dev/ttyS2
+    ) 2>/dev/null &
+    gdb="--gdb 127.0.0.1:1234"
+    case_of "$@"
+    gdb=
 }
 . /cases/all
 echo "@@finished" >&9

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub struct Results {
 /// Boots it and waits for its end.
 pub fn boot(contents: &Initramfs, scratch: &Scratch) -> Result<Results> {
     let initrd = scratch.path().join("initrd");
-    let report = scratch.path().join("report");
+    let report = report(scratch);
     fs::write(&initrd, contents.bytes())?;
     let mut qemu = Command::new("qemu-system-x86_64");
     qemu.args([
@@ -49,6 +50,11 @@ pub fn boot(contents: &Initramfs, scratch: &Scratch) -> Result<Results> {
     ])
     .args(["-serial", "stdio", "-serial"])
     .arg(format!("file:{}", report.display()))
+    .arg("-serial")
+    .arg(format!(
+        "unix:{},server=on,wait=off",
+        gdb_socket(scratch).display()
+    ))
     .arg("-kernel")
     .arg(&contents.kernel.vmlinuz)
     .arg("-initrd")
@@ -72,6 +78,16 @@ pub fn boot(contents: &Initramfs, scratch: &Scratch) -> Result<Results> {
     Ok(results)
 }
 
+/// Where the second serial line, the report's, comes out.
+pub fn report(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("report")
+}
+
+/// Where the third serial line, a debugger's, comes out.
+pub fn gdb_socket(scratch: &Scratch) -> PathBuf {
+    scratch.path().join("gdb")
+}
+
 fn parse(text: &str) -> Result<Results> {
     let mut results = Results::default();
     let mut case: Option<(String, i32)> = None;
@@ -85,6 +101,7 @@ fn parse(text: &str) -> Result<Results> {
                 case = Some(((*id).to_owned(), status.parse()?));
                 streams = Default::default();
             }
+            ["@@debugging"] => {}
             ["@@stdout"] => stream = 0,
             ["@@stderr"] => stream = 1,
             ["@@end"] => {

@@ -5,6 +5,7 @@
 //! the host.
 
 mod cases;
+mod gdb;
 mod initramfs;
 mod kernel;
 mod machine;
@@ -36,8 +37,18 @@ pub fn smoke() -> Result<()> {
 
     let scratch = Scratch::new("qemu")?;
     let start = Instant::now();
+    let gdb = gdb::Gdb::start(&husk, &scratch)?;
     let results = machine::boot(&contents, &scratch)?;
+    let debugged = gdb.finish(&scratch);
     let mut failed = 0;
+    println!(
+        "test qemu::gdb session ... {}",
+        if debugged.is_ok() { "ok" } else { "FAILED" }
+    );
+    if let Err(error) = &debugged {
+        failed += 1;
+        println!("{error:#}");
+    }
     for case in &cases {
         let expected = Runc.run(&case.job)?;
         let report = match results.cases.get(&case.id) {
@@ -51,7 +62,7 @@ pub fn smoke() -> Result<()> {
             println!("{report}");
         }
     }
-    let passed = cases.len() - failed;
+    let passed = (cases.len() + 1).saturating_sub(failed);
     println!(
         "\ntest result: {}. {passed} passed; {failed} failed; 0 ignored; finished in {:.0} s ({})",
         if failed == 0 && results.finished {

@@ -269,7 +269,11 @@ impl FdTable {
                 locks::release_table(&locks, self);
             }
         }
-        drop(file);
+        if Arc::strong_count(&file) > 1 {
+            let ops = file.ops.clone();
+            drop(file);
+            ops.descriptor_closed();
+        }
     }
 
     /// Looks at or changes the list of files whose record locks the table's process holds.

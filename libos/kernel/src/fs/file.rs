@@ -103,6 +103,9 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
     /// The last descriptor of this open file was closed.
     fn released(&self) {}
 
+    /// A descriptor of this open file was closed, and was not the last thing that holds it.
+    fn descriptor_closed(&self) {}
+
     /// For callers that need a particular implementation back (pipes for splice, epoll, the like).
     fn as_any(&self) -> &dyn core::any::Any;
 }

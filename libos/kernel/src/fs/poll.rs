@@ -26,6 +26,8 @@ bitflags::bitflags! {
         const RDNORM = general::POLLRDNORM;
         /// As `OUT`.
         const WRNORM = general::POLLWRNORM;
+        /// Out-of-band data may be sent; a socket says it with `OUT`.
+        const WRBAND = general::POLLWRBAND;
         /// The peer will send no more.
         const RDHUP = general::POLLRDHUP;
     }

@@ -24,8 +24,8 @@ impl AddressSpace {
         )
     }
 
-    /// Fills `bytes` from `address` on, faulting pages in as a load by the process would. Returns how many bytes were
-    /// copied before an address that cannot be read.
+    /// Fills `bytes` from `address` on, faulting pages in as a load by the process would, but with the file's own bytes
+    /// where the process has patched code. Returns how many bytes were copied before an address that cannot be read.
     ///
     /// # Errors
     /// `EFAULT` if not even the first byte can be read.
@@ -51,7 +51,7 @@ impl AddressSpace {
         let mut done = 0;
         while done < len {
             let at = address.saturating_add(done as u64);
-            let Ok(frame) = self.pin(at, access) else {
+            let Ok(frame) = self.pin_original(at, access) else {
                 break;
             };
             let offset = (at % PAGE_SIZE) as usize;
@@ -64,6 +64,35 @@ impl AddressSpace {
             return Err(Errno::EFAULT);
         }
         Ok(done)
+    }
+
+    /// As [`AddressSpace::pin`], but never patched code.
+    fn pin_original(&self, address: u64, access: Access) -> Result<Frame> {
+        let frame = self.pin(address, access)?;
+        let original = self.original_page(address);
+        if let Ok(None) = original {
+            return Ok(frame);
+        }
+        self.frames.put(frame);
+        original.and_then(|frame| frame.ok_or(Errno::EFAULT))
+    }
+
+    /// Fills `bytes` with what a thread that executes or loads at `address` sees.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[cfg(test)]
+    pub fn seen_bytes(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
+        for (at, byte) in (address..).zip(bytes) {
+            let frame = self.pin(at, Access::Read)?;
+            phys::read(
+                frame,
+                (at % PAGE_SIZE) as usize,
+                core::slice::from_mut(byte),
+            );
+            self.frames.put(frame);
+        }
+        Ok(())
     }
 
     /// The frame `address` lies in, with a reference for the caller, made accessible first.

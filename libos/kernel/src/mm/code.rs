@@ -16,7 +16,7 @@ use super::Mappable;
 use super::pte::{Entry, Owner};
 use super::space::{AddressSpace, STACK_GAP_BYTES, State, page_down};
 use super::vma::{Backing, Flags, Object, Prot, Vma};
-use crate::Result;
+use crate::{Errno, Result};
 
 /// How far thunks may be from the file's first byte: well within a 32-bit displacement.
 const REACH_BYTES: u64 = 1 << 30;
@@ -26,6 +26,8 @@ const REACH_BYTES: u64 = 1 << 30;
 pub struct CodeRegion {
     /// The file.
     pub mappable: Arc<dyn Mappable>,
+    /// What `/proc/*/maps` calls it.
+    pub path: Arc<[u8]>,
     /// First address.
     pub start: u64,
     /// One past the last address.
@@ -47,6 +49,7 @@ fn region(vma: &Vma) -> Option<CodeRegion> {
     object.mappable.text()?;
     Some(CodeRegion {
         mappable: object.mappable.clone(),
+        path: object.path.clone(),
         start: vma.start,
         end: vma.end,
         file_offset: object.offset,
@@ -81,6 +84,35 @@ impl AddressSpace {
                 })
                 .find_map(region)
         })
+    }
+
+    /// The file's own frame, with a reference for the caller, for the page of code at `address` if that is shown patched;
+    /// `None` if it is not.
+    ///
+    /// # Errors
+    /// `EFAULT` for thunks, which are not the process's to see, and if the file has no such page any more.
+    pub(super) fn original_page(&self, address: u64) -> Result<Option<Frame>> {
+        let page = page_down(address);
+        let found = self.with(|state| {
+            if state.table.get(page).owner() != Owner::Borrowed {
+                return Ok(None);
+            }
+            let code = state.vmas.find(page).and_then(region);
+            code.map(Some).ok_or(Errno::EFAULT)
+        })?;
+        let Some(code) = found else { return Ok(None) };
+        let index = (code.file_offset + (page - code.start)) / PAGE_SIZE;
+        let frame = code.mappable.page(index, false);
+        frame.map(Some).map_err(|_| Errno::EFAULT)
+    }
+
+    /// Shows the process the text of its files as it is, and patches nothing for it from now on: for debuggers, which write
+    /// breakpoints where they have read instructions. Threads that are in a thunk are moved to where they would be without.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn untranslate(&self) -> Result<()> {
+        self.with(State::untranslate)
     }
 
     /// Maps the code page at `address` anew, patched if it is by now. Nothing if it is no code, or the process's own
@@ -182,11 +214,15 @@ impl State {
         if !vma.is_code() {
             return;
         }
+        let untranslated = self.untranslated;
         let code = vma.range();
         let Backing::Object(object) = &mut vma.backing else {
             return;
         };
         object.thunk_base = None;
+        if untranslated {
+            return;
+        }
         let mappable = object.mappable.clone();
         let Some(text) = mappable.text() else {
             return;
@@ -277,7 +313,30 @@ impl State {
         };
         // Thunks are never mapped large, so nothing needs to be split.
         let _ = self.table.unmap(range.clone());
-        self.trash.extend(self.vmas.take(range.start));
+        let area = self.vmas.take(range.start);
+        if let Some(Backing::Thunks(mappable)) = area.as_ref().map(|area| &area.backing)
+            && let Some(delta) = mappable.text().and_then(|text| text.delta.get())
+        {
+            let file_start = base.wrapping_add_signed(delta.wrapping_neg());
+            self.left.push(CodeRegion {
+                mappable: mappable.clone(),
+                path: Arc::default(),
+                start: file_start,
+                end: file_start,
+                file_offset: 0,
+                thunk_base: Some(base),
+            });
+        }
+        self.trash.extend(area);
+    }
+
+    /// Mappings of this address space show their own pages only from now on, and get no thunks any more.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn untranslate(&mut self) -> Result<()> {
+        self.untranslated = true;
+        self.displace_thunks(&(0..USER_END))
     }
 
     /// The process maps something else at `range`: mappings whose thunks lie there go back to their own pages.

@@ -83,6 +83,7 @@ impl AddressSpace {
 impl State {
     fn fork_into(&mut self, child: &mut State, stack_pointer: u64) -> Result<()> {
         child.places = self.places;
+        child.untranslated = self.untranslated;
         child.layout.clone_from(&self.layout);
         child.executable.clone_from(&self.executable);
         let few = self.table.resident().anonymous <= COPY_ALL_PAGES;

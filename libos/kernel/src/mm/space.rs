@@ -11,6 +11,7 @@ use husk_abi::boundary::layout::{PAGE_SIZE, USER_END};
 use husk_abi::linux::general;
 use husk_hal::phys::Frame;
 
+use super::code::CodeRegion;
 use super::frames::Frames;
 use super::layout::Layout;
 use super::pagetable::PageTable;
@@ -52,6 +53,10 @@ pub(super) struct State {
     pub executable: Option<Arc<File>>,
     /// Areas that were taken out, to be dropped without the lock.
     pub trash: Vec<Vma>,
+    /// Code whose thunks were taken out: threads may be in them.
+    pub left: Vec<CodeRegion>,
+    /// Nothing is to be translated any more.
+    pub untranslated: bool,
 }
 
 /// Where the parts of a program lie (`/proc/pid/stat`, `PR_SET_MM`'s terms). All are addresses.
@@ -175,6 +180,8 @@ impl AddressSpace {
                 peak_resident: 0,
                 executable: None,
                 trash: Vec::new(),
+                left: Vec::new(),
+                untranslated: false,
             }),
         }))
     }
@@ -192,13 +199,17 @@ impl AddressSpace {
 
     /// Runs `f` on the locked state, then flushes, unlocks, and lets go of what was unmapped.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut State) -> R) -> R {
-        let (result, trash) = {
+        let (result, trash, left) = {
             let mut state = self.state.lock();
             let result = f(&mut state);
             state.table.finish();
             state.note_peaks();
-            (result, core::mem::take(&mut state.trash))
+            let trash = core::mem::take(&mut state.trash);
+            (result, trash, core::mem::take(&mut state.left))
         };
+        if !left.is_empty() {
+            crate::translate::leave_thunks(self, left);
+        }
         drop(trash);
         result
     }

@@ -108,6 +108,16 @@ impl Tasks {
             .collect()
     }
 
+    /// All threads in order of their ids.
+    #[must_use]
+    pub fn threads(&self) -> Vec<Arc<Thread>> {
+        self.threads
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect()
+    }
+
     /// Number of threads.
     #[must_use]
     pub fn thread_count(&self) -> usize {
@@ -117,13 +127,7 @@ impl Tasks {
     /// Number of threads that run as real user `uid`, for `RLIMIT_NPROC`.
     #[must_use]
     pub fn threads_of(&self, uid: u32) -> usize {
-        let threads: Vec<_> = self
-            .threads
-            .lock()
-            .values()
-            .filter_map(Weak::upgrade)
-            .collect();
-        threads
+        self.threads()
             .iter()
             .filter(|thread| thread.credentials().uid == uid)
             .count()

@@ -1,9 +1,8 @@
 //! Locks and waiting. See the crate's documentation for the lock order.
 
 mod mutex;
-mod spin;
 mod wait;
 
+pub use husk_hal::lock::{SpinLock, SpinLockGuard};
 pub use mutex::{Mutex, MutexGuard};
-pub use spin::{SpinLock, SpinLockGuard};
 pub use wait::{Interruptible, Listener, WaitError, WaitQueue, Waiter, park_until};

@@ -5,9 +5,11 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering, fence};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use husk_abi::linux::Errno;
+
+use husk_hal::lock::full_barrier;
 
 use super::SpinLock;
 use crate::Thread;
@@ -144,10 +146,10 @@ impl WaitQueue {
 
     /// Whether there is nobody to wake. What the caller changed before is visible to whoever registers after.
     fn nobody_waits(&self) -> bool {
-        // Without the fence the load may come before the caller's stores; a waiter that registers between would
+        // Without the barrier the load may come before the caller's stores; a waiter that registers between would
         // see the old state and sleep for ever.
-        fence(Ordering::SeqCst);
-        self.count.load(Ordering::SeqCst) == 0
+        full_barrier();
+        self.count.load(Ordering::Relaxed) == 0
     }
 
     /// Wakes the waiter that has waited longest and is not woken yet.

@@ -9,7 +9,7 @@ use husk_hal::trap::{ENTRY_TRAPPED, EXIT_FULL, LiveFrame};
 pub use args::*;
 use seccomp::Verdict;
 
-use crate::{Errno, SysResult, Thread};
+use crate::{Errno, SysResult, Thread, translate};
 
 /// Serves the system call in `frame`, which lies at the top of the thread's stack.
 ///
@@ -35,10 +35,13 @@ pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
     }
     let trapped = frame.code() & !EXIT_FULL == ENTRY_TRAPPED;
     let site = frame.rip();
+    // Their sites would never be considered if it were done afterwards.
+    let departs = trapped && translate::departs(nr);
+    if departs {
+        translate::consider(thread, site, nr);
+    }
     let result = if thread.kernel.trace.wants(nr) {
-        pack(crate::trace::recorded(thread, nr, frame.args(), || {
-            unpack(call(thread, nr, frame))
-        }))
+        observed(thread, nr, frame, trapped)
     } else {
         call(thread, nr, frame)
     };
@@ -50,8 +53,22 @@ pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
         // Only signal delivery turns a restart code into what a program may see.
         cpu::raise(cpu::WORK_THREAD);
     }
-    if trapped {
-        crate::translate::consider(thread, site, nr);
+    if trapped && !departs {
+        translate::consider(thread, site, nr);
+    }
+}
+
+/// A call that is counted or recorded.
+#[cold]
+fn observed(thread: &Thread, nr: u64, frame: &LiveFrame, trapped: bool) -> isize {
+    let trace = &thread.kernel.trace;
+    trace.count(trapped);
+    if trace.records(nr) {
+        pack(crate::trace::recorded(thread, nr, frame.args(), || {
+            unpack(call(thread, nr, frame))
+        }))
+    } else {
+        call(thread, nr, frame)
     }
 }
 
@@ -96,7 +113,7 @@ macro_rules! dispatcher {
     }};
 }
 
-use crate::{fs, futex, mm, process, sched, signal, time};
+use crate::{fs, futex, mm, net, process, sched, signal, time};
 husk_abi::syscall_table!(dispatcher);
 
 /// A call the libOS does not have: counted and logged once per number, then `ENOSYS`.

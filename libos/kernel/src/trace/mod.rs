@@ -31,8 +31,12 @@ const NEVER_RETURN: [u64; 2] = [60, 231];
 /// Writes records.
 #[derive(Debug)]
 pub struct Recorder {
-    /// A copy of the filter page, so that the hot test touches nothing shared with the VMM.
+    /// What the hot test looks at: a copy of the filter page, which is shared with the VMM, or ones if all are counted.
     calls: [AtomicU64; FILTER_WORDS],
+    /// A copy of the filter page.
+    filter: [AtomicU64; FILTER_WORDS],
+    /// Calls so far, if they are counted, and those that trapped.
+    counts: Option<[AtomicU64; 2]>,
     flags: AtomicU32,
     pid: AtomicU32,
     filter_gpa: u64,
@@ -42,11 +46,14 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// The rings and the filter are where the boot info says; the filter is loaded.
+    /// The rings and the filter are where the boot info says; the filter is loaded. `count_calls`: count calls, recorded
+    /// or not.
     #[must_use]
-    pub fn new(boot: &BootInfo) -> Self {
+    pub fn new(boot: &BootInfo, count_calls: bool) -> Self {
         let recorder = Self {
             calls: [const { AtomicU64::new(0) }; FILTER_WORDS],
+            filter: [const { AtomicU64::new(0) }; FILTER_WORDS],
+            counts: count_calls.then(Default::default),
             flags: AtomicU32::new(0),
             pid: AtomicU32::new(0),
             filter_gpa: boot.record_filter_gpa,
@@ -71,17 +78,42 @@ impl Recorder {
         let filter = RecordFilter::from_bytes(&bytes).unwrap_or_default();
         self.flags.store(filter.flags, Ordering::Relaxed);
         self.pid.store(filter.pid, Ordering::Relaxed);
-        for (cached, word) in self.calls.iter().zip(filter.calls) {
+        let all = if self.counts.is_some() { u64::MAX } else { 0 };
+        for ((hot, cached), word) in self.calls.iter().zip(&self.filter).zip(filter.calls) {
             cached.store(word, Ordering::Relaxed);
+            hot.store(word | all, Ordering::Relaxed);
         }
     }
 
-    /// Whether the filter asks for calls of number `nr`.
+    /// Whether anything is to be done about a call of number `nr`: see [`Recorder::count`], [`Recorder::records`].
     #[inline]
     #[must_use]
     pub fn wants(&self, nr: u64) -> bool {
         let (word, bit) = filter_bit(nr);
         self.calls[word].load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Whether the filter asks for calls of number `nr`.
+    #[must_use]
+    pub fn records(&self, nr: u64) -> bool {
+        let (word, bit) = filter_bit(nr);
+        self.filter[word].load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Counts a call, if calls are counted.
+    pub fn count(&self, trapped: bool) {
+        if let Some([calls, traps]) = &self.counts {
+            calls.fetch_add(1, Ordering::Relaxed);
+            traps.fetch_add(u64::from(trapped), Ordering::Relaxed);
+        }
+    }
+
+    /// Calls so far, and how many of them trapped; zeros unless calls are counted.
+    #[must_use]
+    pub fn counts(&self) -> (u64, u64) {
+        self.counts.as_ref().map_or((0, 0), |[calls, traps]| {
+            (calls.load(Ordering::Relaxed), traps.load(Ordering::Relaxed))
+        })
     }
 
     fn wants_process(&self, pid: u32) -> bool {

@@ -16,7 +16,7 @@ pub fn leave(kernel: &Kernel, events_gpa: u64) {
         return;
     }
     let report = GuestReport {
-        translation: kernel.translator.report(),
+        translation: crate::translate::report(kernel),
         missing: kernel.trace.missing().collect(),
         memory: crate::mm::counts::report(),
     };

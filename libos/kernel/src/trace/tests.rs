@@ -188,7 +188,7 @@ fn boot(filter_gpa: u64) -> BootInfo {
 #[test]
 fn the_filter_is_the_pages() {
     let gpa = fresh_gpa();
-    let recorder = Recorder::new(&boot(gpa));
+    let recorder = Recorder::new(&boot(gpa), false);
     assert!(!recorder.wants(39), "an empty page asks for nothing");
     let mut filter = RecordFilter::new(FILTER_PAYLOADS);
     filter.add(39);
@@ -203,7 +203,7 @@ fn the_filter_is_the_pages() {
 
 #[test]
 fn missing_calls_are_counted_by_number() {
-    let recorder = Recorder::new(&boot(0));
+    let recorder = Recorder::new(&boot(0), false);
     assert!(recorder.count_missing(41));
     assert!(!recorder.count_missing(41));
     assert!(recorder.count_missing(u64::MAX));
@@ -277,4 +277,20 @@ fn bad_and_long_strings_are_marked() {
     assert_eq!(header.flags, ENTRY_TRUNCATED);
     assert!(bytes.len() <= MAX_STRINGS_BYTES);
     assert!(captured.len() + MIN_RECORD_BYTES <= MAX_RECORD_BYTES);
+}
+
+#[test]
+fn calls_are_counted_whether_recorded_or_not() {
+    let recorder = Recorder::new(&boot(0), true);
+    for nr in [0, 39, 5000] {
+        assert!(recorder.wants(nr) && !recorder.records(nr));
+    }
+    recorder.count(true);
+    recorder.count(false);
+    recorder.count(false);
+    assert_eq!(recorder.counts(), (3, 1));
+    let recorder = Recorder::new(&boot(0), false);
+    assert!(!recorder.wants(39));
+    recorder.count(true);
+    assert_eq!(recorder.counts(), (0, 0));
 }

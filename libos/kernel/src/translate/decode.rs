@@ -41,9 +41,10 @@
 //! that run the same file, which could as well have been written differently.
 //!
 //! # Patterns 2 and 3
-//! Pattern 3 is pattern 1 with any instruction M of at least five bytes that means the same elsewhere; the proof is
-//! the same. Pattern 2 replaces S itself and the instructions behind it ([`behind`]). That these are instructions needs
-//! no proof: the call at S has returned to them. That nobody jumps between them needs none either: see
+//! Pattern 3 is pattern 1 with any instruction M of at least five bytes that means the same elsewhere and is followed
+//! by no more than a few such instructions up to S ([`before`]); the proof is the same. Only M is replaced; the thunk runs
+//! copies of the others, and who jumps to them finds them. Pattern 2 replaces S itself and the instructions behind it ([`behind`]). That these are instructions needs
+//! no proof: the call at S returns to them. That nobody jumps between them needs none either: see
 //! [`super::thunk::is_trapping`].
 
 use core::cmp::Ordering;
@@ -60,6 +61,8 @@ pub const SYSCALL_LEN: usize = 2;
 const MAX_INSTRUCTION: usize = 15;
 /// Good chains a run must have: in code most are, in data few (see "When (A) fails").
 const MIN_GOOD: usize = 5;
+/// How far before the `syscall` pattern 3 looks.
+const BEFORE_MAX: usize = 30;
 /// Bytes a near jump takes.
 const JUMP_LEN: usize = 5;
 const RT_SIGRETURN: u64 = 15;
@@ -121,6 +124,12 @@ impl Lengths {
         Self([len, 0, 0, 0])
     }
 
+    /// The first one's.
+    #[must_use]
+    pub fn first(&self) -> usize {
+        usize::from(self.0[0])
+    }
+
     /// Each, in order.
     pub fn iter(&self) -> impl Iterator<Item = usize> {
         self.0
@@ -157,7 +166,7 @@ struct Step {
 /// Decides what the site is.
 #[must_use]
 pub fn classify(text: &Text<'_>, registers: &Registers) -> Site {
-    if registers.rax == RT_SIGRETURN {
+    if is_restorer(registers.rax) {
         return Site::Restorer;
     }
     let Some(rest) = text.bytes.get(text.syscall..) else {
@@ -167,13 +176,19 @@ pub fn classify(text: &Text<'_>, registers: &Registers) -> Site {
         return Site::Other;
     }
     match load_of_number(&text.bytes[..text.syscall], registers) {
-        Load::Found { nr, len } if proven(text, len) => Site::Pattern1 {
+        Load::Found { nr, len } if proven(text, len, len) => Site::Pattern1 {
             nr,
             len: u8::try_from(len).unwrap_or(0),
         },
         Load::Found { .. } | Load::Contradicted => Site::Ambiguous,
         Load::None => Site::Unloaded,
     }
+}
+
+/// Whether the call is `rt_sigreturn`.
+#[must_use]
+pub fn is_restorer(nr: u64) -> bool {
+    nr == RT_SIGRETURN
 }
 
 enum Load {
@@ -210,19 +225,21 @@ struct Chains<'a> {
     decoder: Decoder<'a>,
     /// The first offset that is looked at; the tables below begin there.
     first: usize,
-    /// Offset of the load of the number.
+    /// Where the instruction to be replaced begins and ends.
     start: usize,
+    end: usize,
     steps: [Option<Step>; BEFORE],
     fates: [Option<Chain>; BEFORE],
 }
 
 impl<'a> Chains<'a> {
-    fn new(text: &'a Text<'a>, start: usize) -> Self {
+    fn new(text: &'a Text<'a>, start: usize, len: usize) -> Self {
         Self {
             text,
             decoder: decoder(text),
             first: text.syscall.saturating_sub(BEFORE),
             start,
+            end: start + len,
             steps: [None; BEFORE],
             fates: [None; BEFORE],
         }
@@ -280,10 +297,11 @@ impl<'a> Chains<'a> {
         let Some(target) = target.and_then(|target| usize::try_from(target).ok()) else {
             return true;
         };
-        if target > self.start && target < self.text.syscall {
+        if target > self.start && target < self.end {
             return false;
         }
-        !(self.first..self.text.syscall).contains(&target) || self.fate(target) != Chain::Bad
+        // Behind it every chain misses it.
+        !(self.first..self.start).contains(&target) || self.fate(target) != Chain::Bad
     }
 
     /// Whether all branches of the program that are in sight allow it: those of the instructions on good chains
@@ -317,13 +335,14 @@ impl<'a> Chains<'a> {
     }
 }
 
-/// The rule of the module's documentation, with its vetoes.
-fn proven(text: &Text<'_>, len: usize) -> bool {
-    let mut chains = Chains::new(text, text.syscall - len);
+/// The rule of the module's documentation, with its vetoes: whether an instruction of `len` bytes begins `distance` before
+/// the `syscall`.
+fn proven(text: &Text<'_>, distance: usize, len: usize) -> bool {
+    let mut chains = Chains::new(text, text.syscall - distance, len);
     let Some(run) = chains.accepting_run() else {
         return false;
     };
-    let contradicted = (chains.first..text.syscall)
+    let contradicted = (chains.first..chains.end)
         .any(|at| likely_function_start(text, at) && chains.fate(at) == Chain::Bad);
     !contradicted && chains.branches_allow(run)
 }
@@ -388,9 +407,18 @@ fn step(decoder: &mut Decoder<'_>, text: &Text<'_>, offset: usize) -> Option<Ste
 }
 
 /// The instructions behind the `syscall` that mean the same elsewhere: as many as make, with it, room for a jump.
-/// The last may be a branch, which a thunk can do as well, or a `ret`.
+/// The last may be a branch, which a thunk can do as well, or a `ret`. `returns`: the call comes back. If it does not, only
+/// the usual test for an error is taken for code: nothing else looks like it.
 #[must_use]
-pub fn behind(text: &Text<'_>) -> Option<Lengths> {
+pub fn behind(text: &Text<'_>, returns: bool) -> Option<Lengths> {
+    const ERROR_TEST: [[u8; 6]; 2] = [
+        [0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff],
+        [0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff],
+    ];
+    let follows = text.bytes.get(text.syscall + SYSCALL_LEN..)?;
+    if !returns && !ERROR_TEST.iter().any(|test| follows.starts_with(test)) {
+        return None;
+    }
     let mut decoder = decoder(text);
     let mut lengths = Lengths::default();
     let mut offset = text.syscall + SYSCALL_LEN;
@@ -411,18 +439,37 @@ pub fn behind(text: &Text<'_>) -> Option<Lengths> {
     None
 }
 
-/// The length of the instruction right before the `syscall`, if it is proven to be one, makes room for a jump, and
-/// means the same elsewhere (pattern 3).
+/// The instructions from one that makes room for a jump up to the `syscall`, if that one is proven to be one and all mean
+/// the same elsewhere (pattern 3).
 #[must_use]
-pub fn before(text: &Text<'_>) -> Option<u8> {
+pub fn before(text: &Text<'_>) -> Option<Lengths> {
     let mut decoder = decoder(text);
-    let candidates = JUMP_LEN..=MAX_INSTRUCTION.min(text.syscall);
-    let len = candidates.into_iter().find(|len| {
-        decode(&mut decoder, text, text.syscall - len).is_some_and(|instruction| {
-            instruction.len() == *len && means_the_same_elsewhere(&instruction)
-        }) && proven(text, *len)
-    })?;
-    u8::try_from(len).ok()
+    let nearest = text.syscall.checked_sub(JUMP_LEN)?;
+    (text.syscall.saturating_sub(BEFORE_MAX)..=nearest)
+        .rev()
+        .find_map(|from| {
+            let lengths = straight(&mut decoder, text, from)?;
+            let is_room = lengths.first() >= JUMP_LEN;
+            (is_room && proven(text, text.syscall - from, lengths.first())).then_some(lengths)
+        })
+}
+
+/// The instructions from `from` up to the `syscall`, if all mean the same elsewhere.
+fn straight(decoder: &mut Decoder<'_>, text: &Text<'_>, from: usize) -> Option<Lengths> {
+    let mut lengths = Lengths::default();
+    let mut offset = from;
+    for len in &mut lengths.0 {
+        let instruction = decode(decoder, text, offset)?;
+        if !means_the_same_elsewhere(&instruction) {
+            return None;
+        }
+        *len = u8::try_from(instruction.len()).ok()?;
+        offset += instruction.len();
+        if offset >= text.syscall {
+            break;
+        }
+    }
+    (offset == text.syscall).then_some(lengths)
 }
 
 /// Whether an instruction does the same at any address, once a distance in it is adapted: a short list of what

@@ -9,7 +9,7 @@ use husk_abi::boundary::stats::TrapReason;
 use husk_hal::phys::{self, Frame};
 
 use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
-use super::image::{FrameSource, Kind, Known, MAX_REPLACED, Patched, Site, TextImage};
+use super::image::{FrameSource, Kind, Known, Patched, Site, TextImage};
 use super::table::Place;
 use crate::mm::Mappable;
 
@@ -53,6 +53,8 @@ pub struct Trap {
     pub syscall: u64,
     /// Registers it was executed with.
     pub registers: Registers,
+    /// Whether the call comes back, so that code is known to follow.
+    pub returns: bool,
     /// Address of the slot that holds the libOS's entry.
     pub slot: u64,
 }
@@ -175,12 +177,12 @@ fn judge_and_patch(
         decode::Site::Restorer => return Err(TrapReason::Restorer),
         decode::Site::Other => return Err(TrapReason::ModifiedCode),
     };
-    for (kind, old) in choices(&window, load) {
+    for (kind, code) in choices(&window, load, trap.returns) {
         let attempt = Attempt {
             kind,
-            start: syscall + old.start as u64 - at as u64,
-            address: from + old.start as u64,
-            old: &bytes[old],
+            start: syscall + code.start as u64 - at as u64,
+            address: from + code.start as u64,
+            code: &bytes[code],
         };
         match attempt.patch(space, trap, region, text) {
             Ok(patched) => return Ok((attempt.start, patched)),
@@ -192,21 +194,22 @@ fn judge_and_patch(
     Err(different_or(space, &window, failure))
 }
 
-/// What can be replaced at a site, and where that lies in `text`; the best first. One after the other: what is not
+/// What a thunk can do the work of at a site, and where that lies in `text`; the best first. One after the other: what is not
 /// needed is not decoded.
 fn choices<'a>(
     text: &'a Text<'a>,
     load: Option<(u32, u8)>,
+    returns: bool,
 ) -> impl Iterator<Item = (Kind, Range<usize>)> + 'a {
     let at = text.syscall;
     let load = load.map(|(nr, len)| (Kind::Load { nr }, at - usize::from(len)..at));
     let behind = move || {
-        let lengths = decode::behind(text)?;
+        let lengths = decode::behind(text, returns)?;
         Some((Kind::Behind(lengths), at..at + SYSCALL_LEN + lengths.sum()))
     };
     let before = move || {
-        let len = decode::before(text)?;
-        Some((Kind::Before, at - usize::from(len)..at))
+        let lengths = decode::before(text)?;
+        Some((Kind::Before(lengths), at - lengths.sum()..at))
     };
     load.into_iter()
         .chain(iter::once_with(behind).flatten())
@@ -220,8 +223,8 @@ struct Attempt<'a> {
     start: u64,
     /// Its address.
     address: u64,
-    /// The bytes to be replaced.
-    old: &'a [u8],
+    /// The bytes the thunk does the work of.
+    code: &'a [u8],
 }
 
 impl Attempt<'_> {
@@ -233,11 +236,11 @@ impl Attempt<'_> {
         text: &TextImage,
     ) -> Result<Patched, TrapReason> {
         // What the process runs must be what the file has.
-        let mut seen = [0; MAX_REPLACED];
+        let mut seen = [0; BEFORE];
         let seen = seen
-            .get_mut(..self.old.len())
+            .get_mut(..self.code.len())
             .ok_or(TrapReason::NoPattern)?;
-        if !space.read(self.address, seen) || seen != self.old {
+        if !space.read(self.address, seen) || seen != self.code {
             return Err(TrapReason::ModifiedCode);
         }
         let page = region
@@ -247,7 +250,7 @@ impl Attempt<'_> {
         let site = Site {
             kind: self.kind,
             start: self.start,
-            old: self.old,
+            code: self.code,
             slot: trap.slot,
             page,
             alone: space.alone(),

@@ -35,7 +35,7 @@ use crate::sync::SpinLock;
 
 /// Sites an image remembers as not to be patched; more are looked at again each time.
 const MAX_REFUSED: usize = 4096;
-/// Copies that were replaced by newer ones and are kept until the image goes.
+/// Copies that are not handed out any more and are kept until the image goes.
 const MAX_RETIRED: usize = 64;
 
 /// Where an image gets its frames. They come zeroed, with one reference.
@@ -73,8 +73,8 @@ pub enum Kind {
     },
     /// Pattern 2: the `syscall` and the instructions behind it.
     Behind(Lengths),
-    /// Pattern 3: the instruction before the `syscall`.
-    Before,
+    /// Pattern 3: the first of these instructions before the `syscall`.
+    Before(Lengths),
 }
 
 /// A proven site that is to be patched.
@@ -84,8 +84,8 @@ pub struct Site<'a> {
     pub kind: Kind,
     /// File offset of the first byte to be replaced.
     pub start: u64,
-    /// The bytes to be replaced, at most [`MAX_REPLACED`].
-    pub old: &'a [u8],
+    /// The bytes from there on that the thunk does the work of, without the `syscall` of patterns 1 and 3.
+    pub code: &'a [u8],
     /// Address of the slot that holds the libOS's entry.
     pub slot: u64,
     /// The file's own page that holds the site's first byte.
@@ -95,10 +95,18 @@ pub struct Site<'a> {
 }
 
 impl Site<'_> {
+    /// The bytes to be replaced, at most [`MAX_REPLACED`].
+    fn old(&self) -> &[u8] {
+        match self.kind {
+            Kind::Before(lengths) => &self.code[..lengths.first()],
+            _ => self.code,
+        }
+    }
+
     fn syscall(&self) -> u64 {
         match self.kind {
             Kind::Behind(_) => self.start,
-            Kind::Load { .. } | Kind::Before => self.start + self.old.len() as u64,
+            Kind::Load { .. } | Kind::Before(_) => self.start + self.code.len() as u64,
         }
     }
 
@@ -107,12 +115,12 @@ impl Site<'_> {
         let from = i64::try_from(self.start).ok()?;
         match self.kind {
             Kind::Load { nr } => {
-                let return_to = from + (self.old.len() + SYSCALL_LEN) as i64;
+                let return_to = from + (self.code.len() + SYSCALL_LEN) as i64;
                 Thunk::load_and_call(at, nr, return_to, self.slot)
             }
-            Kind::Before => Thunk::run_and_call(at, self.old, from, self.slot),
+            Kind::Before(lengths) => Thunk::run_and_call(at, self.code, lengths, from, self.slot),
             Kind::Behind(lengths) => {
-                let code = self.old.get(SYSCALL_LEN..)?;
+                let code = self.code.get(SYSCALL_LEN..)?;
                 Thunk::call_and_continue(at, code, lengths, from, self.slot)
             }
         }
@@ -122,7 +130,7 @@ impl Site<'_> {
     /// instructions would not trap.
     fn jump(&self, at: i64) -> Option<([u8; MAX_REPLACED], usize)> {
         let from = i64::try_from(self.start).ok()?;
-        let (code, len) = thunk::jump(from, at, self.old.len())?;
+        let (code, len) = thunk::jump(from, at, self.old().len())?;
         let Kind::Behind(lengths) = self.kind else {
             return Some((code, len));
         };
@@ -136,18 +144,20 @@ impl Site<'_> {
         Some((code, len))
     }
 
-    /// The instructions that run in `thunk` behind the call.
+    /// The instructions that run in `thunk`.
     fn displaced(&self, thunk: &Thunk) -> [Option<Displaced>; MAX_DISPLACED] {
+        let (lengths, mut site) = match self.kind {
+            Kind::Load { .. } => (Lengths::one(small(self.code.len())), 0),
+            Kind::Before(lengths) => (lengths, 0),
+            Kind::Behind(lengths) => (lengths, SYSCALL_LEN),
+        };
         let mut displaced = [None; MAX_DISPLACED];
-        if let Kind::Behind(lengths) = self.kind {
-            let mut site = SYSCALL_LEN;
-            for (index, len) in lengths.iter().enumerate() {
-                displaced[index] = Some(Displaced {
-                    thunk: thunk.displaced[index],
-                    site: u8::try_from(site).unwrap_or(u8::MAX),
-                });
-                site += len;
-            }
+        for (index, len) in lengths.iter().enumerate() {
+            displaced[index] = Some(Displaced {
+                thunk: thunk.displaced[index],
+                site: small(site),
+            });
+            site += len;
         }
         displaced
     }
@@ -185,7 +195,8 @@ struct State {
     table: PatchTable,
     /// Patched copies by page index.
     pages: BTreeMap<u64, Frame>,
-    retired: Vec<Frame>,
+    /// Copies that are not handed out any more, with their page index.
+    retired: Vec<(u64, Frame)>,
     thunks: ThunkArea,
     /// What of the thunk area holds thunks, by page.
     thunk_pages: BTreeMap<u64, Frame>,
@@ -239,24 +250,24 @@ impl TextImage {
     }
 
     /// The file's contents within `pages` (indices) have changed; to be called after each change. Copies of these
-    /// pages are handed out no more; mappings that have one keep it. What was judged with the old bytes
-    /// in view is judged again.
-    pub fn file_changed(&self, pages: Range<u64>) {
+    /// pages are handed out no more; those that are mapped get the new contents: `fill` fills a frame with what a page
+    /// has now. What was judged with the old bytes in view is judged again. No other vCPU runs the code meanwhile.
+    pub fn file_changed(&self, pages: Range<u64>, fill: impl Fn(u64, Frame)) {
         if self.in_use.load(Ordering::Acquire) {
             // A site next to a page's edge was judged with bytes of its neighbour.
             let pages = pages.start.saturating_sub(1)..pages.end.saturating_add(1);
-            self.state.lock().forget(pages);
+            self.state.lock().forget(pages, fill);
         }
     }
 
     /// The file may change at any time from now on without anybody's being told (it is mapped shared and
     /// writable): as [`TextImage::file_changed`] for all of it, and nothing is patched any more.
-    pub fn file_may_change(&self) {
+    pub fn file_may_change(&self, fill: impl Fn(u64, Frame)) {
         if self.frozen.swap(true, Ordering::AcqRel) {
             return;
         }
         self.in_use.store(true, Ordering::Release);
-        self.state.lock().forget(0..u64::MAX);
+        self.state.lock().forget(0..u64::MAX, fill);
     }
 
     /// What is known of the `syscall` at file offset `syscall`.
@@ -333,14 +344,14 @@ impl TextImage {
                 is_new: false,
             });
         }
-        let end = (site.start + site.old.len() as u64).max(syscall + SYSCALL_LEN as u64);
+        let end = (site.start + site.code.len() as u64).max(syscall + SYSCALL_LEN as u64);
         if state.table.overlaps(site.start, end - site.start) {
             return Err(TrapReason::Ambiguous);
         }
 
         // Everything that can fail comes first; the jump is the last thing written.
         let (thunk_at, code, jump) = state.place_thunk(site, delta, area_bytes)?;
-        let jump = &jump[..site.old.len()];
+        let jump = &jump[..site.old().len()];
         let change = Change::new(site, jump)?;
         if state.unpatchable.contains(&change.page) {
             return Err(TrapReason::FileChanged);
@@ -398,7 +409,7 @@ struct Change {
 
 impl Change {
     fn new(site: &Site<'_>, new: &[u8]) -> Result<Self, TrapReason> {
-        let differs = |at: &usize| site.old[*at] != new[*at];
+        let differs = |at: &usize| site.old()[*at] != new[*at];
         let first = (0..new.len()).find(differs).unwrap_or(0);
         let last = (0..new.len()).rev().find(differs).unwrap_or(0);
         let from = site.start + first as u64;
@@ -428,9 +439,9 @@ impl Change {
         let frame = state.pages.get(&self.page).copied().unwrap_or(site.page);
         let at = index(site.start % PAGE_SIZE);
         let mut seen = [0; MAX_REPLACED];
-        let len = site.old.len().min(PAGE_SIZE as usize - at);
+        let len = site.old().len().min(PAGE_SIZE as usize - at);
         phys::read(frame, at, &mut seen[..len]);
-        seen[..len] == site.old[..len]
+        seen[..len] == site.old()[..len]
     }
 
     /// Whether one aligned 8-byte store makes it.
@@ -458,17 +469,24 @@ struct Needed {
 }
 
 impl State {
-    /// Forgets what is known of `pages` of the file. Thunks and copies stay: they may be in use.
-    fn forget(&mut self, pages: Range<u64>) {
+    /// Forgets what is known of `pages` of the file. Thunks and copies stay, for they may be in use; the copies are filled
+    /// with what the file has.
+    fn forget(&mut self, pages: Range<u64>, fill: impl Fn(u64, Frame)) {
         let offsets = pages.start.saturating_mul(PAGE_SIZE)..pages.end.saturating_mul(PAGE_SIZE);
         self.table.forget_sites(offsets.clone());
         self.refused.retain(|offset, _| !offsets.contains(offset));
-        while let Some((index, _)) = self.pages.range(pages.clone()).next() {
-            let index = *index;
-            self.retired.extend(self.pages.remove(&index));
+        while let Some((index, frame)) = self.pages.range(pages.clone()).next() {
+            let (index, frame) = (*index, *frame);
+            self.pages.remove(&index);
+            self.retired.push((index, frame));
             // A file that changes and runs in turns does not eat up memory.
             if self.retired.len() >= MAX_RETIRED {
                 self.unpatchable.insert(index);
+            }
+        }
+        for (index, frame) in &self.retired {
+            if pages.contains(index) {
+                fill(*index, *frame);
             }
         }
     }
@@ -533,7 +551,8 @@ impl State {
         if let Some(copy) = copy {
             phys::copy_frames(current.unwrap_or(site.page), copy, 1);
             phys::write(copy, change.at, change.bytes());
-            self.retired.extend(self.pages.insert(change.page, copy));
+            let old = self.pages.insert(change.page, copy);
+            self.retired.extend(old.map(|old| (change.page, old)));
         } else if let Some(frame) = current {
             if change.fits_word() {
                 change.store_word(frame);
@@ -551,7 +570,8 @@ impl Drop for TextImage {
             return;
         };
         let pages = core::mem::take(&mut state.pages).into_values();
-        let retired = core::mem::take(&mut state.retired).into_iter();
+        let retired = core::mem::take(&mut state.retired);
+        let retired = retired.into_iter().map(|(_, frame)| frame);
         let thunks = core::mem::take(&mut state.thunk_pages).into_values();
         for frame in pages.chain(retired).chain(thunks) {
             source.give_back(frame);

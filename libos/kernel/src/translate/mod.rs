@@ -12,7 +12,7 @@
 //! - Nobody outside sees thunk addresses: [`original_rip`], [`settle`].
 //! - The thunk is entered and left with nothing on the user's stack, so a clone child may return on another.
 //!
-//! Locks: an image's is a leaf above the frame allocator; the memory room may hold an address space's lock when it
+//! Locks: an image's is a leaf above a file's page map and the frame allocator; the memory room may hold an address space's lock when it
 //! asks an image for a page.
 
 mod area;
@@ -20,15 +20,20 @@ pub mod decode;
 mod engine;
 mod image;
 mod stats;
+mod symbols;
 mod table;
 #[cfg(test)]
 mod testing;
 pub mod thunk;
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
 use husk_abi::boundary::stats::{SITE_BYTES, TranslationReport, TrapReason};
+use husk_abi::linux::general;
 use husk_hal::phys::Frame;
 use husk_hal::trap::{ENTRY_TRANSLATED, EXIT_FULL, TrapFrame};
-use husk_hal::{boot, user};
+use husk_hal::{boot, cpu, user};
 
 pub use image::{FrameSource, TextImage};
 #[cfg(test)]
@@ -38,7 +43,7 @@ use crate::mm::{AddressSpace, CodeRegion, Frames};
 use crate::{Kernel, Thread};
 use decode::Registers;
 use engine::{CodeSpace, Region, Trap};
-use stats::{SiteText, Stats};
+use stats::{SiteKey, SiteText, Stats};
 use table::Place;
 
 /// Counters over all executables' translation; patches themselves are in each file's [`TextImage`].
@@ -56,11 +61,19 @@ impl Translator {
             stats: Stats::new(count_sites),
         }
     }
+}
 
-    /// The numbers for `--stats`.
-    #[must_use]
-    pub fn report(&self) -> TranslationReport {
-        self.stats.report()
+/// The numbers for `--stats`, when nothing is counted any more.
+#[must_use]
+pub fn report(kernel: &Kernel) -> TranslationReport {
+    let (calls, calls_trapped) = kernel.trace.counts();
+    TranslationReport {
+        calls,
+        calls_trapped,
+        ..kernel
+            .translator
+            .stats
+            .report(&|frame| kernel.frames.put(frame))
     }
 }
 
@@ -120,9 +133,29 @@ impl CodeSpace for ProcessSpace<'_> {
     }
 }
 
-/// The system call `nr` trapped, was served and will return to `return_address`: patch its site if that is
-/// sound. `thread` is the current one, its frame still the trap's.
+/// Whether call `nr` does not come back to where it was made if all goes well, so that its site is to be considered
+/// before it is served.
+#[must_use]
+pub fn departs(nr: u64) -> bool {
+    const DEPART: [u32; 5] = [
+        general::__NR_rt_sigreturn,
+        general::__NR_execve,
+        general::__NR_exit,
+        general::__NR_exit_group,
+        general::__NR_execveat,
+    ];
+    DEPART.into_iter().map(u64::from).any(|number| number == nr)
+}
+
+/// The system call `nr` trapped, was served (unless it [`departs`]) and will return to `return_address`: patch its site if
+/// that is sound. `thread` is the current one, its frame still the trap's.
 pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
+    let stats = &thread.kernel.translator.stats;
+    if decode::is_restorer(nr) && !stats.counts_sites() {
+        // Nothing will come of it, and signals are not made slower for that.
+        stats.count(TrapReason::Restorer);
+        return;
+    }
     let Some(mm) = thread.mm_opt() else { return };
     let trap = Trap {
         syscall: return_address.wrapping_sub(decode::SYSCALL_LEN as u64),
@@ -130,6 +163,7 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
             rax: nr,
             r8: thread.frame().args()[4],
         },
+        returns: !departs(nr),
         slot: boot::fast_entry_slot(),
     };
     let space = ProcessSpace {
@@ -145,31 +179,40 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
             frame.rip = verdict.resume.unwrap_or(frame.rip);
         });
     }
-    let stats = &thread.kernel.translator.stats;
     stats.count(verdict.reason);
     if stats.counts_sites() {
-        let key = match &verdict.region {
-            Some(region) => (
-                Some(region.file.identity()),
-                trap.syscall - region.start + region.file_offset,
-            ),
-            None => (None, trap.syscall),
-        };
-        stats.count_site(key, nr, verdict.reason, || site_text(thread, &trap));
+        let key = site_key(verdict.region.as_ref(), trap.syscall);
+        stats.count_site(key, nr, verdict.reason, || site_text(thread, trap.syscall));
+    }
+}
+
+fn site_key(region: Option<&Region>, syscall: u64) -> SiteKey {
+    match region {
+        Some(region) => (
+            Some(region.file.identity()),
+            syscall - region.start + region.file_offset,
+        ),
+        None => (None, syscall),
     }
 }
 
 /// What `--stats` shows of a site.
-fn site_text(thread: &Thread, trap: &Trap) -> SiteText {
+fn site_text(thread: &Thread, syscall: u64) -> SiteText {
+    let mm = thread.mm_opt();
     let read = |address: u64| {
         let mut bytes = [0; SITE_BYTES];
-        let len = user::copy_in(&mut bytes, address);
-        bytes[..len].to_vec()
+        let read = mm.as_ref().map(|mm| mm.read_bytes(address, &mut bytes));
+        bytes[..read.and_then(Result::ok).unwrap_or(0)].to_vec()
     };
+    let code = mm.as_ref().and_then(|mm| mm.code_region(syscall));
     SiteText {
-        program: thread.process.executable(),
-        before: read(trap.syscall.wrapping_sub(SITE_BYTES as u64)),
-        after: read(trap.syscall),
+        before: read(syscall.wrapping_sub(SITE_BYTES as u64)),
+        after: read(syscall),
+        path: match &code {
+            Some(code) => code.path.to_vec(),
+            None => thread.process.executable(),
+        },
+        file: code.map(|code| code.mappable),
     }
 }
 
@@ -192,14 +235,37 @@ pub fn original_rip(thread: &Thread, rip: u64) -> u64 {
 /// Makes `frame`, where the program was interrupted, one without thunks: instruction pointer and registers are what they
 /// would be if nothing were translated.
 pub fn settle(thread: &Thread, frame: &mut TrapFrame) {
-    match place(thread, frame.rip) {
-        Some(Place::At(address) | Place::Entering(address)) => frame.rip = address,
-        Some(Place::Returned(address)) => {
-            frame.rip = address;
-            frame.rcx = address;
-        }
-        None => {}
+    if let Some(place) = place(thread, frame.rip) {
+        put_at(frame, place);
     }
+}
+
+fn put_at(frame: &mut TrapFrame, place: Place) {
+    frame.rip = place.address();
+    if let Place::Returned(address) = place {
+        frame.rcx = address;
+    }
+}
+
+/// The thunks of `left` are no longer mapped in `space`: threads that are in them, or will return to them from a system
+/// call, go on where they would be without. No other vCPU runs threads of `space` meanwhile.
+pub fn leave_thunks(space: &AddressSpace, left: Vec<CodeRegion>) {
+    let left: Vec<_> = left.into_iter().map(region).collect();
+    cpu::with_current(|current: &Thread| {
+        for thread in current.kernel.tasks.threads() {
+            let is_of_space = thread
+                .mm_opt()
+                .is_some_and(|mm| core::ptr::eq(Arc::as_ptr(&mm), space));
+            if !is_of_space {
+                continue;
+            }
+            let live = thread.frame();
+            let rip = live.rip();
+            if let Some(place) = left.iter().find_map(|code| engine::place(code, rip)) {
+                live.update(|frame| put_at(frame, place));
+            }
+        }
+    });
 }
 
 /// If the running thread was interrupted just before a thunk's jump into the libOS, makes the system call now: rcx is

@@ -1,11 +1,15 @@
 //! Counters: why system calls trap, and where.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use husk_abi::boundary::stats::{SITE_BYTES, SiteReport, TranslationReport, TrapReason};
+use husk_hal::phys::Frame;
 
+use super::symbols;
+use crate::mm::Mappable;
 use crate::sync::SpinLock;
 
 /// Sites that are counted one by one; the calls of further ones are only summed.
@@ -19,8 +23,10 @@ pub type SiteKey = (Option<(u64, u64)>, u64);
 /// What is looked up once, when a site is first counted.
 #[derive(Clone, Debug, Default)]
 pub struct SiteText {
-    /// Path of the running program.
-    pub program: Vec<u8>,
+    /// Path of the file, or of the running program if the site is in none.
+    pub path: Vec<u8>,
+    /// The file.
+    pub file: Option<Arc<dyn Mappable>>,
     /// Up to [`SITE_BYTES`] bytes before the `syscall`.
     pub before: Vec<u8>,
     /// The `syscall` and what follows.
@@ -114,13 +120,15 @@ impl Stats {
         site.reason = reason;
     }
 
-    /// Everything so far.
+    /// Everything so far. `put` gives back a frame that [`Mappable::page`] counted.
     #[must_use]
-    pub fn report(&self) -> TranslationReport {
-        let mut sites = self.site_reports();
+    pub fn report(&self, put: &dyn Fn(Frame)) -> TranslationReport {
+        let mut sites = self.site_reports(put);
         let unlisted: u64 = sites.iter().skip(MAX_REPORTED).map(|site| site.traps).sum();
         sites.truncate(MAX_REPORTED);
         TranslationReport {
+            calls: 0,
+            calls_trapped: 0,
             sites_translated: self.translated(),
             traps: TrapReason::ALL
                 .into_iter()
@@ -133,17 +141,19 @@ impl Stats {
     }
 
     /// All counted sites, most traps first.
-    fn site_reports(&self) -> Vec<SiteReport> {
+    fn site_reports(&self, put: &dyn Fn(Frame)) -> Vec<SiteReport> {
         let Some(sites) = &self.sites else {
             return Vec::new();
         };
+        let sites = core::mem::take(&mut *sites.lock());
+        let names = names(&sites, put);
         let mut reports: Vec<_> = sites
-            .lock()
-            .iter()
+            .into_iter()
             .map(|((file, offset), site)| SiteReport {
-                file: *file,
-                program: site.text.program.clone(),
-                offset: *offset,
+                file,
+                path: site.text.path,
+                symbol: names.get(&(file, offset)).cloned(),
+                offset,
                 nr: site.nr,
                 traps: site.traps,
                 reason: site.reason,
@@ -160,6 +170,29 @@ impl Stats {
     }
 }
 
+/// The functions the sites are in, as far as their files tell.
+fn names(sites: &HashMap<SiteKey, Site>, put: &dyn Fn(Frame)) -> HashMap<SiteKey, (Vec<u8>, u64)> {
+    let mut files: HashMap<(u64, u64), (&Arc<dyn Mappable>, Vec<u64>)> = HashMap::new();
+    for ((file, offset), site) in sites {
+        if let Some((identity, mappable)) = file.zip(site.text.file.as_ref()) {
+            let (_, offsets) = files
+                .entry(identity)
+                .or_insert_with(|| (mappable, Vec::new()));
+            offsets.push(*offset);
+        }
+    }
+    let mut names = HashMap::new();
+    for (identity, (mappable, offsets)) in files {
+        let found = symbols::find(&**mappable, put, &offsets);
+        for (offset, name) in offsets.iter().zip(found) {
+            if let Some(name) = name {
+                names.insert((Some(identity), *offset), name);
+            }
+        }
+    }
+    names
+}
+
 fn cut(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len().min(SITE_BYTES)].to_vec()
 }
@@ -170,7 +203,8 @@ mod tests {
 
     fn text() -> SiteText {
         SiteText {
-            program: b"/bin/sh".to_vec(),
+            path: b"/bin/sh".to_vec(),
+            file: None,
             before: alloc::vec![0x90; SITE_BYTES],
             after: alloc::vec![0x0f, 0x05],
         }
@@ -186,11 +220,11 @@ mod tests {
             }
         }
         stats.count(TrapReason::FirstUse);
-        let report = stats.report();
+        let report = stats.report(&|_| {});
         let order: Vec<_> = report.sites.iter().map(|site| site.offset).collect();
         assert_eq!(order, [2, 1, 3]);
         assert_eq!(report.sites[0].traps, 9);
-        assert_eq!(report.sites[0].program, b"/bin/sh");
+        assert_eq!(report.sites[0].path, b"/bin/sh");
         assert_eq!(report.sites_translated, 1);
         assert_eq!(
             report.traps,
@@ -204,7 +238,7 @@ mod tests {
         for address in 0..MAX_SITES as u64 + 10 {
             stats.count_site((None, address), 1, TrapReason::NotFileText, text);
         }
-        let report = stats.report();
+        let report = stats.report(&|_| {});
         assert_eq!(report.sites.len(), MAX_REPORTED);
         let listed: u64 = report.sites.iter().map(|site| site.traps).sum();
         assert_eq!(listed + report.traps_unlisted, MAX_SITES as u64 + 10);
@@ -215,7 +249,7 @@ mod tests {
         let stats = Stats::new(false);
         stats.count(TrapReason::NoPattern);
         stats.count_site((None, 1), 1, TrapReason::NoPattern, || panic!("not needed"));
-        assert!(stats.report().sites.is_empty());
+        assert!(stats.report(&|_| {}).sites.is_empty());
         assert_eq!(stats.traps(TrapReason::NoPattern), 1);
     }
 }

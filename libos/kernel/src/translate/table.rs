@@ -5,7 +5,7 @@ use core::ops::{Range, RangeBounds};
 
 use super::decode::{MAX_DISPLACED, SYSCALL_LEN};
 
-/// A displaced instruction of pattern 2.
+/// An instruction that a thunk has taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Displaced {
     /// Where it runs, from the thunk's start.
@@ -21,7 +21,7 @@ pub struct Patch {
     pub start: u64,
     /// Bytes replaced.
     pub len: u8,
-    /// The `syscall`: the first of the replaced bytes for pattern 2, else behind them.
+    /// The `syscall`: the first of the replaced bytes for pattern 2, else somewhere behind them.
     pub syscall: u64,
     /// The thunk, in the thunk area.
     pub thunk: u64,
@@ -31,7 +31,7 @@ pub struct Patch {
     pub call_at: u8,
     /// Offset in the thunk behind the jump to the libOS.
     pub call_end: u8,
-    /// Instructions that run in the thunk behind the call, in order.
+    /// Instructions that run in the thunk, in order: all before the call (patterns 1 and 3) or all behind it.
     pub displaced: [Option<Displaced>; MAX_DISPLACED],
 }
 
@@ -70,30 +70,35 @@ impl Patch {
     /// What offset `at` of the thunk is to the program.
     fn place(&self, at: u64) -> Place {
         let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
-        if at < call_at {
-            return Place::At(self.start);
-        }
         if at == call_at {
             return Place::At(self.syscall);
         }
-        if at < call_end {
+        if (call_at..call_end).contains(&at) {
             return Place::Entering(self.syscall);
         }
         let reached = |instruction: &&Displaced| u64::from(instruction.thunk) <= at;
+        let Some(instruction) = self.displaced.iter().flatten().take_while(reached).last() else {
+            return Place::Returned(self.syscall + SYSCALL_LEN as u64);
+        };
         // The jump back lies behind the last instruction.
         let jump_back = u64::from(self.thunk_len) - super::thunk::JUMP_LEN as u64;
-        match self.displaced.iter().flatten().take_while(reached).last() {
-            None => Place::Returned(self.syscall + SYSCALL_LEN as u64),
-            Some(_) if at >= jump_back => Place::At(self.start + u64::from(self.len)),
-            Some(instruction) => Place::At(self.start + u64::from(instruction.site)),
+        if at > call_end && at >= jump_back {
+            return Place::At(self.start + u64::from(self.len));
         }
+        Place::At(self.start + u64::from(instruction.site))
+    }
+
+    /// The instructions that run behind the call: those whose place in the file is taken by the jump.
+    fn behind(&self) -> impl Iterator<Item = &Displaced> {
+        let is_behind = |instruction: &&Displaced| instruction.thunk >= self.call_end;
+        self.displaced.iter().flatten().filter(is_behind)
     }
 
     /// Whether an instruction that has brought the program to offset `at` of the thunk is none of its own: the jump from
     /// the site, and what thunks have besides displaced instructions.
     fn is_extra_step(&self, at: u64) -> bool {
         let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
-        let first = self.displaced[0].map(|instruction| u64::from(instruction.thunk));
+        let first = self.behind().next().map(|first| u64::from(first.thunk));
         at == 0 || at > call_at && at <= call_end || Some(at) == first
     }
 }
@@ -174,9 +179,7 @@ impl PatchTable {
         let patch = self.last_in(..=offset)?;
         let inside = offset - patch.start;
         patch
-            .displaced
-            .iter()
-            .flatten()
+            .behind()
             .find(|instruction| u64::from(instruction.site) == inside)
             .map(|instruction| patch.thunk + u64::from(instruction.thunk))
     }
@@ -195,7 +198,24 @@ mod tests {
         thunk_len: 19,
         call_at: 5,
         call_end: 19,
-        displaced: [None; MAX_DISPLACED],
+        displaced: [Some(Displaced { thunk: 0, site: 0 }), None, None, None],
+    };
+
+    /// `mov $39, %eax; mov %ebx, %edx; syscall` at 0x3000.
+    const PATTERN_3: Patch = Patch {
+        start: 0x3000,
+        len: 5,
+        syscall: 0x3007,
+        thunk: 0xc0,
+        thunk_len: 21,
+        call_at: 7,
+        call_end: 21,
+        displaced: [
+            Some(Displaced { thunk: 0, site: 0 }),
+            Some(Displaced { thunk: 5, site: 5 }),
+            None,
+            None,
+        ],
     };
 
     /// `syscall; mov %rax, %rbx; test %eax, %eax` at 0x2000: lea 7, jmp 7, lea 7, 3 + 2 displaced, jmp 5.
@@ -219,6 +239,7 @@ mod tests {
         let mut table = PatchTable::default();
         table.insert(PATTERN_1);
         table.insert(PATTERN_2);
+        table.insert(PATTERN_3);
         table
     }
 
@@ -253,6 +274,25 @@ mod tests {
             assert_eq!(table.place(0x80 + at), Some(expected), "{at}");
         }
         assert_eq!(table.place(0x80 + 31), None);
+    }
+
+    #[test]
+    fn every_byte_of_a_pattern_3_thunk_has_its_place() {
+        let table = table();
+        for at in 0..21u64 {
+            let expected = match at {
+                0..5 => Place::At(0x3000),
+                5..7 => Place::At(0x3005),
+                7 => Place::At(0x3007),
+                _ => Place::Entering(0x3007),
+            };
+            assert_eq!(table.place(0xc0 + at), Some(expected), "{at}");
+        }
+        for offset in 0x2ff0..0x3010 {
+            assert_eq!(table.resume(offset), None, "what is not replaced is there");
+        }
+        assert!(!table.is_extra_step(0xc0 + 5) && !table.is_extra_step(0xc0 + 7));
+        assert!(table.is_extra_step(0xc0) && table.is_extra_step(0xc0 + 14));
     }
 
     #[test]
@@ -303,16 +343,17 @@ mod tests {
     #[test]
     fn sites_are_found_by_their_syscall() {
         let table = table();
-        for offset in 0..0x3000 {
+        for offset in 0..0x4000 {
             let found = table.at_syscall(offset).map(|patch| patch.start);
             let expected = match offset {
                 0x1005 => Some(0x1000),
                 0x2000 => Some(0x2000),
+                0x3007 => Some(0x3000),
                 _ => None,
             };
             assert_eq!(found, expected);
         }
-        assert_eq!(table.len(), 2);
+        assert_eq!(table.len(), 3);
     }
 
     #[test]
@@ -329,7 +370,7 @@ mod tests {
     fn forgotten_sites_leave_their_thunks() {
         let mut table = table();
         table.forget_sites(0x1000..0x2000);
-        assert_eq!(table.len(), 1);
+        assert_eq!(table.len(), 2);
         assert_eq!(table.at_syscall(0x1005), None);
         assert!(!table.overlaps(0x1000, 5));
         assert_eq!(table.place(0x44), Some(Place::At(0x1000)));

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! pattern 1                 pattern 2                          pattern 3
-//!   mov  $nr, %eax            lea  1f(%rip), %rcx                displaced instruction
+//!   mov  $nr, %eax            lea  1f(%rip), %rcx                displaced instructions
 //!   lea  ret(%rip), %rcx      jmp  *slot                         lea  ret(%rip), %rcx
 //!   jmp  *slot              1: lea  ret(%rip), %rcx              jmp  *slot
 //!                             displaced instructions
@@ -41,11 +41,11 @@ pub const THUNK_MAX: usize = 64;
 pub struct Thunk {
     bytes: [u8; THUNK_MAX],
     len: usize,
-    /// Offset of the first instruction that belongs to the call: before it run the displaced ones of patterns 1 and 3.
+    /// Offset of the first instruction that belongs to the call: before it run those of patterns 1 and 3.
     pub call_at: usize,
     /// Offset behind the jump to the libOS.
     pub call_end: usize,
-    /// Where the displaced instructions of pattern 2 run; 0 where there is none.
+    /// Where the instructions taken over from the file run; 0 where there is none.
     pub displaced: [u8; MAX_DISPLACED],
 }
 
@@ -162,6 +162,20 @@ impl Thunk {
         Some(())
     }
 
+    /// The instructions `code`, which the file has at position `from`; the position behind them.
+    fn push_all(&mut self, at: i64, code: &[u8], lengths: Lengths, from: i64) -> Option<i64> {
+        let mut from = from;
+        let mut rest = code;
+        for (index, len) in lengths.iter().enumerate() {
+            let (instruction, others) = rest.split_at_checked(len)?;
+            self.displaced[index] = u8::try_from(self.len).ok()?;
+            self.push_displaced(at, instruction, from)?;
+            from += len as i64;
+            rest = others;
+        }
+        Some(from)
+    }
+
     /// Pattern 1: the thunk at position `at` that returns to position `return_to`.
     ///
     /// `None` if a distance does not fit, or `slot` does not lie within 2 GiB of the address space's end.
@@ -174,13 +188,19 @@ impl Thunk {
         Some(thunk)
     }
 
-    /// Pattern 3: the thunk at position `at` that runs the instruction `code`, which the file has at position `from` in
-    /// front of the `syscall`. `None` as above.
+    /// Pattern 3: the thunk at position `at` that runs the instructions `code`, which the file has at position `from`, in
+    /// front of the `syscall`. `None` as above, or if there are too many.
     #[must_use]
-    pub fn run_and_call(at: i64, code: &[u8], from: i64, slot: u64) -> Option<Self> {
+    pub fn run_and_call(
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
         let mut thunk = Self::EMPTY;
-        thunk.push_displaced(at, code, from)?;
-        thunk.push_call(at, from + (code.len() + SYSCALL_LEN) as i64, slot)?;
+        let behind = thunk.push_all(at, code, lengths, from)?;
+        thunk.push_call(at, behind + SYSCALL_LEN as i64, slot)?;
         Some(thunk)
     }
 
@@ -196,19 +216,12 @@ impl Thunk {
     ) -> Option<Self> {
         const LEA_AND_JUMP: i64 = 7 + 7;
         let mut thunk = Self::EMPTY;
-        let mut from = from + SYSCALL_LEN as i64;
+        let from = from + SYSCALL_LEN as i64;
         thunk.push_call(at, at + LEA_AND_JUMP, slot)?;
         // What `syscall` leaves in rcx.
         thunk.push_return_address(at, from)?;
-        let mut rest = code;
-        for (index, len) in lengths.iter().enumerate() {
-            let (instruction, others) = rest.split_at_checked(len)?;
-            thunk.displaced[index] = u8::try_from(thunk.len).ok()?;
-            thunk.push_displaced(at, instruction, from)?;
-            from += len as i64;
-            rest = others;
-        }
-        thunk.push_relative(&[0xe9], at, from)?;
+        let behind = thunk.push_all(at, code, lengths, from)?;
+        thunk.push_relative(&[0xe9], at, behind)?;
         Some(thunk)
     }
 }
@@ -298,7 +311,7 @@ mod tests {
         // mov 0x1000(%rip), %r9
         let code = [0x4c, 0x8b, 0x0d, 0x00, 0x10, 0x00, 0x00];
         let (at, from) = (0x8000_i64, 0x1000_i64);
-        let thunk = Thunk::run_and_call(at, &code, from, SLOT).expect("fits");
+        let thunk = Thunk::run_and_call(at, &code, Lengths::one(7), from, SLOT).expect("fits");
         for base in BASES {
             let code = decode(thunk.bytes(), base + at as u64);
             let [mov, lea, jmp] = code[..] else {
@@ -318,11 +331,14 @@ mod tests {
         let code = [0x83, 0x3d, 0x00, 0x01, 0, 0, 0x01, 0x74, 0x10];
         let lengths = [7, 2];
         let (at, from) = (0x9000_i64, 0x2000_i64);
-        let behind = crate::translate::decode::behind(&crate::translate::decode::Text {
-            bytes: &[&[0x0f, 0x05][..], &code[..]].concat(),
-            syscall: 0,
-            address: 0,
-        });
+        let behind = crate::translate::decode::behind(
+            &crate::translate::decode::Text {
+                bytes: &[&[0x0f, 0x05][..], &code[..]].concat(),
+                syscall: 0,
+                address: 0,
+            },
+            true,
+        );
         assert_eq!(behind.map(|found| found.sum()), Some(7), "room enough");
         for (code, lengths) in [(&code[..7], &lengths[..1]), (&code[7..], &lengths[1..])] {
             let lengths = Lengths::one(lengths[0]);
@@ -373,6 +389,6 @@ mod tests {
         assert!(Thunk::load_and_call(0, 1, 1 << 32, SLOT).is_none());
         assert!(Thunk::load_and_call(0, 1, 0, 0x8000_0000).is_none());
         let long = [0x90; 60];
-        assert!(Thunk::run_and_call(0, &long, 0, SLOT).is_none());
+        assert!(Thunk::run_and_call(0, &long, Lengths::one(60), 0, SLOT).is_none());
     }
 }

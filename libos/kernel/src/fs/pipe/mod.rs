@@ -10,9 +10,13 @@ mod ring;
 mod splice;
 
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Release, SeqCst},
+};
 
 use husk_abi::linux::{general, ioctl};
+use husk_hal::lock::full_barrier;
 
 use super::anon::AnonInode;
 use super::poll::PollTable;
@@ -92,8 +96,9 @@ impl Pipe {
     /// Publishes what `ring` holds now, unlocks it and wakes whom the change since `before` concerns.
     fn announce(&self, ring: MutexGuard<'_, Ring>, before: Fill) {
         let after = Fill::of(&ring);
-        self.fill.store(after.pack(), SeqCst);
+        self.fill.store(after.pack(), Release);
         drop(ring);
+        full_barrier();
         let polled = self.is_polled.load(SeqCst);
         if after.used > before.used && (before.used == 0 || polled) {
             self.read_queue.wake_all();

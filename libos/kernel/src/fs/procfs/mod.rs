@@ -25,6 +25,7 @@ mod descriptors;
 mod file;
 mod memory;
 mod mounts;
+mod net;
 mod node;
 mod process;
 mod row;

@@ -14,7 +14,7 @@ use husk_abi::linux::general::{
 use super::row::{Names, Row, What, directory, file, link, private};
 use super::subject::Subject;
 use super::text::Text;
-use super::{descriptors, memory, mounts, status};
+use super::{descriptors, memory, mounts, net, status};
 use crate::fs::Location;
 use crate::{Errno, Result, Thread};
 
@@ -89,6 +89,7 @@ pub(super) static PROCESS: Row = directory(
         file("mountinfo", mounts::mountinfo),
         file("mounts", mounts::mounts),
         private("mountstats", 0o400, mounts::mountstats),
+        directory("net", net::TABLE),
         Row {
             name: "ns",
             mode: 0o511,
@@ -131,6 +132,7 @@ pub(super) static THREAD: Row = directory(
         file("maps", memory::maps),
         file("mountinfo", mounts::mountinfo),
         file("mounts", mounts::mounts),
+        directory("net", net::TABLE),
         constant!("oom_score", 0o444, "0\n"),
         OOM_SCORE_ADJ,
         constant!("personality", 0o400, "00000000\n"),

@@ -4,6 +4,7 @@ use super::row::{Row, What, directory};
 use super::text::Text;
 use crate::fs::devfs::ENTROPY_BITS;
 use crate::fs::{pipe, random};
+use crate::net;
 use crate::process::uts;
 use crate::{Result, Thread};
 
@@ -21,8 +22,11 @@ macro_rules! setting {
         setting!($name, 0o644, $value)
     };
     ($name:literal, $mode:literal, $value:expr) => {
-        sysctl($name, $mode, |_, _, text| {
-            write!(text, "{}\n", $value);
+        sysctl($name, $mode, |_, subject, text| {
+            match configured(subject, $name) {
+                Some(value) => write!(text, "{value}\n"),
+                None => write!(text, "{}\n", $value),
+            }
             Ok(())
         })
     };
@@ -32,7 +36,10 @@ macro_rules! setting {
 pub(super) const SYS: &[Row] = &[
     directory("fs", FS),
     directory("kernel", KERNEL),
-    directory("net", &[directory("core", NET_CORE)]),
+    directory(
+        "net",
+        &[directory("core", NET_CORE), directory("unix", NET_UNIX)],
+    ),
     directory("vm", VM),
 ];
 
@@ -98,7 +105,15 @@ const RANDOM: &[Row] = &[
     setting!("write_wakeup_threshold", ENTROPY_BITS),
 ];
 
-const NET_CORE: &[Row] = &[setting!("somaxconn", 4096)];
+const NET_CORE: &[Row] = &[
+    setting!("rmem_default", net::BUFFER_BYTES),
+    setting!("rmem_max", net::MAX_BUFFER_BYTES),
+    setting!("somaxconn", net::SOMAXCONN),
+    setting!("wmem_default", net::BUFFER_BYTES),
+    setting!("wmem_max", net::MAX_BUFFER_BYTES),
+];
+
+const NET_UNIX: &[Row] = &[setting!("max_dgram_qlen", net::unix::MAX_DATAGRAMS)];
 
 const VM: &[Row] = &[
     setting!("admin_reserve_kbytes", 8192),
@@ -112,6 +127,18 @@ const VM: &[Row] = &[
     setting!("user_reserve_kbytes", 131_072),
     setting!("vfs_cache_pressure", 100),
 ];
+
+/// What the container's configuration sets the setting whose last component is `name` to. Only settings below
+/// `kernel` and `net` can be configured, and no name occurs twice there.
+fn configured<'a>(subject: &'a super::subject::Subject, name: &str) -> Option<&'a str> {
+    subject
+        .kernel
+        .config
+        .sysctl
+        .iter()
+        .find(|(key, _)| key.rsplit('.').next() == Some(name))
+        .map(|(_, value)| value.as_str())
+}
 
 fn line(text: &mut Text, bytes: &[u8]) -> Result<()> {
     text.push(bytes);

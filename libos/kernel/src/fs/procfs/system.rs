@@ -66,6 +66,7 @@ const TABLE: &[Row] = &[
     file("misc", |_, _, _| Ok(())),
     file("modules", |_, _, _| Ok(())),
     link("mounts", |_, _| Ok(b"self/mounts".to_vec())),
+    link("net", |_, _| Ok(b"self/net".to_vec())),
     file("partitions", |_, _, text| {
         write!(text, "major minor  #blocks  name\n\n");
         Ok(())

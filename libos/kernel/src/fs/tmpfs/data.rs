@@ -150,9 +150,27 @@ impl Data {
     }
 
     /// Tells the translator that bytes `from..to` are not what they were.
-    fn text_changed(&self, from: u64, to: u64) {
+    fn text_changed(&self, shared: &Shared, from: u64, to: u64) {
         if let Some(text) = self.text.get() {
-            text.file_changed(from / PAGE..to.div_ceil(PAGE));
+            let pages = from / PAGE..to.div_ceil(PAGE);
+            text.file_changed(pages, |index, frame| self.fill(shared, index, frame));
+        }
+    }
+
+    /// Copies what is at page `index` to `frame`.
+    fn fill(&self, shared: &Shared, index: u64, frame: Frame) {
+        let frames = &shared.kernel.frames;
+        match self.page_at(index, |source| frames.get(source)) {
+            Page::Ram(source) => {
+                phys::copy_frames(source, frame, 1);
+                frames.put(source);
+            }
+            Page::Archive(..) => {
+                let archive = self.pages.lock().archive;
+                phys::zero(frame, 0, PAGE as usize);
+                copy_archive(archive, index, frame);
+            }
+            Page::Hole => phys::zero(frame, 0, PAGE as usize),
         }
     }
 
@@ -279,7 +297,7 @@ impl Data {
                 Err(error) => return Err(error),
             }
         }
-        self.text_changed(offset, at);
+        self.text_changed(shared, offset, at);
         Ok((at - offset) as usize)
     }
 
@@ -321,7 +339,8 @@ impl Data {
     pub(super) fn map_page(&self, shared: &Shared, index: u64, write: bool) -> Result<Frame> {
         if write {
             // From now on its bytes change without anybody's being told.
-            self.text().file_may_change();
+            self.text()
+                .file_may_change(|index, frame| self.fill(shared, index, frame));
         }
         loop {
             if index >= self.size().div_ceil(PAGE) {
@@ -361,7 +380,7 @@ impl Data {
             }
             removed
         };
-        self.text_changed(size, old);
+        self.text_changed(shared, size, old);
         self.doom(shared, removed.into_values());
         Ok(())
     }
@@ -404,7 +423,7 @@ impl Data {
                 phys::zero(frame, in_page as usize, len as usize);
             }
         }
-        self.text_changed(offset, end);
+        self.text_changed(shared, offset, end);
         Ok(())
     }
 

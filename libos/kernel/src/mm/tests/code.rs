@@ -27,7 +27,7 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
     let site = Site {
         kind: Kind::Load { nr: 39 },
         start: SITE,
-        old: &CODE[..5],
+        code: &CODE[..5],
         slot: 0xffff_ffff_8000_0000,
         page: file.pages[1],
         alone: true,
@@ -39,8 +39,61 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
 
 fn bytes(space: &AddressSpace, at: u64) -> [u8; 7] {
     let mut bytes = [0; 7];
-    space.read_bytes(at, &mut bytes).unwrap();
+    space.seen_bytes(at, &mut bytes).unwrap();
     bytes
+}
+
+#[test]
+fn who_asks_for_memory_gets_the_program_s_own_text() {
+    let frames = testing::frames(16);
+    let file = program(frames);
+    let space = space(frames);
+    map_program(&space, &file);
+    patch(&file, frames);
+    assert_eq!(bytes(&space, AT + SITE)[0], 0xe9);
+    let mut own = [0; 7];
+    assert_eq!(space.read_bytes(AT + SITE, &mut own), Ok(7));
+    assert_eq!(own, CODE);
+    let mut around = vec![0; 3 * PAGE as usize];
+    assert_eq!(space.read_bytes(AT, &mut around), Ok(around.len()));
+    assert_eq!(around[SITE as usize..][..7], CODE);
+    let thunks = space.code_region(AT + SITE).unwrap().thunk_base.unwrap();
+    assert_eq!(space.read_bytes(thunks, &mut own), Err(Errno::EFAULT));
+}
+
+#[test]
+fn an_untranslated_process_runs_its_files_text() {
+    let frames = testing::frames(16);
+    let file = program(frames);
+    let traced = space(frames);
+    let other = space(frames);
+    for space in [&traced, &other] {
+        map_program(space, &file);
+    }
+    patch(&file, frames);
+    assert_eq!(bytes(&traced, AT + SITE)[0], 0xe9);
+    let thunks = traced.code_region(AT + SITE).unwrap().thunk_base.unwrap();
+    traced.access(thunks, Access::Execute).unwrap();
+    traced.untranslate().unwrap();
+    assert_eq!(bytes(&traced, AT + SITE), CODE);
+    assert!(traced.access(thunks, Access::Execute).is_err());
+    assert_eq!(traced.code_region(AT + SITE).unwrap().thunk_base, None);
+    traced.refresh_code_page(AT + SITE);
+    assert_eq!(bytes(&traced, AT + SITE), CODE);
+    // What it maps later is not patched either, nor what its children have.
+    const HIGHER: u64 = AT + (1 << 20);
+    let again = map_at(&traced, HIGHER, 2 * PAGE, file_mapping(&file, PAGE, RX));
+    assert_eq!(bytes(&traced, again + SITE - PAGE), CODE);
+    let child = traced.fork(0).unwrap();
+    map_at(&child, HIGHER, 2 * PAGE, file_mapping(&file, PAGE, RX));
+    assert_eq!(bytes(&child, HIGHER + SITE - PAGE), CODE);
+    // A breakpoint goes into its own copy.
+    traced
+        .protect(AT + PAGE, PAGE, Prot::all(), false, &Limits::DEFAULT)
+        .unwrap();
+    traced.write_bytes(AT + SITE, &[0xcc]).unwrap();
+    assert_eq!(bytes(&traced, AT + SITE)[0], 0xcc);
+    assert_eq!(bytes(&other, AT + SITE)[0], 0xe9);
 }
 
 #[test]

@@ -356,38 +356,62 @@ fn what_follows_is_displaced_as_far_as_a_jump_needs() {
     for (after, expected) in cases {
         let mut bytes = SYSCALL.to_vec();
         bytes.extend(after);
-        let found = behind(&text_at(&bytes, 0));
+        let found = behind(&text_at(&bytes, 0), true);
         let found: Option<Vec<_>> = found.map(|lengths| lengths.iter().collect());
         assert_eq!(found.as_deref(), expected, "{after:02x?}");
     }
+    // Behind a call that does not come back may be anything but the usual test.
+    let moves = [0x0f, 0x05, 0x48, 0x89, 0xc3];
+    assert_eq!(behind(&text_at(&moves, 0), false), None);
+    let test = [0x0f, 0x05, 0x48, 0x3d, 0x00, 0xf0, 0xff, 0xff, 0x77, 0x01];
+    assert_eq!(behind(&text_at(&test, 0), false), Some(Lengths::one(6)));
     // The text ends.
     let bytes = [0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0];
-    assert_eq!(behind(&text_at(&bytes, 0)), None);
+    assert_eq!(behind(&text_at(&bytes, 0), true), None);
 }
 
 #[test]
 fn what_stands_before_is_taken_if_it_is_proven_and_long_enough() {
-    let cases: [(&[u8], Option<u8>); 7] = [
+    let cases: [(&[u8], Option<&[usize]>); 8] = [
         // mov 8(%rsp), %r9
-        (&[0x4c, 0x8b, 0x4c, 0x24, 0x08], Some(5)),
+        (&[0x4c, 0x8b, 0x4c, 0x24, 0x08], Some(&[5])),
         // lea 0x1000(%rip), %rsi
-        (&[0x48, 0x8d, 0x35, 0x00, 0x10, 0x00, 0x00], Some(7)),
+        (&[0x48, 0x8d, 0x35, 0x00, 0x10, 0x00, 0x00], Some(&[7])),
         // movl $39, -0x48(%rbp), which ends like another
-        (&[0xc7, 0x45, 0xb8, 0x27, 0, 0, 0], Some(7)),
-        // mov %rcx, %r10: too short
-        (&[0x49, 0x89, 0xca], None),
-        (&[0x31, 0xc0], None),
+        (&[0xc7, 0x45, 0xb8, 0x27, 0, 0, 0], Some(&[7])),
+        // mov $158, %eax; mov %rsi, (%rsi); mov %rsi, 0x10(%rsi): the first makes room
+        (
+            &[
+                0xb8, 0x9e, 0, 0, 0, 0x48, 0x89, 0x36, 0x48, 0x89, 0x76, 0x10,
+            ],
+            Some(&[5, 3, 4]),
+        ),
+        // mov %rcx, %r10, alone too short, behind nops that are, too
+        (&[0x90, 0x90, 0x90, 0x90, 0x49, 0x89, 0xca], None),
+        // mov $39, %eax; jmp .+2; nop: not one after the other
+        (&[0xb8, 0x27, 0, 0, 0, 0xeb, 0x00, 0x90], None),
         // call
         (&[0xe8, 0x10, 0x20, 0x00, 0x00], None),
-        (&[], None),
+        // More than there is room for
+        (&[0xb8, 0x27, 0, 0, 0, 0x90, 0x90, 0x90, 0x90], None),
     ];
-    for (code, expected) in cases {
+    let found = |code: &[u8], after: &[u8]| -> Option<Vec<usize>> {
         let mut bytes = COMPILED.to_vec();
         bytes.extend(code);
         let syscall = bytes.len();
         bytes.extend(SYSCALL);
+        bytes.extend(after);
         bytes.extend(RET);
-        assert_eq!(before(&text_at(&bytes, syscall)), expected, "{code:02x?}");
+        before(&text_at(&bytes, syscall)).map(|lengths| lengths.iter().collect())
+    };
+    for (code, expected) in cases {
+        assert_eq!(found(code, &[]).as_deref(), expected, "{code:02x?}");
+    }
+    // cmp $-4, %rax; je to behind the first instruction: that one is still there. Into it: it is none.
+    let code = [0xb8, 0x27, 0, 0, 0, 0xff, 0xc1];
+    for (back, expected) in [(0xf6, Some(&[5, 2][..])), (0xf5, None), (0xf2, None)] {
+        let after = [0x48, 0x83, 0xf8, 0xfc, 0x74, back];
+        assert_eq!(found(&code, &after).as_deref(), expected, "{back:x}");
     }
     // Nothing is proven by too little.
     let bytes = [0x4c, 0x8b, 0x4c, 0x24, 0x08, 0x0f, 0x05, 0xc3];

@@ -80,6 +80,7 @@ impl FakeSpace {
                     rax: u64::from(nr),
                     r8: 0,
                 },
+                returns: true,
                 slot: SLOT,
             },
         )

@@ -41,7 +41,7 @@ fn patch_from(
     let site = Site {
         kind: Kind::Load { nr: 39 },
         start,
-        old: load,
+        code: load,
         slot: SLOT,
         page: file.pages[(start / 4096) as usize],
         alone,
@@ -49,6 +49,15 @@ fn patch_from(
     file.text
         .patch(&site, area, source)
         .map(|patched| patched.thunk)
+}
+
+fn fill(file: &CodeFile, index: u64, frame: Frame) {
+    phys::copy_frames(file.pages[index as usize], frame, 1);
+}
+
+fn changed(file: &CodeFile, pages: Range<u64>) {
+    file.text
+        .file_changed(pages, |index, frame| fill(file, index, frame));
 }
 
 /// The file as a process sees it.
@@ -272,17 +281,21 @@ fn a_patched_site_is_not_patched_again() {
 fn a_page_that_was_written_to_is_judged_and_patched_anew() {
     let sites = [(0x1100, &MOV[..]), (0x2800, &MOV[..])];
     let file = file(&sites, DELTA);
-    file.text.file_changed(0..3);
+    changed(&file, 0..3);
     let old = patch(&file, 0x1100, &MOV, true).expect("patched");
     let other = patch(&file, 0x2800, &MOV, true).expect("patched");
     file.text.refuse(0x1200, TrapReason::NoPattern);
     file.text.refuse(0x2200, TrapReason::NoPattern);
 
+    let mapped = file.text.patched_page(1).expect("a copy");
     // The page gets other code, with a site elsewhere.
     phys::zero(file.pages[1], 0, 4096);
     phys::write(file.pages[1], 0x300, &[0xb8, 0x27, 0, 0, 0, 0x0f, 0x05]);
-    file.text.file_changed(0..1);
+    changed(&file, 0..1);
     assert_eq!(file.text.patched_page(1), None, "its neighbour too");
+    let mut page = [0; 4096];
+    phys::read(mapped, 0, &mut page);
+    assert_eq!(page[..], file.bytes()[4096..8192], "who maps it sees it");
     assert_eq!(file.text.known(0x1105), None);
     assert_eq!(file.text.known(0x1200), None);
     assert!(file.text.known(0x2200).is_some());
@@ -309,7 +322,8 @@ fn a_file_that_may_change_unseen_is_left_alone() {
     let sites = [(0x1100, &MOV[..]), (0x40, &MOV[..])];
     let file = file(&sites, DELTA);
     let thunk = patch(&file, 0x1100, &MOV, true).expect("patched");
-    file.text.file_may_change();
+    file.text
+        .file_may_change(|index, frame| fill(&file, index, frame));
     assert_eq!(file.text.patched_page(1), None);
     assert_eq!(file.text.place(thunk), Some(Place::At(0x1100)));
     for start in [0x1100, 0x40] {
@@ -326,7 +340,7 @@ fn changing_and_running_in_turns_costs_bounded_memory() {
     let source = Scarce::new(file.frames, usize::MAX);
     for _ in 0..4 * MAX_RETIRED {
         let _ = patch_from(&file, 0x1100, &MOV, true, AREA, source);
-        file.text.file_changed(1..2);
+        changed(&file, 1..2);
     }
     let thunks = MAX_RETIRED as u64 * THUNK_ALIGN / 4096 + 1;
     assert!(source.out.load(Ordering::Relaxed) as u64 <= MAX_RETIRED as u64 + thunks);

@@ -247,9 +247,8 @@ impl Drop for Bundle<'_> {
 
 /// Runs `observe` under both runtimes; what it observes must be equal. Returns it.
 pub fn both(observe: impl Fn(&Runtime) -> Result<String>) -> Result<String> {
-    let under = |runtime: Runtime| {
-        observe(&runtime).with_context(|| format!("under {}", runtime.name))
-    };
+    let under =
+        |runtime: Runtime| observe(&runtime).with_context(|| format!("under {}", runtime.name));
     let oracle = under(Runtime::runc()?)?;
     let ours = under(Runtime::husk()?)?;
     ensure!(

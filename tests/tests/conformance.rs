@@ -28,10 +28,20 @@ fn state_has_its_fields() -> Result<()> {
         bundle.edit(|spec| spec["annotations"] = json!({"com.example.key": "value", "b": ""}))?;
         let id = bundle.create()?;
         let state = json_of(runtime, &id)?;
-        ensure!(state["id"] == json!(id) && state["bundle"] == json!(fs::canonicalize(bundle.path())?));
+        ensure!(
+            state["id"] == json!(id) && state["bundle"] == json!(fs::canonicalize(bundle.path())?)
+        );
         let pid = state["pid"].as_i64().unwrap_or(0);
-        ensure!(Path::new(&format!("/proc/{pid}")).exists(), "no process {pid}");
-        let mut names: Vec<&String> = state.as_object().into_iter().flatten().map(|(name, _)| name).collect();
+        ensure!(
+            Path::new(&format!("/proc/{pid}")).exists(),
+            "no process {pid}"
+        );
+        let mut names: Vec<&String> = state
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(name, _)| name)
+            .collect();
         names.sort();
         Ok(format!(
             "{names:?} {} {} {}",
@@ -114,11 +124,17 @@ fn start_needs_a_created_container() -> Result<()> {
         let id = bundle.started()?;
         bundle.wait_for_text(&id, "up")?;
         let running = runtime.must_fail(&["start", &id])?;
-        ensure!(running.contains("cannot start an already running container"), "{running}");
+        ensure!(
+            running.contains("cannot start an already running container"),
+            "{running}"
+        );
         runtime.must(&["kill", &id, "KILL"])?;
         runtime.wait_for(&id, "stopped")?;
         let stopped = runtime.must_fail(&["start", &id])?;
-        ensure!(stopped.contains("cannot start a container that has stopped"), "{stopped}");
+        ensure!(
+            stopped.contains("cannot start a container that has stopped"),
+            "{stopped}"
+        );
         Ok(bundle.text(&id))
     })?;
     Ok(())
@@ -198,9 +214,15 @@ fn delete_removes_what_create_made() -> Result<()> {
         runtime.must(&["delete", &id])?;
         runtime.must_fail(&["state", &id])?;
         ensure!(runtime.must(&["list", "-q"])?.is_empty());
-        ensure!(cgroups(&id)?.is_empty(), "cgroups stay: {:?}", cgroups(&id)?);
+        ensure!(
+            cgroups(&id)?.is_empty(),
+            "cgroups stay: {:?}",
+            cgroups(&id)?
+        );
         // What it did not make stays.
-        ensure!(bundle.path().join("config.json").exists() && bundle.path().join("rootfs/bin").exists());
+        ensure!(
+            bundle.path().join("config.json").exists() && bundle.path().join("rootfs/bin").exists()
+        );
         Ok(String::new())
     })?;
     Ok(())
@@ -245,7 +267,10 @@ fn cgroups(id: &str) -> Result<Vec<String>> {
         .args(["/sys/fs/cgroup", "-type", "d", "-name"])
         .arg(format!("*{id}*"))
         .output()?;
-    Ok(String::from_utf8_lossy(&found.stdout).lines().map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&found.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect())
 }
 
 #[test]
@@ -268,7 +293,13 @@ fn exit_statuses() -> Result<()> {
     let image = image()?;
     let seen = both(|runtime| {
         let mut seen = String::new();
-        for script in ["exit 0", "exit 7", "exit 255", "kill -9 $$; exit 3", "sh -c 'kill -9 $$'; exit $?"] {
+        for script in [
+            "exit 0",
+            "exit 7",
+            "exit 255",
+            "kill -9 $$; exit 3",
+            "sh -c 'kill -9 $$'; exit $?",
+        ] {
             let done = Bundle::new(runtime, &image, script)?.run()?;
             seen += &format!("{script}: {:?}\n", done.end);
         }
@@ -294,12 +325,22 @@ fn hooks_run_in_their_order_with_the_state() -> Result<()> {
         };
         bundle.edit(|spec| {
             spec["hooks"] = json!({});
-            for name in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+            for name in [
+                "prestart",
+                "createRuntime",
+                "createContainer",
+                "poststart",
+                "poststop",
+            ] {
                 spec["hooks"][name] = hook(name);
             }
         })?;
         let id = bundle.create()?;
-        let after = |log: &Path| fs::read_to_string(log).unwrap_or_default().replace('\n', ";");
+        let after = |log: &Path| {
+            fs::read_to_string(log)
+                .unwrap_or_default()
+                .replace('\n', ";")
+        };
         let created = after(&log);
         runtime.must(&["start", &id])?;
         runtime.wait_for(&id, "stopped")?;
@@ -316,10 +357,17 @@ fn a_failing_hook_fails_its_verb() -> Result<()> {
     let image = image()?;
     both(|runtime| {
         let mut seen = String::new();
-        for kind in ["prestart", "createRuntime", "createContainer", "poststart", "poststop"] {
+        for kind in [
+            "prestart",
+            "createRuntime",
+            "createContainer",
+            "poststart",
+            "poststop",
+        ] {
             let mut bundle = Bundle::new(runtime, &image, "true")?;
             bundle.edit(|spec| {
-                spec["hooks"] = json!({kind: [{"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}]});
+                spec["hooks"] =
+                    json!({kind: [{"path": "/bin/sh", "args": ["sh", "-c", "exit 1"]}]});
             })?;
             let id = bundle.id();
             let created = bundle.try_create(&id, &[])?;
@@ -355,22 +403,43 @@ fn invalid_values_are_errors() -> Result<()> {
         ("ociVersion", |v| v["ociVersion"] = json!("9.0.0")),
         ("process.args", |v| v["process"]["args"] = json!([])),
         ("process.cwd", |v| v["process"]["cwd"] = json!("relative")),
-        ("process.user.uid", |v| v["process"]["user"]["uid"] = json!("root")),
-        ("process.rlimits[0].type", |v| v["process"]["rlimits"][0]["type"] = json!("RLIMIT_NOPE")),
-        ("root.path", |v| v["root"]["path"] = json!("no-such-directory")),
+        ("process.user.uid", |v| {
+            v["process"]["user"]["uid"] = json!("root")
+        }),
+        ("process.rlimits[0].type", |v| {
+            v["process"]["rlimits"][0]["type"] = json!("RLIMIT_NOPE")
+        }),
+        ("root.path", |v| {
+            v["root"]["path"] = json!("no-such-directory")
+        }),
         ("mounts[", |v| {
             let bind = json!({"destination": "/x", "type": "bind", "source": "/no/such/source", "options": ["bind"]});
-            v["mounts"].as_array_mut().into_iter().for_each(|mounts| mounts.push(bind.clone()));
+            v["mounts"]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|mounts| mounts.push(bind.clone()));
         }),
-        ("linux.namespaces[0].type", |v| v["linux"]["namespaces"][0]["type"] = json!("nope")),
+        ("linux.namespaces[0].type", |v| {
+            v["linux"]["namespaces"][0]["type"] = json!("nope")
+        }),
         ("linux.namespaces", |v| {
             let doubled = v["linux"]["namespaces"][0].clone();
-            v["linux"]["namespaces"].as_array_mut().into_iter().for_each(|list| list.push(doubled.clone()));
+            v["linux"]["namespaces"]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|list| list.push(doubled.clone()));
         }),
-        ("linux.seccomp", |v| v["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOPE"})),
-        ("linux.sysctl", |v| v["linux"]["sysctl"] = json!({"kernel.panic": "1"})),
+        ("linux.seccomp", |v| {
+            v["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_NOPE"})
+        }),
+        ("linux.sysctl", |v| {
+            v["linux"]["sysctl"] = json!({"kernel.panic": "1"})
+        }),
         ("hostname", |v| {
-            v["linux"]["namespaces"].as_array_mut().into_iter().for_each(|list| list.retain(|ns| ns["type"] != "uts"));
+            v["linux"]["namespaces"]
+                .as_array_mut()
+                .into_iter()
+                .for_each(|list| list.retain(|ns| ns["type"] != "uts"));
         }),
     ];
     for runtime in [Runtime::runc()?, Runtime::husk()?] {
@@ -383,7 +452,10 @@ fn invalid_values_are_errors() -> Result<()> {
             if runtime.name == "husk" {
                 ensure!(text.contains(field), "{field}: {text}");
             }
-            ensure!(runtime.must(&["list", "-q"])?.is_empty(), "{field}: half-made");
+            ensure!(
+                runtime.must(&["list", "-q"])?.is_empty(),
+                "{field}: half-made"
+            );
             ensure!(cgroups(&id)?.is_empty(), "{field}: a cgroup stays");
         }
     }

@@ -20,6 +20,7 @@ mod spec;
 mod start;
 mod state;
 mod stats;
+mod terminal;
 mod trace;
 mod version;
 mod vmm;

@@ -13,8 +13,9 @@ use husk_images::{Image, Store};
 use super::args::{Cli, RunArgs, Wanted};
 use super::filter::LogFilter;
 use super::progress::Meter;
+use super::terminal::Relay;
 use super::{Error, create, foreground, report, stats};
-use crate::oci::lifecycle;
+use crate::oci::{self, lifecycle};
 use crate::plan::{self, Cpus, Host, ImageAtHand, Request};
 use crate::record;
 use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
@@ -36,7 +37,8 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
 
 /// A container made from a bundle.
 fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCode, Error> {
-    let container = create::container(cli, id, &args.setup, log, !args.detach)?;
+    let mut container = create::container(cli, id, &args.setup, log, !args.detach)?;
+    let terminal = container.terminal.take();
     let started = lifecycle::start(&container);
     if args.detach {
         if let Err(error) = started {
@@ -45,7 +47,17 @@ fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCo
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let status = started.and_then(|()| foreground::wait(&container));
+    let status = started.and_then(|()| {
+        let relay = terminal
+            .map(Relay::start)
+            .transpose()
+            .map_err(oci::Error::host("relay the terminal"))?;
+        let status = foreground::wait(&container, relay.as_ref());
+        if let Some(relay) = relay {
+            relay.finish();
+        }
+        status
+    });
     if !args.keep || status.is_err() {
         lifecycle::delete(container, true)?;
     }

@@ -24,6 +24,7 @@
 //! stored: it is read from the process.
 
 pub mod cgroup;
+mod console;
 pub mod executor;
 pub mod hooks;
 pub mod launch;
@@ -78,7 +79,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Host { what, source }
     }

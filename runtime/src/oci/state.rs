@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,8 @@ pub struct Container {
     pub id: String,
     /// What is known.
     pub record: Record,
+    /// The master end of its terminal, where the maker takes it itself.
+    pub terminal: Option<OwnedFd>,
     dir: PathBuf,
     #[expect(dead_code, reason = "held, not used")]
     lock: Option<File>,
@@ -239,6 +242,7 @@ impl Directory {
         let container = Container {
             id: id.to_owned(),
             record,
+            terminal: None,
             dir,
             lock: Some(lock),
         };
@@ -279,6 +283,7 @@ impl Directory {
         Ok(Container {
             id: id.to_owned(),
             record,
+            terminal: None,
             dir,
             lock: own,
         })

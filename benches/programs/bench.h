@@ -1,4 +1,5 @@
-/* What the bench programs share. Each prints one number: nanoseconds per operation, measured inside. */
+/* What the bench programs share. Each prints nanoseconds per operation, measured inside, and how many operations it made
+ * in all, warming up included. */
 #pragma once
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,6 +28,10 @@ static inline void must(int condition, const char *what) {
     }
 }
 
+static inline void report(int64_t start, long measured, long all) {
+    printf("%.3f %ld\n", (double)(now() - start) / (double)measured, all);
+}
+
 /* Runs the operation a tenth as often to warm up, then measures. */
 #define MEASURE(count, operation)                                     \
     do {                                                              \
@@ -34,5 +39,5 @@ static inline void must(int condition, const char *what) {
         for (long i_ = 0; i_ < count_ / 10 + 1; i_++) { operation; }   \
         int64_t start_ = now();                                       \
         for (long i_ = 0; i_ < count_; i_++) { operation; }           \
-        printf("%.3f\n", (double)(now() - start_) / (double)count_);  \
+        report(start_, count_, count_ + count_ / 10 + 1);             \
     } while (0)

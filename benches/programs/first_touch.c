@@ -8,6 +8,6 @@ int main(void) {
     must(memory != MAP_FAILED, "mmap");
     int64_t start = now();
     for (unsigned long i = 0; i < SIZE; i += 4096) *(volatile char *)(memory + i) = 1;
-    printf("%.3f\n", (double)(now() - start) / (double)(SIZE / 4096));
+    report(start, SIZE / 4096, SIZE / 4096);
     return 0;
 }

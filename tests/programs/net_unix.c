@@ -929,6 +929,7 @@ static void proc_file(void) {
     CHECK(fgets(line, sizeof line, file) != NULL);
     printf("%s", line);
     int shown = 0;
+    char seen[2][64] = {"", ""};
     while (fgets(line, sizeof line, file)) {
         unsigned references, protocol, flags, type, state;
         unsigned long ino;
@@ -938,8 +939,10 @@ static void proc_file(void) {
             continue;
         if (strcmp(path, "/tmp/shown")) continue;
         shown++;
-        printf("%x %x %x %x %s\n", protocol, flags, type, state, ino ? "ino" : "none");
+        // In no order that can be relied on: the listening one first.
+        snprintf(seen[flags ? 0 : 1], sizeof seen[0], "%x %x %x %x %s\n", protocol, flags, type, state, ino ? "ino" : "none");
     }
+    printf("%s%s", seen[0], seen[1]);
     CHECK_INT(shown, 2);
     fclose(file);
     close(client);

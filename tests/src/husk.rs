@@ -65,6 +65,9 @@ impl Husk {
         if let Some(path) = &job.workdir {
             command.arg("--workdir").arg(path);
         }
+        if let Some(mib) = job.memory_mib {
+            command.arg("--memory").arg(format!("{mib}m"));
+        }
         let mut source = std::ffi::OsString::from("docker-archive:");
         source.push(job.image.docker_archive());
         command.arg(source).arg("--").args(&job.argv);

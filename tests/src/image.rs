@@ -88,6 +88,11 @@ impl Content {
 
     /// What `docker save` writes.
     pub fn docker_archive(&self) -> Result<Vec<u8>> {
+        self.docker_archive_named("husk-test:latest")
+    }
+
+    /// The same with another name for the image.
+    pub fn docker_archive_named(&self, name: &str) -> Result<Vec<u8>> {
         let config = self.config_json();
         let config_name = format!("{}.json", sha256(&config));
         let mut archive = Layer::new();
@@ -101,8 +106,7 @@ impl Content {
             )?;
             names.push(format!("{id}/layer.tar"));
         }
-        let manifest =
-            json!([{ "Config": config_name, "RepoTags": ["husk-test:latest"], "Layers": names }]);
+        let manifest = json!([{ "Config": config_name, "RepoTags": [name], "Layers": names }]);
         archive
             .file(&config_name, 0o644, &config)?
             .file("manifest.json", 0o644, manifest.to_string().as_bytes())?

@@ -16,10 +16,12 @@ pub mod image;
 pub mod layer;
 pub mod oci;
 pub mod programs;
+pub mod registry;
 pub mod runc;
 pub mod runner;
 pub mod sandbox;
 pub mod scripts;
+pub mod store;
 
 pub use capture::{Captured, End};
 pub use differential::differential;

@@ -164,6 +164,10 @@ fn adjust(spec: &mut Value, job: &Job) {
     }
     spec["root"]["readonly"] = json!(false);
     spec["hostname"] = json!(HOSTNAME);
+    if let Some(mib) = job.memory_mib {
+        let bytes = mib << 20;
+        spec["linux"]["resources"]["memory"] = json!({ "limit": bytes, "swap": bytes });
+    }
 }
 
 /// A container that is deleted whatever happens, before its bundle.

@@ -25,6 +25,8 @@ pub struct Job {
     pub workdir: Option<String>,
     /// After this time the job counts as hung.
     pub limit: Duration,
+    /// Memory the container may use, in MiB; without a word as much as there is.
+    pub memory_mib: Option<u64>,
 }
 
 impl Job {
@@ -37,6 +39,7 @@ impl Job {
             env: Vec::new(),
             workdir: None,
             limit: Duration::from_secs(60),
+            memory_mib: None,
         }
     }
 
@@ -60,6 +63,12 @@ impl Job {
     /// In this working directory.
     pub fn workdir(mut self, path: &str) -> Self {
         self.workdir = Some(path.into());
+        self
+    }
+
+    /// In a container with so much memory.
+    pub fn memory_mib(mut self, mib: u64) -> Self {
+        self.memory_mib = Some(mib);
         self
     }
 

@@ -8,7 +8,11 @@ use husk_tests::{End, Husk, Job, Runc, Runner, programs};
 /// Runs the program under both. A program that fails under runc is wrong itself.
 fn same(argv: &[&str], seconds: u64) {
     let job = Job::new(programs::image(), argv.iter().copied()).limit(Duration::from_secs(seconds));
-    let expected = Runc.run(&job).unwrap();
+    same_job(&job);
+}
+
+fn same_job(job: &Job) {
+    let expected = Runc.run(job).unwrap();
     assert_eq!(
         expected.end,
         End::Status(0),
@@ -16,9 +20,9 @@ fn same(argv: &[&str], seconds: u64) {
         expected.stdout_text(),
         expected.stderr_text()
     );
-    let actual = Husk::find().unwrap().run(&job).unwrap();
+    let actual = Husk::find().unwrap().run(job).unwrap();
     if let Some(report) = difference(("runc", &expected), ("husk", &actual)) {
-        panic!("{argv:?}:\n{report}");
+        panic!("{:?}:\n{report}", job.argv);
     }
 }
 
@@ -45,6 +49,34 @@ fn a_busy_loop_does_not_keep_others_from_running() {
 #[test]
 fn mappings_and_their_faults() {
     same(&["/t/mem"], 60);
+}
+
+#[test]
+fn mappings_of_files() {
+    same(&["/t/mm_file"], 60);
+}
+
+#[test]
+fn corner_cases_of_address_spaces() {
+    same(&["/t/mm_map"], 60);
+}
+
+#[test]
+fn addresses_are_random() {
+    same(&["/t/mm_aslr"], 60);
+}
+
+#[test]
+fn memory_that_runs_out() {
+    let job = Job::new(programs::image(), ["/t/mm_oom"]).memory_mib(64);
+    same_job(&job.limit(Duration::from_secs(120)));
+}
+
+#[test]
+fn forks_and_copies_on_write() {
+    for seed in ["1", "2", "3"] {
+        same(&["/t/mm_storm", seed], 240);
+    }
 }
 
 #[test]
@@ -93,8 +125,23 @@ fn signals_inside_translated_calls() {
 }
 
 #[test]
+fn processes_that_start_while_their_program_is_patched() {
+    same(&["/t/tr_storm"], 120);
+}
+
+#[test]
 fn code_that_changes() {
     same(&["/t/tr_jit"], 60);
+}
+
+#[test]
+fn descriptors_of_signals_and_processes() {
+    same(&["/t/peers"], 60);
+}
+
+#[test]
+fn restartable_sequences_count_exactly() {
+    same(&["/t/rseq", "200000"], 120);
 }
 
 #[test]
@@ -110,6 +157,16 @@ fn unix_sockets() {
 #[test]
 fn descriptors_and_credentials_in_messages() {
     same(&["/t/net_rights"], 120);
+}
+
+#[test]
+fn tcp_over_the_loopback() {
+    same(&["/t/net_tcp"], 120);
+}
+
+#[test]
+fn udp_interfaces_and_netlink() {
+    same(&["/t/net_udp"], 120);
 }
 
 #[test]
@@ -151,4 +208,14 @@ fn the_wall_clock_is_the_hosts() {
         (before - 2..=after + 2).contains(&inside),
         "{inside} is not within {before}..{after}"
     );
+}
+
+#[test]
+fn futexes_in_numbers_and_limits_of_cpu_time() {
+    same(&["/t/futex2"], 120);
+}
+
+#[test]
+fn signals_about_input_and_output() {
+    same(&["/t/sigio"], 60);
 }

@@ -50,7 +50,14 @@ fn machine() -> Result<()> {
         "transparent huge pages are off: {}",
         huge.trim()
     );
-    for tool in ["gcc", "runc", "qemu-system-x86_64", "setpriv", "unshare"] {
+    for tool in [
+        "gcc",
+        "runc",
+        "qemu-system-x86_64",
+        "setpriv",
+        "unshare",
+        "docker-registry",
+    ] {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));
         ensure!(found, "no {tool}: run xtask/setup");

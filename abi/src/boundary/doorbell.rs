@@ -3,7 +3,7 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x510;
+pub const END: u16 = 0x50a;
 
 /// Buffers were queued for the host's standard output or error (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
@@ -25,4 +25,4 @@ pub const LOG: u16 = 0x507;
 /// `VcpuShared::debug_frame`.
 pub const DEBUG: u16 = 0x508;
 /// The first program is about to run; [`super::start::StartReport`] says when.
-pub const STARTED: u16 = 0x50f;
+pub const STARTED: u16 = 0x509;

@@ -1,4 +1,4 @@
-//! What the host tells the guest unasked.
+//! What the host tells the guest unasked, and the guest the host.
 
 use core::sync::atomic::AtomicU64;
 
@@ -10,3 +10,15 @@ pub struct HostEvents {
     pub signals: AtomicU64,
 }
 super::assert_size!(HostEvents, 8);
+
+/// Offset of [`GuestEvents`] in the page of [`HostEvents`].
+pub const GUEST_EVENTS_OFFSET: u64 = 160;
+
+/// What the libOS counts for the VMM, which may look at any time and believes none of it.
+#[repr(C)]
+#[derive(Debug)]
+pub struct GuestEvents {
+    /// Processes killed because the container's memory ran out.
+    pub oom_kills: AtomicU64,
+}
+super::assert_size!(GuestEvents, 8);

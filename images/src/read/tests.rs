@@ -9,17 +9,12 @@ use crate::source::Source;
 use crate::testing::*;
 
 /// A source made of bytes, found and unpacked.
+#[derive(Default)]
 struct Ground {
     scratch: Scratch,
 }
 
 impl Ground {
-    fn new() -> Self {
-        Self {
-            scratch: Scratch::new(),
-        }
-    }
-
     fn source(&self, transport: &str, content: &[u8], reference: &str) -> Source {
         source_of(&self.scratch, transport, content, reference)
     }
@@ -53,13 +48,13 @@ impl Ground {
 }
 
 fn docker(content: &[u8], reference: &str) -> Result<(FoundImage, String), ReadError> {
-    let ground = Ground::new();
+    let ground = Ground::default();
     ground.unpack(&ground.source("docker-archive", content, reference))
 }
 
 /// From a layout directory and from a tar of it, which must agree.
 fn oci(layout: &Layout, tag: &str) -> Result<(FoundImage, String), ReadError> {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let dir = ground.unpack(&ground.layout(layout, tag));
     let tar = ground.unpack(&ground.source("oci-archive", &layout.tar(), tag));
     match (&dir, &tar) {
@@ -420,7 +415,7 @@ fn wrong_digests_in_a_layout() {
 
 #[test]
 fn sources_that_are_none() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let dir = ground.scratch.path().display().to_string();
     let find = |text: String| {
         find(&text.parse().unwrap(), ground.scratch.path())

@@ -165,13 +165,18 @@ impl RegistryError {
         tls_verify: bool,
         error: Option<OciDistributionError>,
     ) -> Self {
-        let hint = match tls_verify {
+        let why = error.as_ref().map(chain).unwrap_or_default();
+        // What rustls says of a certificate it does not trust, and of a server that speaks something else.
+        let is_tls = ["certificate", "corrupt message"]
+            .iter()
+            .any(|word| why.contains(word));
+        let hint = match tls_verify && is_tls {
             true => "; if it has no valid certificate, --tls-verify=false goes without",
             false => "",
         };
         Self::Connect {
             host: reference.host().to_owned(),
-            why: error.as_ref().map(chain).unwrap_or_default(),
+            why,
             hint,
         }
     }

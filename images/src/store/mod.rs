@@ -33,6 +33,7 @@ mod lock;
 mod names;
 mod remove;
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -58,6 +59,10 @@ pub use remove::Removed;
 const VERSION: &str = "v2";
 const CONFIG: &str = "config.json";
 const ROOT_ARCHIVE: &str = "root.cpio";
+/// The lock of the whole store, and the note that a sweep is due, which stands beside it.
+const STORE_LOCK: &str = "store";
+const SWEEP_DUE: &str = "sweep-due";
+const LASTING: [&str; 2] = [STORE_LOCK, SWEEP_DUE];
 
 /// A store of unpacked images. Several processes may use one at the same time.
 #[derive(Debug, Clone)]
@@ -191,7 +196,7 @@ impl Store {
         ] {
             make_dir(dir)?;
         }
-        let lock = store.locks.join("store");
+        let lock = store.locks.join(STORE_LOCK);
         lock::open(&lock).map_err(|c| failed("create", &lock, c))?;
         store.remove_leftovers()?;
         store.sweep_if_due()?;
@@ -324,34 +329,25 @@ impl Store {
     ) -> Result<(), StoreError> {
         let lock_path = self.locks.join(work);
         let what = "waiting for another process that makes the same";
-        let lock =
-            Lock::wait(&lock_path, what, progress).map_err(|c| failed("lock", &lock_path, c))?;
-        // Whoever held the lock may have made it meanwhile.
-        let made = if home.exists() {
-            Ok(())
-        } else {
-            self.make_locked(work, home, progress, fill)
-        };
+        let lock = Lock::wait(&lock_path, what, progress);
+        let lock = lock.map_err(|c| failed("lock", &lock_path, c))?;
+        let made = (|| {
+            // Whoever held the lock may have made it meanwhile.
+            if home.exists() {
+                return Ok(());
+            }
+            let dir = self.tmp.join(work);
+            // Left by a run killed after this store was opened.
+            unpack::remove_tree(&dir).map_err(|c| failed("remove", &dir, c))?;
+            // What stays here after an error, or beside what is moved, is of no more use.
+            let _scaffold = Scaffold { dir: &dir };
+            make_dir(&dir)?;
+            let ready = fill(&dir, progress)?;
+            fs::rename(&ready, home).map_err(|c| failed("create", home, c))?;
+            sync_parent(home)
+        })();
         lock.remove();
         made
-    }
-
-    fn make_locked(
-        &self,
-        work: &str,
-        home: &Path,
-        progress: &mut dyn Progress,
-        fill: impl FnOnce(&Path, &mut dyn Progress) -> Result<PathBuf, StoreError>,
-    ) -> Result<(), StoreError> {
-        let dir = self.tmp.join(work);
-        // Left by a run killed after this store was opened.
-        unpack::remove_tree(&dir).map_err(|c| failed("remove", &dir, c))?;
-        // What stays here after an error, or beside what is moved, is of no more use.
-        let _scaffold = Scaffold { dir: &dir };
-        make_dir(&dir)?;
-        let ready = fill(&dir, progress)?;
-        fs::rename(&ready, home).map_err(|c| failed("create", home, c))?;
-        sync_parent(home)
     }
 
     /// A stored image with a lease on it; `None` when it is not there.
@@ -467,7 +463,7 @@ impl Store {
         attempt: FlockOperation,
         progress: &mut dyn Progress,
     ) -> Result<File, StoreError> {
-        let path = self.locks.join("store");
+        let path = self.locks.join(STORE_LOCK);
         let lock_failed = |c| failed("lock", &path, c);
         let file = lock::open(&path).map_err(lock_failed)?;
         match flock(&file, attempt) {
@@ -481,18 +477,25 @@ impl Store {
         Ok(file)
     }
 
-    /// Removes directories in `tmp` whose makers are gone.
+    /// Removes what in `tmp` and `locks` belongs to processes that are gone.
     fn remove_leftovers(&self) -> Result<(), StoreError> {
-        for name in entries(&self.tmp)? {
+        let mut names: BTreeSet<String> = entries(&self.tmp)?.into_iter().collect();
+        names.extend(entries(&self.locks)?);
+        for name in names {
+            if LASTING.contains(&name.as_str()) {
+                continue;
+            }
             let (path, lock_path) = (self.tmp.join(&name), self.locks.join(&name));
             // Expanded archives lose their name as soon as they are made, so one that has it is left
             // over or about to lose it: no lock is needed.
-            let is_dir = path.symlink_metadata().is_ok_and(|meta| meta.is_dir());
-            let lock = match is_dir.then(|| Lock::try_take(&lock_path)) {
-                None => None,
-                Some(Ok(Some(lock))) => Some(lock),
-                Some(Ok(None)) => continue,
-                Some(Err(c)) => return Err(failed("lock", &lock_path, c)),
+            let is_file = path.symlink_metadata().is_ok_and(|meta| !meta.is_dir());
+            let lock = match is_file {
+                true => None,
+                false => match Lock::try_take(&lock_path) {
+                    Ok(Some(lock)) => Some(lock),
+                    Ok(None) => continue,
+                    Err(c) => return Err(failed("lock", &lock_path, c)),
+                },
             };
             unpack::remove_tree(&path).map_err(|c| failed("remove", &path, c))?;
             if let Some(lock) = lock {

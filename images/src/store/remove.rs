@@ -9,7 +9,10 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::names::Named;
-use super::{CONFIG, OwnDir, Store, StoreError, entries, failed, key, layers, not_found};
+use super::{
+    CONFIG, OwnDir, STORE_LOCK, SWEEP_DUE, Store, StoreError, entries, failed, key, layers,
+    not_found,
+};
 use crate::digest::Digest;
 use crate::progress::Progress;
 use crate::reference::Reference;
@@ -172,7 +175,7 @@ impl Store {
     }
 
     fn due_path(&self) -> PathBuf {
-        self.locks.join("sweep-due")
+        self.locks.join(SWEEP_DUE)
     }
 
     /// Notes that there may be layers of no image. A sweep has the store to itself, so it cannot miss this.
@@ -184,7 +187,7 @@ impl Store {
     }
 
     fn sweep_if_idle(&self, removed: &mut Removed) -> Result<(), StoreError> {
-        let path = self.locks.join("store");
+        let path = self.locks.join(STORE_LOCK);
         let file = super::lock::open(&path).map_err(|c| failed("lock", &path, c))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => self.sweep(file, removed),

@@ -9,17 +9,12 @@ use super::*;
 use crate::progress::NoProgress;
 use crate::testing::*;
 
+#[derive(Default)]
 struct Ground {
     scratch: Scratch,
 }
 
 impl Ground {
-    fn new() -> Self {
-        Self {
-            scratch: Scratch::new(),
-        }
-    }
-
     fn root(&self) -> PathBuf {
         self.scratch.path().join("store")
     }
@@ -42,7 +37,7 @@ impl Ground {
     fn assert_empty(&self) {
         assert_eq!(self.names("images"), [""; 0]);
         assert_eq!(self.names("tmp"), [""; 0]);
-        if self.names("locks").contains(&"sweep-due".to_owned()) {
+        if self.names("locks").contains(&SWEEP_DUE.to_owned()) {
             // A process that another test is about to start has our locks until it runs its program.
             self.open().prune(false, &mut NoProgress).unwrap();
         }
@@ -102,7 +97,7 @@ impl Progress for Steps {
 
 #[test]
 fn cold_then_warm() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let source = ground.source(&docker_archive(&layers()));
     let mut steps = Steps::default();
     let store = ground.open();
@@ -157,7 +152,7 @@ fn cold_then_warm() {
 
 #[test]
 fn the_warm_path_is_fast() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let big = Tar::new().file("big", vec![5; 8 << 20]).end();
     let source = ground.source(&docker_archive(&[big]));
     prepare(&ground.open(), &source, &mut NoProgress).unwrap();
@@ -174,7 +169,7 @@ fn the_warm_path_is_fast() {
 #[test]
 fn the_same_root_twice_gives_the_same_archive() {
     let archive = || {
-        let ground = Ground::new();
+        let ground = Ground::default();
         let source = ground.source(&docker_archive(&layers()));
         let (_, mut archive) = prepare(&ground.open(), &source, &mut NoProgress).unwrap();
         let mut bytes = Vec::new();
@@ -187,7 +182,7 @@ fn the_same_root_twice_gives_the_same_archive() {
 #[test]
 fn two_at_once_make_one() {
     for _ in 0..20 {
-        let ground = Ground::new();
+        let ground = Ground::default();
         let source = ground.source(&docker_archive(&layers()));
         let barrier = Barrier::new(4);
         let inodes: Vec<u64> = thread::scope(|scope| {
@@ -223,7 +218,7 @@ impl Progress for Interloper<'_> {
 
 #[test]
 fn opening_leaves_running_work_alone() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let source = ground.source(&docker_archive(&layers()));
     let store = ground.open();
     let (image, _) = prepare(&store, &source, &mut Interloper(&ground)).unwrap();
@@ -232,7 +227,7 @@ fn opening_leaves_running_work_alone() {
 
 #[test]
 fn killed_runs_are_cleaned_up() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let source = ground.source(&docker_archive(&layers()));
     let store = ground.open();
     let key = format!("layer-{}", key(&sha256(&layers()[0])));
@@ -240,6 +235,7 @@ fn killed_runs_are_cleaned_up() {
         fs::create_dir_all(store.tmp.join(&key).join("diff/half")).unwrap();
         fs::write(store.tmp.join(&key).join("layer.json"), "half").unwrap();
         fs::write(store.tmp.join("spool-1-1"), "half").unwrap();
+        fs::write(store.locks.join("trash-1-1"), "").unwrap();
     };
     // Found by the next run that opens the store ...
     leave();
@@ -259,7 +255,7 @@ fn killed_runs_are_cleaned_up() {
 
 #[test]
 fn a_cut_archive_is_an_error_wherever_it_is_cut() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let store = ground.open();
     let whole = docker_archive(&[Tar::new().dir("d").file("d/f", "x".repeat(600)).end()]);
     let check = |bytes: &[u8]| {
@@ -300,7 +296,7 @@ fn a_cut_archive_is_an_error_wherever_it_is_cut() {
 
 #[test]
 fn damaged_archives_leave_nothing() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let store = ground.open();
     let whole = docker_archive(&[Tar::new().dir("d").file("d/f", "data").end()]);
     let target = key(&sha256(&config_json(
@@ -325,7 +321,7 @@ fn damaged_archives_leave_nothing() {
 
 #[test]
 fn errors_of_every_stage_leave_nothing() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     let store = ground.open();
     let prepare = |layer: Vec<u8>| {
         // The layer below is good and goes as well.
@@ -377,7 +373,7 @@ fn errors_of_every_stage_leave_nothing() {
 
 #[test]
 fn a_store_that_cannot_be() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     fs::write(ground.root(), "a file").unwrap();
     let error = Store::open(&ground.root()).unwrap_err();
     assert!(
@@ -394,10 +390,107 @@ fn a_store_that_cannot_be() {
 
 #[test]
 fn the_store_is_private() {
-    let ground = Ground::new();
+    let ground = Ground::default();
     ground.open();
     assert_eq!(
         ground.root().join(VERSION).metadata().unwrap().mode() & 0o777,
         0o700
     );
+}
+
+/// Rewrites bytes as a fuzzer would: flips, overwrites, cuts out, repeats, and puts in what the formats look for.
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    const WORDS: [&[u8]; 12] = [
+        b"../",
+        b"/",
+        b"\0",
+        b".wh.",
+        b".wh..wh..opq",
+        b"\"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"99999999999999999999",
+        b"GNU.sparse.size=9",
+        b"\xff\xff\xff\xff",
+    ];
+    for _ in 0..random.below(4) + 1 {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = random.below(bytes.len());
+        let end = (at + random.below(600)).min(bytes.len());
+        match random.below(6) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = random.below(256) as u8,
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            4 => {
+                let word = WORDS[random.below(WORDS.len())];
+                let end = (at + word.len()).min(bytes.len());
+                bytes.splice(at..end, word.iter().copied());
+            }
+            _ => bytes.truncate(at),
+        }
+    }
+    // Half of the time headers get their checksum back, so that what is in them is looked at.
+    if random.below(2) == 0 {
+        for block in bytes.chunks_exact_mut(512) {
+            if &block[257..262] == b"ustar" {
+                let mut header = tar::Header::from_byte_slice(block).clone();
+                header.set_cksum();
+                block.copy_from_slice(header.as_bytes());
+            }
+        }
+    }
+}
+
+#[test]
+fn mutated_archives_are_stored_whole_or_not_at_all() {
+    let ground = Ground::default();
+    let store = ground.open();
+    let mut layout = Layout::default();
+    let stored = |layer: Vec<u8>, form: fn(&[u8]) -> Vec<u8>| (layer.clone(), form(&layer), LAYER);
+    let [lower, upper] = layers().try_into().unwrap();
+    let layers = [stored(lower, gzip), stored(upper, zstd)];
+    let image = layout.image("amd64", &layers, "");
+    let index = layout.nested(&[image], "");
+    layout.index.push(index);
+    let docker = docker_archive(&self::layers());
+    let seeds = [
+        ("docker-archive", docker.clone()),
+        ("docker-archive", gzip(&docker)),
+        ("oci-archive", layout.tar()),
+        ("oci-archive", zstd(&layout.tar())),
+    ];
+    let mut random = Random::new(11);
+    let mut refused = 0;
+    for round in 0..600 {
+        let (transport, seed) = &seeds[round % seeds.len()];
+        let mut bytes = seed.clone();
+        mutate(&mut random, &mut bytes);
+        let source = source_of(&ground.scratch, transport, &bytes, "");
+        match prepare(&store, &source, &mut NoProgress) {
+            Ok((image, _)) => {
+                assert!(read(&store, &image, "etc/name").is_some(), "round {round}");
+                drop(image);
+                store.prune(true, &mut NoProgress).unwrap();
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(!error.to_string().contains('\n'), "{error}");
+            }
+        }
+        ground.assert_empty();
+    }
+    assert!(refused > 300, "only {refused} of them were bad");
+    let mut beside = fs::read_dir(ground.scratch.path()).unwrap();
+    assert!(beside.all(|entry| {
+        ["source", "store"]
+            .iter()
+            .any(|name| entry.as_ref().unwrap().file_name() == *name)
+    }));
 }

@@ -43,14 +43,14 @@ unsafe impl Source for Frames {
             let bytes = (layout.size() + layout.align() + 4096) as u64;
             let large = bytes.next_multiple_of(LARGE_PAGE_SIZE);
             // Large pages by preference; when memory is short or in pieces, just what is needed.
-            let (frame, bytes) = match kernel.frames.alloc_contiguous(large / PAGE_SIZE) {
+            let (frame, bytes) = match kernel.frames.alloc_for_libos(large / PAGE_SIZE) {
                 Ok(frame) => (frame, large),
                 Err(_) => {
                     let small = bytes.next_multiple_of(16 * PAGE_SIZE);
                     (
                         kernel
                             .frames
-                            .alloc_contiguous(small / PAGE_SIZE)
+                            .alloc_for_libos(small / PAGE_SIZE)
                             .map_err(drop)?,
                         small,
                     )

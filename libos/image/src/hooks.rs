@@ -2,7 +2,7 @@
 
 use husk_hal::cpu;
 use husk_hal::trap::{LiveFrame, TrapFrame};
-use husk_kernel::{Thread, signal, syscall};
+use husk_kernel::{Thread, process, signal, syscall};
 
 /// A system call: its frame lies at the top of the thread's stack.
 #[unsafe(no_mangle)]
@@ -10,6 +10,12 @@ extern "C" fn husk_syscall(frame: &LiveFrame) {
     // SAFETY: the scheduler makes only `Thread`s current, and one is current whenever user code runs.
     let thread = unsafe { cpu::current_unchecked::<Thread>() };
     syscall::dispatch(thread, frame);
+}
+
+/// A translated `cpuid`.
+#[unsafe(no_mangle)]
+extern "C" fn husk_cpuid(_frame: &LiveFrame) {
+    cpu::with_current(process::cpuid::translated);
 }
 
 /// On the way back to user code, a work flag is up.

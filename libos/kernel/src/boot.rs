@@ -140,6 +140,7 @@ pub fn exit_work(t: &Thread) {
         }
         sched::exit_work(t, work);
         if work & cpu::WORK_THREAD != 0 {
+            sched::rseq::on_return(t);
             crate::signal::deliver(t);
         }
     }

@@ -2,21 +2,22 @@
 //!
 //! Whether a value makes sense together with the image and the host is [`crate::plan`]'s business.
 
+mod images;
+
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use husk_images::reference::ReferenceError;
+use husk_images::Source;
 use husk_images::source::{SourceError, TRANSPORTS};
-use husk_images::store::MIN_ID;
-use husk_images::{Reference, Source};
 
 use super::filter::LogFilter;
 use crate::gdb::GdbAddress;
-use crate::oci::state::check_id;
 use crate::plan::{Cpus, MemorySize};
+pub use images::{ImageVerb, LoadArgs, LsArgs, PullArgs, stored};
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
 #[derive(Debug, Parser)]
@@ -68,6 +69,11 @@ pub enum LogFormat {
 pub enum Verb {
     /// Run a command in a container made from an image, or a container made from a bundle
     Run(Box<RunArgs>),
+    /// Get an image from a registry into the store
+    Pull(PullArgs),
+    /// Load, list, inspect and remove images
+    #[command(subcommand)]
+    Image(ImageVerb),
     /// Make a container from a bundle; its program waits for `start`
     Create(CreateArgs),
     /// Start the program of a container that was made
@@ -84,11 +90,6 @@ pub enum Verb {
     Spec(SpecArgs),
     /// Print what this runtime can do, as JSON
     Features,
-    /// Get an image from a registry into the store
-    Pull(PullArgs),
-    /// Load, list, inspect and remove images
-    #[command(subcommand)]
-    Image(ImageVerb),
     /// Tell whether this host can run husk, and what to fix
     Check(CheckArgs),
     /// Print a recording as strace prints system calls
@@ -111,16 +112,16 @@ pub enum DebugVerb {
 /// `husk run`.
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "husk run [OPTIONS] IMAGE [-- COMMAND...]\n       husk run --bundle DIR [OPTIONS] ID",
+    override_usage = "husk run [OPTIONS] IMAGE [-- COMMAND...]\n       husk run [OPTIONS] [--bundle DIR] ID",
     after_help = "Exit status: the command's own, 128 + N if signal N ended it, 124 after --timeout, \
                   125 if husk itself failed,\n126 if the command cannot be executed, 127 if it is not in the \
                   image, 70 if the container's libOS crashed."
 )]
 pub struct RunArgs {
     /// Image: a name or id in the store, or docker-archive:FILE[:NAME], oci:DIR[:TAG], oci-archive:FILE[:TAG]; with
-    /// --bundle, or in a bundle's directory, the id of the container to make from it
+    /// --bundle, and where the working directory is a bundle, the id of the container to make from that
     #[arg(value_name = "IMAGE|ID")]
-    pub image: Wanted,
+    pub target: Target,
     /// How a container is made from a bundle
     #[command(flatten)]
     pub setup: SetupArgs,
@@ -174,11 +175,97 @@ pub struct RunArgs {
     pub command: Vec<OsString>,
 }
 
+/// What `husk run` runs, as it was typed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// An image of an archive or a layout.
+    Source(Source),
+    /// A container's id, or an image in the store: [`RunArgs::is_bundle`] tells which.
+    Word(String),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    /// A transport wins over an image of that name.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let transport = text.split_once(':').map(|(transport, _)| transport);
+        if transport.is_some_and(|transport| TRANSPORTS.contains(&transport)) {
+            return text
+                .parse()
+                .map(Self::Source)
+                .map_err(|e: SourceError| e.to_string());
+        }
+        // Ids have none of these.
+        if text.contains([':', '/', '@']) {
+            stored(text)?;
+        }
+        Ok(Self::Word(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Source(source) => source.fmt(f),
+            Self::Word(word) => f.write_str(word),
+        }
+    }
+}
+
+impl RunArgs {
+    /// Whether a container is to be made from a bundle, not from an image: `--bundle` was given, or the working
+    /// directory is a bundle and the target is no source of images.
+    #[must_use]
+    pub fn is_bundle(&self) -> bool {
+        self.setup.bundle.is_some()
+            || (matches!(self.target, Target::Word(_)) && Path::new("config.json").exists())
+    }
+
+    /// A flag that says nothing about what is run.
+    #[must_use]
+    pub fn misplaced(&self, is_bundle: bool) -> Option<&'static str> {
+        let flags: &[(bool, &'static str)] = if is_bundle {
+            &[
+                (!self.env.is_empty(), "--env"),
+                (self.workdir.is_some(), "--workdir"),
+                (self.memory.is_some(), "--memory"),
+                (self.cpus.is_some(), "--cpus"),
+                (self.hostname.is_some(), "--hostname"),
+                (self.entrypoint.is_some(), "--entrypoint"),
+                (self.user.is_some(), "--user"),
+                (self.trace.is_some(), "--trace"),
+                (self.stats, "--stats"),
+                (self.timeout.is_some(), "--timeout"),
+                (self.gdb.is_some(), "--gdb"),
+                (self.libos.is_some(), "--libos"),
+                (!self.command.is_empty(), "a command"),
+            ]
+        } else {
+            &[
+                (self.setup.console_socket.is_some(), "--console-socket"),
+                (self.setup.pid_file.is_some(), "--pid-file"),
+                (self.setup.no_pivot, "--no-pivot"),
+                (self.detach, "--detach"),
+                (self.keep, "--keep"),
+            ]
+        };
+        flags
+            .iter()
+            .find_map(|(is_given, name)| is_given.then_some(*name))
+    }
+}
+
 /// How a container is made from a bundle: `create` and `run`.
 #[derive(Clone, Debug, Default, Args)]
 pub struct SetupArgs {
-    /// The bundle's directory [default: the working directory]
-    #[arg(short, long, value_name = "DIR")]
+    /// The bundle's directory
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        help = "The bundle's directory [default: .]"
+    )]
     pub bundle: Option<PathBuf>,
     /// Socket that is sent the container's terminal
     #[arg(long, value_name = "SOCKET")]
@@ -195,6 +282,14 @@ pub struct SetupArgs {
     /// Pass on this many descriptors after the first three; only 0 is possible
     #[arg(long, value_name = "N", default_value = "0", hide = true)]
     pub preserve_fds: u32,
+}
+
+impl SetupArgs {
+    /// The bundle's directory.
+    #[must_use]
+    pub fn bundle(&self) -> &Path {
+        self.bundle.as_deref().unwrap_or(Path::new("."))
+    }
 }
 
 /// `husk create`.
@@ -248,7 +343,7 @@ pub struct DeleteArgs {
 /// `husk list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {
-    /// Form of the output
+    /// Print a table, or one JSON array
     #[arg(
         short,
         long,
@@ -262,79 +357,12 @@ pub struct ListArgs {
     pub quiet: bool,
 }
 
-/// Which image to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// One of an archive or a layout.
-    Source(Source),
-    /// One of the store.
-    Stored(String),
-    /// No image can be called so, but a container can.
-    Id(String),
-}
-
-impl FromStr for Wanted {
-    type Err = String;
-
-    /// A transport wins over an image of that name.
-    fn from_str(text: &str) -> Result<Self, String> {
-        let transport = text.split_once(':').map(|(transport, _)| transport);
-        if transport.is_some_and(|transport| TRANSPORTS.contains(&transport)) {
-            return text
-                .parse()
-                .map(Self::Source)
-                .map_err(|e: SourceError| e.to_string());
-        }
-        match stored(text) {
-            Ok(name) => Ok(Self::Stored(name)),
-            Err(_) if check_id(text).is_ok() => Ok(Self::Id(text.to_owned())),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// A name or an id of an image in the store.
-fn stored(text: &str) -> Result<String, String> {
-    let digits = text.strip_prefix("sha256:").unwrap_or(text);
-    if !(MIN_ID..=64).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-        text.parse::<Reference>().map_err(|e| e.to_string())?;
-    }
-    Ok(text.to_owned())
-}
-
-/// `husk pull`.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Credentials are those of docker login: auths, credHelpers and credsStore of \
-                        $DOCKER_CONFIG/config.json or ~/.docker/config.json."
-)]
-pub struct PullArgs {
-    /// [HOST[:PORT]/]NAME[:TAG][@DIGEST]; the host is docker.io and the tag latest where they are left out
-    #[arg(value_name = "REFERENCE")]
-    pub reference: Reference,
-    /// Insist on a valid certificate; with false, also talk to registries without one, or without TLS at all
-    #[arg(
-        long,
-        value_name = "BOOL",
-        default_value_t = true,
-        default_missing_value = "true",
-        num_args = 0..=1,
-        require_equals = true,
-        action = ArgAction::Set
-    )]
-    pub tls_verify: bool,
-    /// Print the image's name only
-    #[arg(short, long)]
-    pub quiet: bool,
-}
-
 /// Form of a list.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
     /// For people
-    #[default]
     Table,
-    /// JSON: one array, or one object a line
+    /// For programs
     Json,
 }
 
@@ -352,78 +380,6 @@ pub struct SpecArgs {
     /// The bundle's directory
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
-}
-
-/// `husk image`.
-#[derive(Debug, Subcommand)]
-#[command(disable_help_subcommand = true)]
-pub enum ImageVerb {
-    /// Load images from an archive or a layout into the store
-    Load(LoadArgs),
-    /// List the images in the store
-    #[command(visible_alias = "list")]
-    Ls(LsArgs),
-    /// Print what is known of images as JSON
-    Inspect {
-        /// Names or ids
-        #[arg(value_name = "IMAGE", required = true, value_parser = stored)]
-        images: Vec<String>,
-    },
-    /// Remove names of images, and images that have no name left
-    Rm {
-        /// Names or ids
-        #[arg(value_name = "IMAGE", required = true, value_parser = stored)]
-        images: Vec<String>,
-        /// Given an id, remove the image with all its names
-        #[arg(short, long)]
-        force: bool,
-    },
-    /// Remove images without a name, and what killed processes left
-    Prune {
-        /// Also those that have names, unless a container uses them
-        #[arg(short, long)]
-        all: bool,
-    },
-}
-
-/// `husk image load`.
-#[derive(Debug, Args)]
-pub struct LoadArgs {
-    /// docker-archive:FILE[:NAME], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; all images of it where nothing is chosen
-    #[arg(value_name = "SOURCE")]
-    pub source: Source,
-    /// Give the image this name instead of its own
-    #[arg(long, value_name = "NAME[:TAG]", value_parser = plain_name)]
-    pub name: Option<Reference>,
-}
-
-/// `husk image ls`.
-#[derive(Debug, Args)]
-pub struct LsArgs {
-    /// Print ids only
-    #[arg(short, long)]
-    pub quiet: bool,
-    /// Print ids in full
-    #[arg(long)]
-    pub no_trunc: bool,
-    /// Print a table, or one JSON object a line
-    #[arg(
-        long,
-        value_name = "FORM",
-        value_enum,
-        default_value = "table",
-        conflicts_with = "quiet"
-    )]
-    pub format: ListFormat,
-}
-
-/// A name that can be given.
-fn plain_name(text: &str) -> Result<Reference, String> {
-    let name: Reference = text.parse().map_err(|e: ReferenceError| e.to_string())?;
-    if name.digest().is_some() {
-        return Err("a name to give holds no digest".to_owned());
-    }
-    Ok(name)
 }
 
 /// `husk trace`.
@@ -448,30 +404,9 @@ const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
 const OTHER_VERBS: [&str; 14] = [
-    "pull", "image", "check", "trace", "debug", "version", "create", "start", "state", "kill",
-    "delete", "list", "spec", "features",
+    "pull", "image", "create", "start", "state", "kill", "delete", "list", "spec", "features",
+    "check", "trace", "debug", "version",
 ];
-
-impl SetupArgs {
-    /// The bundle's directory.
-    #[must_use]
-    pub fn bundle(&self) -> &Path {
-        self.bundle.as_deref().unwrap_or(Path::new("."))
-    }
-}
-
-impl RunArgs {
-    /// The id of a container to make from a bundle, if that is what is meant: with `--bundle`, or, as with runc, in
-    /// a bundle's directory; what has the form of an archive never is.
-    #[must_use]
-    pub fn container_id(&self) -> Option<String> {
-        let (Wanted::Stored(name) | Wanted::Id(name)) = &self.image else {
-            return None;
-        };
-        let in_bundle = || Path::new("config.json").exists();
-        (self.setup.bundle.is_some() || in_bundle()).then(|| name.to_string())
-    }
-}
 
 impl Cli {
     /// Whether more than warnings is asked for.
@@ -544,8 +479,12 @@ pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
 /// clap's error and its first tip, without the usage that follows.
 fn one_line(error: &clap::Error) -> String {
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return "no command given; write run, pull, image, check, trace, debug or version (husk --help explains)"
-            .to_owned();
+        if error.to_string().contains("Usage: husk image") {
+            return "no image command given; write load, ls, inspect, rm or prune (husk image --help explains)"
+                .to_owned();
+        }
+        let verbs = OTHER_VERBS.join(", ");
+        return format!("no command given; write run, {verbs} (husk --help explains)");
     }
     let text = error.to_string();
     let joined = |paragraph: &str| {
@@ -615,10 +554,46 @@ mod tests {
     }
 
     #[test]
+    fn what_run_runs() {
+        let archive = run("husk run docker-archive:b.tar");
+        assert!(matches!(archive.target, Target::Source(_)) && !archive.is_bundle());
+        // The tests' directory is no bundle.
+        assert!(!run("husk run busybox").is_bundle());
+        assert!(!run("husk run example.org/a/b:1").is_bundle());
+        for line in [
+            "husk run --bundle b Box",
+            "husk run -b b docker-archive:b.tar",
+        ] {
+            assert!(run(line).is_bundle(), "{line}");
+        }
+    }
+
+    #[test]
+    fn flags_belong_to_images_or_bundles() {
+        let found = |line: &str| {
+            let args = run(line);
+            args.misplaced(args.is_bundle())
+        };
+        assert_eq!(found("husk run busybox --env A=1 -- sh"), None);
+        assert_eq!(found("husk run -d busybox"), Some("--detach"));
+        assert_eq!(found("husk run -d --bundle b box"), None);
+        assert_eq!(
+            found("husk run --bundle b box --memory 64m"),
+            Some("--memory")
+        );
+        assert_eq!(found("husk run --bundle b box -- sh"), Some("a command"));
+    }
+
+    #[test]
     fn errors_are_one_line() {
         let lines = [
             "husk",
             "husk run",
+            "husk image",
+            "husk image load x",
+            "husk image rm A",
+            "husk pull x:",
+            "husk pull --tls-verify=perhaps x",
             "husk --nope run x",
             "husk run --nope oci:x",
             "husk run oci:x sh",

@@ -2,24 +2,22 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use husk_images::read::ReadError;
 use husk_images::{Digest, Image, Name, Named, Reference, Removed, Source, Store, StoreError};
 use serde_json::{Map, Value, json};
 
-use super::args::{ImageVerb, ListFormat, LoadArgs, LsArgs};
+use super::args::{Cli, ImageVerb, ListFormat, LoadArgs, LsArgs};
 use super::progress::Meter;
-use super::{Error, STATUS_FAILED, report};
+use super::{Error, STATUS_FAILED, print_text, report};
 
 /// Digits of an id in a list.
 const SHORT: usize = 12;
 
 /// Does one of the verbs.
-pub fn run(root: &Path, verb: &ImageVerb) -> Result<ExitCode, Error> {
-    let store = Store::open(root)?;
+pub fn run(cli: &Cli, verb: &ImageVerb) -> Result<ExitCode, Error> {
+    let store = Store::open(&cli.store())?;
     match verb {
         ImageVerb::Load(args) => load(&store, args),
         ImageVerb::Ls(args) => list(&store, args),
@@ -38,10 +36,12 @@ fn load(store: &Store, args: &LoadArgs) -> Result<ExitCode, Error> {
             for reference in references {
                 load_one(store, &args.source.with_reference(&reference), None)
                     .map_err(Error::from)
-                    .and_then(|text| print(&text))?;
+                    .and_then(|text| print_text(&text))?;
             }
         }
-        other => print(&other?)?,
+        other => {
+            print_text(&other?)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -137,7 +137,7 @@ fn list(store: &Store, args: &LsArgs) -> Result<ExitCode, Error> {
         }
         (false, ListFormat::Table) => text = table(rows),
     }
-    print(&text)?;
+    print_text(&text)?;
     Ok(status)
 }
 
@@ -193,8 +193,7 @@ fn inspect(store: &Store, wanted: &[String]) -> Result<ExitCode, Error> {
         all.push(description(&image, &names));
     }
     let text = serde_json::to_string_pretty(&all).unwrap_or_default();
-    print(&format!("{text}\n"))?;
-    Ok(ExitCode::SUCCESS)
+    print_text(&format!("{text}\n"))
 }
 
 /// The members Docker's `image inspect` has, as far as an image says so.
@@ -244,7 +243,9 @@ fn remove(store: &Store, wanted: &[String], force: bool) -> Result<ExitCode, Err
     let mut status = ExitCode::SUCCESS;
     for wanted in wanted {
         match store.remove(wanted, force, &mut Meter::new()) {
-            Ok(removed) => print(&told(&removed))?,
+            Ok(removed) => {
+                print_text(&told(&removed))?;
+            }
             // The others still go, as with rm(1).
             Err(error) => {
                 report(&error.to_string());
@@ -259,8 +260,7 @@ fn prune(store: &Store, all: bool) -> Result<ExitCode, Error> {
     let removed = store.prune(all, &mut Meter::new())?;
     let mut text = told(&removed);
     let _ = writeln!(text, "Total reclaimed space: {}", size(removed.bytes));
-    print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    print_text(&text)
 }
 
 fn told(removed: &Removed) -> String {
@@ -272,12 +272,6 @@ fn told(removed: &Removed) -> String {
         let _ = writeln!(text, "Deleted: {image}");
     }
     text
-}
-
-fn print(text: &str) -> Result<(), Error> {
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(Error::Output)
 }
 
 #[cfg(test)]

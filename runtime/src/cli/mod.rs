@@ -75,6 +75,14 @@ pub enum Error {
     Spec { path: PathBuf, source: io::Error },
     #[error("cannot look at process {pid}: {source}")]
     Process { pid: i32, source: io::Error },
+    #[error(
+        "{flag} is for containers made from a bundle: no --bundle is given, and there is no config.json here"
+    )]
+    NoBundle { flag: &'static str },
+    #[error("{flag} is for containers made from an image: the bundle's config.json has that")]
+    NoImage { flag: &'static str },
+    #[error("{0}")]
+    Wanted(String),
 }
 
 /// Runs the command line this process was started with.
@@ -108,7 +116,7 @@ pub fn main() -> ExitCode {
 
 fn command(cli: Cli) -> ExitCode {
     let failed = match &cli.verb {
-        Verb::Run(args) if args.container_id().is_none() => STATUS_RUN_FAILED,
+        Verb::Run(args) if !args.is_bundle() => STATUS_RUN_FAILED,
         _ => STATUS_FAILED,
     };
     let result = logging::start(&cli).and_then(|log| match &cli.verb {
@@ -122,8 +130,8 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Spec(args) => spec::run(args),
         Verb::Features => features::run(),
         Verb::Debug(what) => debug::run(what),
-        Verb::Pull(args) => pull::run(&cli.store(), args),
-        Verb::Image(verb) => image::run(&cli.store(), verb),
+        Verb::Pull(args) => pull::run(&cli, args),
+        Verb::Image(verb) => image::run(&cli, verb),
         Verb::Check(args) => match &args.jail {
             Some(id) => jail::run(&cli, id),
             None => check::run(),

@@ -1,19 +1,17 @@
 //! `husk pull`.
 
-use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
 use husk_images::Store;
 use husk_images::registry::PullOptions;
 
-use super::Error;
-use super::args::PullArgs;
+use super::args::{Cli, PullArgs};
 use super::progress::Meter;
+use super::{Error, print_text};
 
 /// Pulls an image, and says what Docker says.
-pub fn run(root: &Path, args: &PullArgs) -> Result<ExitCode, Error> {
-    let store = Store::open(root)?;
+pub fn run(cli: &Cli, args: &PullArgs) -> Result<ExitCode, Error> {
+    let store = Store::open(&cli.store())?;
     let options = PullOptions {
         tls_verify: args.tls_verify,
     };
@@ -33,8 +31,5 @@ pub fn run(root: &Path, args: &PullArgs) -> Result<ExitCode, Error> {
             pulled.manifest, args.reference
         )
     };
-    io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(Error::Output)?;
-    Ok(ExitCode::SUCCESS)
+    print_text(&text)
 }

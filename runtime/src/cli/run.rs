@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use husk_abi::linux::Errno;
 use husk_images::{Image, Store};
 
-use super::args::{Cli, RunArgs, Wanted};
+use super::args::{Cli, RunArgs, Target, stored};
 use super::filter::LogFilter;
 use super::progress::Meter;
 use super::terminal::Relay;
@@ -29,9 +29,12 @@ const STATUS_CRASHED: u8 = 70;
 
 /// Runs a container to its end.
 pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> {
-    match args.container_id() {
-        None => image(cli, args, log),
-        Some(id) => bundle(cli, args, log, &id),
+    let is_bundle = args.is_bundle();
+    match (is_bundle, args.misplaced(is_bundle)) {
+        (true, Some(flag)) => Err(Error::NoImage { flag }),
+        (false, Some(flag)) => Err(Error::NoBundle { flag }),
+        (true, None) => bundle(cli, args, log, &args.target.to_string()),
+        (false, None) => image(cli, args, log),
     }
 }
 
@@ -92,7 +95,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
     let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
     // Held to the end: so long nobody removes it.
-    let (image, at_hand) = prepare(&cli.store(), &args.image)?;
+    let (image, at_hand) = prepare(&cli.store(), &args.target)?;
     let image_time = begun.elapsed();
     tracing::debug!(digest = %image.digest, "image ready");
     let id = container_id()?;
@@ -133,6 +136,26 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
     Ok(ExitCode::from(status))
 }
 
+/// Finds the image, stores it where it is an archive's, and gets it ready.
+fn prepare(root: &Path, target: &Target) -> Result<(Image, ImageAtHand), Error> {
+    let mut meter = Meter::new();
+    let store = Store::open(root)?;
+    let image = match target {
+        Target::Source(source) => store.add(source, |_| Vec::new(), &mut meter)?,
+        Target::Word(name) => {
+            let name = stored(name).map_err(Error::Wanted)?;
+            store.find(&name, &mut meter)?
+        }
+    };
+    let at_hand = ImageAtHand {
+        digest: image.digest.clone(),
+        config: image.config.clone(),
+        root: store.root(&image)?,
+        root_archive: store.root_archive(&image, &mut meter)?,
+    };
+    Ok((image, at_hand))
+}
+
 /// The image `--libos` names.
 fn libos(args: &RunArgs) -> Result<Option<File>, sandbox::Error> {
     args.libos
@@ -143,23 +166,6 @@ fn libos(args: &RunArgs) -> Result<Option<File>, sandbox::Error> {
             what: "read the libOS image --libos names",
             source,
         })
-}
-
-/// Finds the image, stores it where it is an archive's, and gets it ready.
-fn prepare(root: &Path, wanted: &Wanted) -> Result<(Image, ImageAtHand), Error> {
-    let mut meter = Meter::new();
-    let store = Store::open(root)?;
-    let image = match wanted {
-        Wanted::Source(source) => store.add(source, |_| Vec::new(), &mut meter)?,
-        Wanted::Stored(name) | Wanted::Id(name) => store.find(name, &mut meter)?,
-    };
-    let at_hand = ImageAtHand {
-        digest: image.digest.clone(),
-        config: image.config.clone(),
-        root: store.root(&image)?,
-        root_archive: store.root_archive(&image, &mut meter)?,
-    };
-    Ok((image, at_hand))
 }
 
 fn check_cpus(cpus: Option<Cpus>, host: &Host) -> Result<(), plan::Error> {
@@ -239,9 +245,7 @@ pub fn not_executed(errno: Errno, program: &[u8]) -> (String, u8) {
     let name = String::from_utf8_lossy(program);
     match errno {
         Errno::ENOENT if program.contains(&b'/') => (
-            format!(
-                "exec: {name:?}: no such file or directory (neither it nor its interpreter may be missing)"
-            ),
+            format!("exec: {name:?}: no such file or directory (it, or the interpreter it names)"),
             STATUS_NOT_FOUND,
         ),
         Errno::ENOENT => (

@@ -175,6 +175,7 @@ mod tests {
                 lost: 1,
                 problem: None,
             }),
+            oom_kills: 0,
             guest: Some(GuestReport {
                 translation: TranslationReport {
                     calls: 1000,

@@ -355,7 +355,8 @@ mod tests {
             (
                 "linux.namespaces[3]",
                 Box::new(|v| {
-                    v["linux"]["namespaces"][3] = json!({"type": "user"});
+                    let namespaces = v["linux"]["namespaces"].as_array_mut().unwrap();
+                    namespaces.push(json!({"type": "user"}));
                 }),
             ),
             (

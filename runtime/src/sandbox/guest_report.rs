@@ -2,6 +2,7 @@
 
 use std::mem::offset_of;
 
+use husk_abi::boundary::events::{GUEST_EVENTS_OFFSET, GuestEvents};
 use husk_abi::boundary::report::{self, GuestReport, MAX_BYTES, ReportPlace};
 use husk_abi::boundary::start::{self, StartReport};
 use vm_memory::{Bytes, GuestAddress};
@@ -15,6 +16,12 @@ pub fn start(memory: &GuestMemory, events_gpa: u64) -> (u64, u64) {
         read(offset_of!(StartReport, exec_errno)),
         read(offset_of!(StartReport, started_ns)),
     )
+}
+
+/// How many processes the libOS says it killed because memory ran out.
+pub fn oom_kills(memory: &GuestMemory, events_gpa: u64) -> u64 {
+    let at = GUEST_EVENTS_OFFSET + offset_of!(GuestEvents, oom_kills) as u64;
+    word(memory, events_gpa + at)
 }
 
 /// The report the libOS left, if it left a readable one.

@@ -112,6 +112,8 @@ pub struct Outcome {
     pub doorbells: [u64; DOORBELLS],
     /// What was recorded.
     pub recorded: Option<record::Summary>,
+    /// Processes that were killed because the container's memory ran out.
+    pub oom_kills: u64,
     /// What the libOS counted, if it was asked to and came to tell.
     pub guest: Option<GuestReport>,
 }
@@ -331,6 +333,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         },
         doorbells: std::array::from_fn(|index| handler.doorbells[index].load(Ordering::Relaxed)),
         recorded,
+        oom_kills: guest_report::oom_kills(&memory, report_page),
         guest: guest_report::last(&memory, report_page),
     })
 }

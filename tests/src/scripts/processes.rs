@@ -5,7 +5,7 @@ use super::Script;
 pub(super) const SCRIPTS: &[Script] = &[
     Script::new("background jobs and wait", "for i in 1 2 3 4 5; do (exit $i) & eval p$i=$!; done; for i in 5 3 1 2 4; do eval wait \\$p$i; echo $?; done; sleep 0.05 & wait; echo $?; wait 99999; echo $?").smoke(),
     Script::new("traps", "trap 'echo got TERM' TERM; trap 'echo got INT' INT; trap 'echo at exit $?' EXIT; kill -TERM $$; kill -INT $$; trap '' USR1; kill -USR1 $$; echo alive; trap - INT; trap | sort; exit 3").smoke(),
-    Script::new("a trap interrupts wait", "trap 'echo trapped' USR1; (sleep 0.1; kill -USR1 $$) & sleep 100 & s=$!; wait $s; echo $?; kill $s; wait $s 2>/dev/null; echo $?"),
+    Script::new("a trap interrupts wait", "trap 'echo trapped' USR1; sleep 100 & s=$!; (while ! grep -q '^State:.S' /proc/$$/status; do :; done; kill -USR1 $$) & wait $s; echo $?; kill $s; wait $s 2>/dev/null; echo $?"),
     Script::new("exit trap of a killed shell", "sh -c 'trap \"echo bye\" EXIT; kill -TERM $$; echo not reached'; echo $?; sh -c 'trap \"echo bye; exit 5\" TERM; kill -TERM $$; echo not reached'; echo $?"),
     Script::new("death by every signal", "for s in HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM XCPU XFSZ VTALRM PROF IO PWR SYS; do sh -c \"kill -$s \\$\\$\" 2>/dev/null; echo $s $?; done; for s in CHLD CONT URG WINCH; do sh -c \"kill -$s \\$\\$; echo lived through $s\"; done").smoke(),
     Script::new("stop and continue", "(while :; do sleep 0.01; done) & p=$!; kill -STOP $p; while ! grep -q '^State:.T' /proc/$p/status; do :; done; grep ^State /proc/$p/status; kill -CONT $p; while grep -q '^State:.T' /proc/$p/status; do :; done; kill $p; wait $p 2>/dev/null; echo $?"),

@@ -1,5 +1,6 @@
 //! runc and husk side by side, in one run, in turns.
 
+mod counts;
 mod report;
 
 use std::time::Duration;
@@ -81,6 +82,7 @@ fn measure(name: &str, image: &Image, husk: &Husk) -> Result<Measured> {
     let mut measured = Measured {
         name: name.to_owned(),
         unit,
+        counts: Vec::new(),
         runc: Vec::new(),
         husk: Vec::new(),
     };
@@ -91,6 +93,9 @@ fn measure(name: &str, image: &Image, husk: &Husk) -> Result<Measured> {
             measured.runc.push(values.0);
             measured.husk.push(values.1);
         }
+    }
+    if name != STARTUP {
+        measured.counts = counts::per_operation(husk, &job)?;
     }
     Ok(measured)
 }
@@ -110,7 +115,8 @@ fn value(name: &str, runner: &dyn Runner, job: &Job) -> Result<f64> {
     }
     let printed = run.stdout_text();
     printed
-        .trim()
-        .parse()
+        .split_whitespace()
+        .next()
+        .and_then(|value| value.parse().ok())
         .with_context(|| format!("{name} under {} printed {printed:?}", runner.name()))
 }

@@ -34,6 +34,8 @@ pub struct Measured {
     pub runc: Vec<f64>,
     /// Under husk.
     pub husk: Vec<f64>,
+    /// Counters under husk, for each operation.
+    pub counts: Vec<(String, f64)>,
 }
 
 impl Measured {
@@ -67,6 +69,20 @@ impl Measured {
         )
     }
 
+    /// What an operation costs in switches, on a line of its own; empty if nothing was counted.
+    pub fn counts_line(&self) -> String {
+        let counts: Vec<String> = self
+            .counts
+            .iter()
+            .map(|(name, count)| format!("{name} {count:.2}"))
+            .collect();
+        if counts.is_empty() {
+            String::new()
+        } else {
+            format!("    {}\n", counts.join(", "))
+        }
+    }
+
     /// Writes `benches/results/NAME.json`.
     pub fn store(&self, husk: &Husk) -> Result<()> {
         let first_line = |command: &mut Command| {
@@ -87,6 +103,7 @@ impl Measured {
             "date": output(&mut command("date -u +%Y-%m-%dT%H:%M:%SZ"))?,
             "median": { "runc": median(&self.runc), "husk": median(&self.husk) },
             "ratio": self.ratio(),
+            "husk_counts_per_operation": self.counts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "rounds": { "runc": self.runc, "husk": self.husk },
             "machine": {
                 "cpu": cpu,
@@ -117,6 +134,7 @@ pub fn table(all: &[Measured]) -> String {
     for measured in all {
         table += &measured.line();
         table.push('\n');
+        table += &measured.counts_line();
     }
     table
 }
@@ -140,6 +158,7 @@ mod tests {
                 unit: "ms",
                 runc: vec![runc],
                 husk: vec![husk],
+                counts: Vec::new(),
             }
             .broken_promise()
         };

@@ -9,6 +9,8 @@ use husk_tests::{Image, Job, programs, scripts};
 /// C programs with arguments that make them light: the machine is emulated.
 const PROGRAMS: &[&[&str]] = &[
     &["mem"],
+    &["mm_file"],
+    &["mm_aslr"],
     // QEMU's emulation kills a plain Linux process with SIGKILL for the first two, and raises #GP where a CPU raises
     // #SS for the third.
     &[

@@ -17,6 +17,10 @@ pub mod boot {
         0xffff_ffff_8020_0000
     }
 
+    pub fn cpuid_entry_slot() -> u64 {
+        0xffff_ffff_8030_0008
+    }
+
     pub fn fast_entry_slot() -> u64 {
         0xffff_ffff_8030_0000
     }

@@ -162,6 +162,28 @@ hal_exit_iret:
     .globl hal_exit_end
 hal_exit_end:
 
+    // A thunk jumps here instead of a `cpuid`, with rdx = return address, rbx free, all else the program's.
+    .balign 64
+    .globl hal_cpuid_entry
+hal_cpuid_entry:
+    mov %rsp, %rbx
+    mov {kstack_top}, %rsp
+    push ${user_data}
+    push %rbx
+    pushfq
+    push ${user_code}
+    push %rdx
+    push ${exit_full}
+    push $-1
+    PUSH_REGS
+    testl ${entry_flags}, 0x98(%rsp)
+    jz 4f
+    pushq $0x202
+    popfq
+4:  mov %rsp, %rdi
+    call husk_cpuid
+    jmp hal_exit_full
+
     .globl hal_cstar
 hal_cstar:
     // A compat-mode syscall: there is no 32-bit Linux here. #UD, which the process gets as SIGILL.
@@ -456,6 +478,7 @@ unsafe extern "C" {
     pub(super) fn hal_cstar();
     pub(super) fn hal_lstar_cpl3();
     pub(super) fn hal_fast_entry();
+    pub(super) fn hal_cpuid_entry();
     pub(super) fn hal_exit();
     pub(super) fn hal_exit_jump();
     pub(super) fn hal_exit_full();

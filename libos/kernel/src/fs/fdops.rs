@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::{general, ioctl as request};
 
 use super::open::O_ASYNC;
-use super::{File, FileKind, locks, permission, pipe, seals};
+use super::{File, FileKind, locks, permission, pipe, seals, sigio};
 use crate::syscall::{FcntlCmd, Fd, Hex, Ioctl, OpenFlags, Uint};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};
@@ -60,9 +60,9 @@ pub fn close_range(t: &Thread, first: Uint, last: Uint, flags: Hex) -> SysResult
 
 /// Flags `F_SETFL` changes.
 const SETTABLE: u32 =
-    general::O_APPEND | general::O_NONBLOCK | O_ASYNC | general::O_DIRECT | general::O_NOATIME;
+    general::O_APPEND | general::O_NONBLOCK | general::O_DIRECT | general::O_NOATIME;
 
-fn set_flags(t: &Thread, file: &File, flags: u32) -> Result<()> {
+fn set_flags(t: &Thread, file: &Arc<File>, fd: Fd, flags: u32) -> Result<()> {
     let old = file.flags();
     if flags & general::O_NOATIME != 0
         && old & general::O_NOATIME == 0
@@ -70,7 +70,11 @@ fn set_flags(t: &Thread, file: &File, flags: u32) -> Result<()> {
     {
         return Err(Errno::EPERM);
     }
-    file.set_flags(old & !SETTABLE | flags & SETTABLE);
+    if (old ^ flags) & O_ASYNC != 0 {
+        // Of a file that cannot do it the flag stays down, and nobody is told.
+        sigio::set_async(t, file, fd, flags & O_ASYNC != 0);
+    }
+    file.set_flags(file.flags() & !SETTABLE | flags & SETTABLE);
     Ok(())
 }
 
@@ -106,7 +110,7 @@ pub fn fcntl(t: &Thread, fd: Fd, cmd: FcntlCmd, arg: Hex) -> SysResult {
         }
         general::F_GETFL => Ok(file.flags() as usize),
         general::F_SETFL => {
-            set_flags(t, &file, arg as u32)?;
+            set_flags(t, &file, fd, arg as u32)?;
             Ok(0)
         }
         general::F_DUPFD_QUERY => {
@@ -129,7 +133,7 @@ pub fn fcntl(t: &Thread, fd: Fd, cmd: FcntlCmd, arg: Hex) -> SysResult {
         }
         general::F_ADD_SEALS => seals::add(&file, arg as u32),
         general::F_GET_SEALS => seals::get(&file),
-        _ => Err(Errno::EINVAL),
+        _ => sigio::fcntl(t, &file, command, arg).unwrap_or(Err(Errno::EINVAL)),
     }
 }
 
@@ -151,8 +155,9 @@ pub fn ioctl(t: &Thread, fd: Fd, request: Ioctl, argp: Hex) -> SysResult {
         }
         request::FIONBIO => set(general::O_NONBLOCK),
         request::FIOASYNC => {
-            // Signal-driven I/O is a file's own matter; none here has it.
-            if arg.read::<i32>()? != 0 {
+            let on = arg.read::<i32>()? != 0;
+            let changes = on != (file.flags() & O_ASYNC != 0);
+            if changes && !sigio::set_async(t, &file, fd, on) {
                 return Err(Errno::ENOTTY);
             }
             Ok(0)

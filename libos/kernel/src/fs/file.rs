@@ -10,9 +10,10 @@ use spin::Once;
 use super::internal::InternalFs;
 use super::locks::InodeLocks;
 use super::poll::{PollEvents, PollTable};
+use super::sigio::{Band, LazyAsyncIo};
 use super::{DirEntry, Inode, Location, Mount};
 use crate::mm::Mappable;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, WaitQueue};
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result, SysResult, Thread};
 
@@ -76,6 +77,11 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
         PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM
     }
 
+    /// Where the file wakes who waits for it, for signal-driven I/O; empty if it does not offer that.
+    fn async_queues(&self) -> Vec<(Arc<WaitQueue>, Band)> {
+        Vec::new()
+    }
+
     /// `ioctl(2)`.
     ///
     /// # Errors
@@ -98,6 +104,11 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
     /// `ENODEV`.
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {
         Err(Errno::ENODEV)
+    }
+
+    /// Whether `mmap(2)` of it gives anonymous memory (`/dev/zero`).
+    fn is_zeros(&self) -> bool {
+        false
     }
 
     /// The last descriptor of this open file was closed.
@@ -126,6 +137,8 @@ pub struct File {
     pub position: Mutex<u64>,
     /// Set once it holds an advisory lock.
     pub(super) locks: Once<Arc<InodeLocks>>,
+    /// Signal-driven I/O.
+    pub(super) async_io: LazyAsyncIo,
 }
 
 impl File {
@@ -145,6 +158,7 @@ impl File {
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
             locks: Once::new(),
+            async_io: LazyAsyncIo::default(),
         })
     }
 
@@ -159,6 +173,7 @@ impl File {
             flags: AtomicU32::new(flags),
             position: Mutex::new(0),
             locks: Once::new(),
+            async_io: LazyAsyncIo::default(),
         })
     }
 

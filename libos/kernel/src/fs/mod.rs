@@ -12,8 +12,9 @@
 //! | `locks`, `seals` | advisory locks; seals of memory files |
 //! | `init`, `cpio`, `surroundings`, `copy_tree` | what a container starts with: the root from its archive, mounts, devices, masks |
 //! | `tmpfs`, `procfs`, `devfs`, `pseudo`, `internal` | file systems |
-//! | `pipe`, `eventfd`, `epoll`, `stdio`, `terminal`, `random`, `anon` | files that are not in a file system |
+//! | `pipe`, `eventfd`, `signalfd`, `pidfd`, `epoll`, `stdio`, `terminal`, `random`, `anon` | files that are not in a file system |
 //! | `poll_calls`, `select`, `sigmask`, `deadline` | waiting for readiness |
+//! | `sigio` | signals about readiness |
 //!
 //! Paths are byte strings. Names are looked up under an inode's own lock; only rename and rmdir hold two
 //! directories' locks, under [`Vfs::tree`]. Permissions are checked by the VFS, never by an inode.
@@ -49,6 +50,7 @@ pub mod mount_calls;
 pub mod open;
 pub mod path;
 pub mod permission;
+pub mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod poll_calls;
@@ -58,7 +60,9 @@ pub mod random;
 pub mod rw;
 pub mod seals;
 pub mod select;
+pub mod sigio;
 mod sigmask;
+pub mod signalfd;
 pub mod stat;
 pub mod stdio;
 mod surroundings;

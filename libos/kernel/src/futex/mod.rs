@@ -5,7 +5,8 @@
 //! | `key` | which words are the same futex |
 //! | `queue` | who waits: the data structure |
 //! | `ops` | wait, wake, requeue, wake-op |
-//! | `pi` | locks whose owner the kernel knows |
+//! | `pi`, `requeue_pi` | locks whose owner the kernel knows, and conditions over them |
+//! | `futex2` | the calls for one operation each, `futex_waitv` |
 //! | `robust` | robust lists, `set_tid_address(2)` |
 //!
 //! # Locks
@@ -13,10 +14,12 @@
 //! comes before the address space's lock. Two buckets are locked in index order. Timer callbacks and
 //! interrupts never take one.
 
+pub mod futex2;
 mod key;
 mod ops;
 mod pi;
 mod queue;
+mod requeue_pi;
 mod robust;
 
 use alloc::sync::Arc;
@@ -25,9 +28,9 @@ use core::sync::atomic::AtomicU64;
 
 use husk_abi::linux::general::{
     __kernel_timespec, FUTEX_BITSET_MATCH_ANY, FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE,
-    FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_TRYLOCK_PI,
-    FUTEX_UNLOCK_PI, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI, FUTEX_WAKE,
-    FUTEX_WAKE_BITSET, FUTEX_WAKE_OP,
+    FUTEX_CMP_REQUEUE_PI, FUTEX_LOCK_PI, FUTEX_LOCK_PI2, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE,
+    FUTEX_TRYLOCK_PI, FUTEX_UNLOCK_PI, FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAIT_REQUEUE_PI,
+    FUTEX_WAKE, FUTEX_WAKE_BITSET, FUTEX_WAKE_OP,
 };
 
 use crate::sync::{Mutex, MutexGuard, SpinLock, Waiter};
@@ -48,6 +51,8 @@ const BUCKETS: usize = 256;
 struct Sleeper {
     waiter: Arc<Waiter>,
     tid: u32,
+    /// The lock it wants after the condition it waits for (`FUTEX_WAIT_REQUEUE_PI`).
+    requeue_to: Option<Key>,
 }
 
 impl Sleeper {
@@ -55,6 +60,7 @@ impl Sleeper {
         Self {
             waiter: Waiter::new(t),
             tid: t.tid(),
+            requeue_to: None,
         }
     }
 }
@@ -143,7 +149,7 @@ fn deadline(command: u32, realtime: bool, timeout: UserAddr) -> Result<Option<De
 /// `futex(2)`.
 ///
 /// # Errors
-/// As the man page; `ENOSYS` for `FUTEX_FD` and requeueing to PI futexes.
+/// As the man page; `ENOSYS` for `FUTEX_FD`.
 pub fn futex(
     t: &Thread,
     uaddr: u64,
@@ -195,6 +201,8 @@ pub fn futex(
         FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => pi::lock(t, address, scope, deadline),
         FUTEX_TRYLOCK_PI => pi::try_lock(t, address, scope),
         FUTEX_UNLOCK_PI => pi::unlock(t, address, scope),
+        FUTEX_WAIT_REQUEUE_PI => requeue_pi::wait(t, address, second, scope, val, deadline),
+        FUTEX_CMP_REQUEUE_PI => requeue_pi::requeue(t, address, second, scope, counts, val3),
         _ => Err(Errno::ENOSYS),
     }
 }

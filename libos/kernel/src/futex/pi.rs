@@ -11,7 +11,7 @@ use husk_abi::linux::general::{
 
 use super::key::Scope;
 use super::queue::Node;
-use super::{Key, Sleeper, ops};
+use super::{Futexes, Key, Sleeper, ops};
 use crate::sync::{Interruptible, WaitError};
 use crate::time::{Deadline, wait_deadline};
 use crate::user::UserAddr;
@@ -22,7 +22,7 @@ pub(super) type Contended = BTreeMap<(u32, Key), bool>;
 
 /// What the word allows a thread that wants the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Attempt {
+pub(super) enum Attempt {
     /// The lock is free if the word can be replaced by this.
     Take(u32),
     /// It belongs to this thread.
@@ -30,7 +30,7 @@ enum Attempt {
 }
 
 /// Judges `word` for thread `tid`. `owner_died` says whether a thread id is known to have left the lock behind.
-fn attempt(
+pub(super) fn attempt(
     word: u32,
     tid: u32,
     has_waiters: bool,
@@ -113,13 +113,7 @@ fn acquire(
         if let Err(error) = result
             && futexes.leave(&entry)
         {
-            let bucket = futexes.bucket(key);
-            if bucket.first(key).is_none() {
-                futexes
-                    .contended
-                    .lock()
-                    .retain(|(_, other), _| *other != key);
-            }
+            left(futexes, key);
             return Err(match error {
                 WaitError::TimedOut => Errno::ETIMEDOUT,
                 WaitError::Interrupted => Errno::ERESTARTNOINTR,
@@ -130,6 +124,17 @@ fn acquire(
         if address.load_u32()? & FUTEX_TID_MASK == tid {
             return Ok(0);
         }
+    }
+}
+
+/// A waiter of `key` gave up: without waiters its owner is nobody's business.
+pub(super) fn left(futexes: &Futexes, key: Key) {
+    let bucket = futexes.bucket(key);
+    if bucket.first(key).is_none() {
+        futexes
+            .contended
+            .lock()
+            .retain(|(_, other), _| *other != key);
     }
 }
 

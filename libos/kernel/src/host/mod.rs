@@ -4,9 +4,11 @@ mod console;
 mod virtqueue;
 
 use core::mem::offset_of;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::boundary::boot::BootInfo;
 use husk_abi::boundary::doorbell;
+use husk_abi::boundary::events::{GUEST_EVENTS_OFFSET, GuestEvents};
 use husk_abi::boundary::start::{self, StartReport};
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
@@ -23,6 +25,7 @@ pub struct Host {
     /// The standard streams.
     pub console: Console,
     events_gpa: u64,
+    oom_kills: AtomicU64,
     kernel: SpinLock<Option<&'static Kernel>>,
 }
 
@@ -33,6 +36,7 @@ impl Host {
         Self {
             console: Console::new(boot),
             events_gpa: boot.host_events_gpa,
+            oom_kills: AtomicU64::new(0),
             kernel: SpinLock::new(None),
         }
     }
@@ -64,6 +68,20 @@ impl Host {
             crate::trace::report::leave(kernel, self.events_gpa);
         }
         bell::ring(doorbell::SHUTDOWN, wait_status);
+    }
+
+    /// A process was killed because memory ran out.
+    pub fn count_oom_kill(&self) {
+        let at = self.events_gpa + GUEST_EVENTS_OFFSET + offset_of!(GuestEvents, oom_kills) as u64;
+        let (frame, offset) = (Frame::containing(at), (at % 4096) as usize);
+        let kills = self.oom_kills.fetch_add(1, Ordering::Relaxed) + 1;
+        phys::store_u64(frame, offset, kills);
+    }
+
+    /// How many processes were killed because memory ran out.
+    #[must_use]
+    pub fn oom_kills(&self) -> u64 {
+        self.oom_kills.load(Ordering::Relaxed)
     }
 
     /// Tells the VMM that the first program is about to run.

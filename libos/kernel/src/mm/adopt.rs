@@ -56,7 +56,9 @@ impl AddressSpace {
     /// What a program finds at `address`, if possible in the frame `entry` has. A frame other than `entry`'s comes with
     /// a reference.
     fn renewed(&self, vma: &Vma, address: u64, entry: Entry) -> Entry {
-        let own = entry.is_anonymous() && !entry.is_large() && entry.is_writable();
+        // Writable or not: a program makes part of its data read-only once it is relocated.
+        let own =
+            entry.is_anonymous() && !entry.is_large() && self.frames.count(entry.frame()) == 1;
         let may_write = vma.prot.contains(Prot::WRITE);
         if vma.prot.is_empty() || vma.is_shared() {
             return Entry::EMPTY;

@@ -32,6 +32,7 @@ impl AddressSpace {
             general::MADV_POPULATE_READ => self.populate_strictly(range, Access::Read),
             general::MADV_POPULATE_WRITE => self.populate_strictly(range, Access::Write),
             general::MADV_WILLNEED => self.read_ahead(range),
+            general::MADV_REMOVE => self.remove_contents(range),
             _ => self.with(|state| state.advise(range, advice)),
         }
     }
@@ -57,6 +58,31 @@ impl AddressSpace {
                 _ => Errno::EFAULT,
             }
         })
+    }
+
+    /// Frees the memory behind shared mappings.
+    fn remove_contents(&self, range: Range<u64>) -> Result<()> {
+        let (pieces, complete) = self.with(|state| {
+            let pieces: Vec<_> = state
+                .vmas
+                .overlapping(range.clone())
+                .filter(|vma| !vma.is_hidden())
+                .map(|vma| {
+                    let shared = vma.is_shared() && vma.prot.contains(Prot::WRITE);
+                    let object = vma.object().filter(|_| shared)?;
+                    let (start, end) = (vma.start.max(range.start), vma.end.min(range.end));
+                    let from = object.offset + (start - vma.start);
+                    Some((object.mappable.clone(), from..from + (end - start)))
+                })
+                .collect();
+            (pieces, state.vmas.covers(range.clone()))
+        });
+        // Not under the lock: the object takes its own, and unmaps.
+        for piece in pieces {
+            let (mappable, bytes) = piece.ok_or(Errno::EINVAL)?;
+            mappable.remove(bytes)?;
+        }
+        if complete { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     fn read_ahead(&self, range: Range<u64>) -> Result<()> {
@@ -234,15 +260,6 @@ impl State {
                     return Err(Errno::EINVAL);
                 }
                 return self.table.unmap(piece);
-            }
-            general::MADV_REMOVE => {
-                // Punching holes is the file system's, and none offers it to mappings yet.
-                let may = vma.is_shared() && vma.prot.contains(Prot::WRITE);
-                return Err(if may {
-                    Errno::EOPNOTSUPP
-                } else {
-                    Errno::EINVAL
-                });
             }
             general::MADV_WIPEONFORK if !private_memory => return Err(Errno::EINVAL),
             general::MADV_NORMAL | general::MADV_SEQUENTIAL => (Flags::empty(), Flags::RANDOM),

@@ -21,6 +21,12 @@ use crate::{Errno, Result};
 /// How far thunks may be from the file's first byte: well within a 32-bit displacement.
 const REACH_BYTES: u64 = 1 << 30;
 
+/// Distances whose highest byte is one of `crate::translate::thunk::is_trapping`: some 360 MB below (0xea), or a GiB above
+/// (0x3f) where the file lies too low for that; a heap seldom grows so far.
+const TRAPPING_DISTANCES: [Range<i64>; 2] = [-0x1600_0000..-0x1500_0000, 0x3f00_0000..0x4000_0000];
+/// Length of the jump: its distance counts from its end.
+const JUMP_BYTES: u64 = 5;
+
 /// A code mapping as the translator sees it.
 #[derive(Clone, Debug)]
 pub struct CodeRegion {
@@ -270,7 +276,9 @@ impl State {
         });
     }
 
-    /// A free range close below the file's lowest mapping, else close above its highest.
+    /// A free range for thunks. Best is one at such a distance that the last byte of every jump to it traps (see
+    /// `crate::translate::thunk`): then two instructions may be replaced that end in the jump's fourth byte. Else close below
+    /// the file's lowest mapping.
     fn choose_thunks(
         &self,
         base: u64,
@@ -287,6 +295,23 @@ impl State {
         let mine = || self.vmas.overlapping(near.clone()).filter(of_file);
         let lowest = mine().map(|vma| vma.start).min();
         let lowest = lowest.unwrap_or(code.start).min(code.start);
+        let bytes = mappable.size_bytes();
+        for distances in TRAPPING_DISTANCES {
+            // Of the area's first byte from the file's, so that all distances between the two lie within.
+            let first = base.checked_add_signed(distances.start + bytes.cast_signed());
+            let end = base.checked_add_signed(distances.end);
+            let (Some(first), Some(end)) = (first, end) else {
+                continue;
+            };
+            let window = first.saturating_add(JUMP_BYTES).max(USER_START)..end.min(USER_END);
+            if window.start < window.end
+                && let Some(at) = self
+                    .vmas
+                    .find_gap(window, len, PAGE_SIZE, 0, STACK_GAP_BYTES)
+            {
+                return Some(at);
+            }
+        }
         self.vmas
             .find_gap(near.start..lowest, len, PAGE_SIZE, 0, STACK_GAP_BYTES)
     }

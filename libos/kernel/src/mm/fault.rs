@@ -13,6 +13,7 @@ use husk_hal::phys::{self, Frame};
 use super::code;
 use super::counts::{self, Event};
 use super::frames::LARGE_FRAMES;
+use super::oom;
 use super::pagetable::entry_in;
 use super::pte::{Entry, Owner};
 use super::space::{AddressSpace, Limits, State, page_down};
@@ -27,6 +28,8 @@ const ERROR_FETCH: u64 = 1 << 4;
 const AROUND_ZERO: u64 = 32;
 const AROUND_READ: u64 = 64;
 const AROUND_COPY: u64 = 16;
+/// Further 2 MiB pages mapped at a fault in an area that is gone through from below.
+const AHEAD_LARGE: u64 = 3;
 
 /// The signal a fault ends in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +45,8 @@ impl FaultSignal {
     const ACCERR: Self = Self::new(general::SIGSEGV, general::SEGV_ACCERR);
     const BUS: Self = Self::new(general::SIGBUS, general::BUS_ADRERR);
     const NO_MEMORY: Self = Self::new(general::SIGKILL, 0);
+    /// The process was killed already.
+    const KILLED: Self = Self::new(general::SIGKILL, 1);
 
     const fn new(signo: u32, code: u32) -> Self {
         Self {
@@ -91,6 +96,8 @@ struct Fetch {
     page: u64,
     /// Index in the object of the page at `first`.
     index: u64,
+    /// The object's version when the fetch was planned.
+    version: u64,
     how: How,
 }
 
@@ -131,7 +138,7 @@ impl AddressSpace {
         loop {
             match self.with(|state| state.fault(page, access)) {
                 Step::Done => return Ok(()),
-                Step::Signal(FaultSignal::NO_MEMORY) if self.shelf.clear() => {}
+                Step::Signal(FaultSignal::NO_MEMORY) if self.relieve() => {}
                 Step::Signal(signal) => {
                     counts::count(Event::FaultSignal);
                     return Err(self.report(signal));
@@ -153,12 +160,17 @@ impl AddressSpace {
                     match self.fetch(&fetch) {
                         Ok(true) => return Ok(()),
                         Ok(false) => {}
-                        Err(FaultSignal::NO_MEMORY) if self.shelf.clear() => {}
+                        Err(FaultSignal::NO_MEMORY) if self.relieve() => {}
                         Err(signal) => return Err(self.report(signal)),
                     }
                 }
             }
         }
+    }
+
+    /// Whether there may be memory now where there was none.
+    fn relieve(&self) -> bool {
+        self.shelf.clear() || oom::relieve_current()
     }
 
     /// Running out of memory is worth a line in the log, whoever it hits.
@@ -260,6 +272,9 @@ impl State {
         if page >= USER_END {
             return Step::Signal(FaultSignal::MAPERR);
         }
+        if self.reaped {
+            return Step::Signal(FaultSignal::KILLED);
+        }
         if self.vmas.find(page).is_none() {
             let limits = husk_hal::cpu::with_current(|t: &Thread| Limits::of(&t.process))
                 .unwrap_or(Limits::DEFAULT);
@@ -334,6 +349,8 @@ impl State {
     fn plan_fetch(&self, vma: &Vma, object: &Object, page: u64, access: Access) -> Fetch {
         let (how, pages) = match (access, vma.is_shared()) {
             (Access::Write, true) => (How::Shared, AROUND_COPY),
+            // A copy no longer shows what happens to the file: ahead of need only for a program's or library's data.
+            (Access::Write, false) if !self.is_program_data(vma) => (How::Copy, 1),
             (Access::Write, false) => (How::Copy, AROUND_COPY),
             _ if vma.is_code() => (How::Code, AROUND_READ),
             _ => (How::Read, AROUND_READ),
@@ -354,8 +371,34 @@ impl State {
             wanted,
             page,
             index: vma.page_index(window.start),
+            version: object.mappable.version(),
             how,
         }
+    }
+
+    /// Whether the area lies behind code of the same file: what a loader maps.
+    fn is_program_data(&self, vma: &Vma) -> bool {
+        /// Segments between a program's code and its data.
+        const SEGMENTS: usize = 4;
+        let Some(object) = vma.object() else {
+            return false;
+        };
+        let mut start = vma.start;
+        for _ in 0..SEGMENTS {
+            let below = self.vmas.find_below(start);
+            let Some(below) = below.filter(|below| {
+                below
+                    .object()
+                    .is_some_and(|other| Arc::ptr_eq(&other.mappable, &object.mappable))
+            }) else {
+                return false;
+            };
+            if below.is_code() {
+                return true;
+            }
+            start = below.start;
+        }
+        false
     }
 
     /// Maps what was fetched: `have` has a bit for each page in `got`, and keeps those whose reference was not
@@ -372,6 +415,7 @@ impl State {
         let same = vma.object().is_some_and(|object| {
             Arc::ptr_eq(&object.mappable, &fetch.object.mappable)
                 && object.thunk_base == fetch.object.thunk_base
+                && object.mappable.version() == fetch.version
         });
         let allowed = match fetch.how {
             How::Read => !vma.prot.is_empty(),
@@ -432,6 +476,57 @@ impl State {
         Ok(true)
     }
 
+    /// Maps zeros in an area that is about to be used, which saves the faults; at most [`AROUND_ZERO`] pages, and none when
+    /// memory is short.
+    pub(super) fn fill_ahead(&mut self, range: Range<u64>) {
+        let frames = self.table.frames();
+        let Some(vma) = self.vmas.find(range.start) else {
+            return;
+        };
+        let prot = vma.prot;
+        let end = range.end.min(range.start + AROUND_ZERO * PAGE_SIZE);
+        for page in (range.start..end).step_by(PAGE_SIZE as usize) {
+            if frames.is_short() || !self.table.get(page).is_empty() {
+                return;
+            }
+            let Ok(frame) = frames.alloc_zeroed() else {
+                return;
+            };
+            let entry = Entry::page(frame, Owner::Anonymous, prot, prot.contains(Prot::WRITE));
+            if self.table.set(page, entry).is_err() {
+                frames.put(frame);
+                return;
+            }
+        }
+    }
+
+    /// The program goes through an area from below: maps some more of what comes next. Only where there is plenty.
+    fn fill_large_ahead(&mut self, vma: &Vma, large: u64) {
+        let frames = self.table.frames();
+        let goes_up = large
+            .checked_sub(LARGE_PAGE_SIZE)
+            .is_some_and(|below| below >= vma.start && self.table.get(below).is_large());
+        if !goes_up || vma.flags.contains(Flags::RANDOM) {
+            return;
+        }
+        for step in 1..=AHEAD_LARGE {
+            let at = large + step * LARGE_PAGE_SIZE;
+            let is_plenty = frames.usage().free_bytes() > frames.usage().limit_bytes / 2;
+            if !is_plenty || vma.end - LARGE_PAGE_SIZE < at || !self.table.is_large_free(at) {
+                return;
+            }
+            let Ok(frame) = frames.alloc_large_zeroed() else {
+                return;
+            };
+            let writable = vma.prot.contains(Prot::WRITE);
+            let entry = Entry::page(frame, Owner::Anonymous, vma.prot, writable);
+            if self.table.set_large(at, entry).is_err() {
+                frames.put_large(frame);
+                return;
+            }
+        }
+    }
+
     /// Maps zeros at and around `page`.
     fn fill_zero(&mut self, vma: &Vma, page: u64) -> Result<()> {
         let frames = self.table.frames();
@@ -446,10 +541,11 @@ impl State {
             && let Ok(frame) = frames.alloc_large_zeroed()
         {
             let entry = Entry::page(frame, Owner::Anonymous, vma.prot, writable);
-            return self
-                .table
+            self.table
                 .set_large(large, entry)
-                .inspect_err(|_| frames.put_large(frame));
+                .inspect_err(|_| frames.put_large(frame))?;
+            self.fill_large_ahead(vma, large);
+            return Ok(());
         }
         let table = self.table.leaf_table(page)?;
         let eager = !short && !vma.flags.contains(Flags::RANDOM);
@@ -487,12 +583,16 @@ impl State {
         let table = self.table.leaf_table(page)?;
         let eager = !vma.flags.contains(Flags::RANDOM) && !frames.is_short();
         let window = around(vma, page, if eager { AROUND_COPY } else { 1 });
+        let copies_objects = self.is_program_data(vma);
         let others = window
             .step_by(PAGE_SIZE as usize)
             .filter(|address| *address != page);
         for address in core::iter::once(page).chain(others) {
             let old = entry_in(table, address);
             if old.is_empty() || old.is_writable() || old.owner() == Owner::Borrowed {
+                continue;
+            }
+            if address != page && old.owner() == Owner::Object && !copies_objects {
                 continue;
             }
             if old.is_anonymous() && frames.count(old.frame()) == 1 {

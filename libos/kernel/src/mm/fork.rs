@@ -7,6 +7,7 @@ use core::ops::Range;
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_hal::phys;
 
+use super::code;
 use super::counts::{self, Event};
 use super::pagetable::PageTable;
 use super::pte::{Entry, Owner};
@@ -15,7 +16,9 @@ use super::vma::{Flags, Vma};
 use crate::{Errno, Result};
 
 /// Private pages up to this many are copied outright: cheaper than the faults that copy them later.
-const COPY_ALL_PAGES: u64 = 1024;
+const COPY_ALL_PAGES: u64 = 256;
+/// Of a larger process, pages that were written after an earlier fork, up to this many.
+const COPY_HOT_PAGES: u64 = 1024;
 /// What is copied in any case, below and above the stack pointer, in bytes.
 const HOT_BELOW: u64 = 4 * PAGE_SIZE;
 const HOT_ABOVE: u64 = 12 * PAGE_SIZE;
@@ -90,7 +93,7 @@ impl State {
         let policy = Policy {
             all: few && !self.table.frames().is_short(),
             hot: stack_pointer.saturating_sub(HOT_BELOW)..stack_pointer.saturating_add(HOT_ABOVE),
-            left: Cell::new(COPY_ALL_PAGES),
+            left: Cell::new(COPY_HOT_PAGES),
         };
         self.sift_for_child(child, |address, entry| policy.copies(address, entry));
         for vma in self.vmas.iter() {
@@ -126,7 +129,9 @@ fn fork_pages(
         }
         let shared = match entry.owner() {
             Owner::Anonymous => entry.write_protected(),
-            _ => entry,
+            // Patched meanwhile by another process: not every child should have to find out.
+            Owner::Object => patched(vma, address).unwrap_or(entry),
+            Owner::Borrowed => entry,
         };
         result = if entry.is_large() {
             frames.get_large(entry.frame());
@@ -136,7 +141,7 @@ fn fork_pages(
         } else if child.get(address) == shared {
             // In the kept tables already.
             Ok(())
-        } else if entry.owner() == Owner::Borrowed {
+        } else if shared.owner() == Owner::Borrowed {
             child.set(address, shared)
         } else {
             frames.get(entry.frame());
@@ -147,6 +152,13 @@ fn fork_pages(
         shared
     })?;
     result
+}
+
+/// The patched copy of the code page at `address`, if there is one.
+fn patched(vma: &Vma, address: u64) -> Option<Entry> {
+    let object = vma.object().filter(|_| vma.is_code())?;
+    let frame = code::code_page(object, vma.page_index(address))?;
+    Some(Entry::page(frame, Owner::Borrowed, vma.prot, false))
 }
 
 /// Copies the parent's page `entry`, into the frame the child's kept tables have there if they have one.

@@ -276,6 +276,17 @@ impl Pool {
         unreachable!("a listed split block has a free frame")
     }
 
+    fn alloc_neighbours(&mut self, layout: &Layout, count: u64) -> Result<Frame> {
+        match count {
+            0 => Err(Errno::EINVAL),
+            1 => self.alloc(layout, state::SPLIT).map(|(frame, _)| frame),
+            2..LARGE_FRAMES => self.alloc_run(layout, count),
+            _ => self
+                .alloc_blocks(layout, count.div_ceil(LARGE_FRAMES))
+                .map(|(frame, _)| frame),
+        }
+    }
+
     fn alloc_run(&mut self, layout: &Layout, count: u64) -> Result<Frame> {
         self.charge(count)?;
         let mut block = self.split;
@@ -505,17 +516,20 @@ impl Frames {
     /// # Errors
     /// `ENOMEM`; `EINVAL` for none.
     pub fn alloc_contiguous(&self, count: u64) -> Result<Frame> {
+        self.pool.lock().alloc_neighbours(&self.layout, count)
+    }
+
+    /// The same for the libOS itself, which does not stop at the container's limit: RAM is a little larger. What exceeds the
+    /// limit then is missing for everyone else.
+    ///
+    /// # Errors
+    /// `ENOMEM` if there is no RAM; `EINVAL` for none.
+    pub fn alloc_for_libos(&self, count: u64) -> Result<Frame> {
         let mut pool = self.pool.lock();
-        match count {
-            0 => Err(Errno::EINVAL),
-            1 => pool
-                .alloc(&self.layout, state::SPLIT)
-                .map(|(frame, _)| frame),
-            2..LARGE_FRAMES => pool.alloc_run(&self.layout, count),
-            _ => pool
-                .alloc_blocks(&self.layout, count.div_ceil(LARGE_FRAMES))
-                .map(|(frame, _)| frame),
-        }
+        let limit = core::mem::replace(&mut pool.limit, u64::MAX / LARGE_FRAMES);
+        let result = pool.alloc_neighbours(&self.layout, count);
+        pool.limit = limit;
+        result
     }
 
     /// Gives back what [`Frames::alloc_contiguous`] gave.

@@ -19,6 +19,7 @@ use super::vma::{Backing, Flags, Object, Prot};
 use super::{Mappable, stack};
 use crate::fs::{File, random};
 use crate::process::Credentials;
+use crate::process::prctl::ADDR_NO_RANDOMIZE;
 use crate::{Errno, Result, Thread};
 
 /// What the stack has below its contents from the start.
@@ -91,7 +92,7 @@ pub fn load(t: &Thread, program: Program<'_>) -> Result<Loaded> {
         credentials: program.credentials,
         secure: program.secure,
         limits: Limits::of(&t.process),
-        randomize: true,
+        randomize: program.secure || t.personality() & ADDR_NO_RANDOMIZE == 0,
     };
     let mut load = || {
         load_images(

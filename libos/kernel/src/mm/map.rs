@@ -11,6 +11,9 @@ use super::space::{
 use super::vma::{Backing, Flags, Prot, Vma};
 use crate::{Errno, Result};
 
+/// Steps of the heap up to this are mapped at once: they will be used.
+const AHEAD_HEAP_BYTES: u64 = 256 << 10;
+
 /// Where a mapping goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -256,6 +259,9 @@ impl State {
             }
             let heap = Mapping::anonymous(Prot::READ | Prot::WRITE);
             self.map_at(old_end..new_end, heap, limits)?;
+            if new_end - old_end <= AHEAD_HEAP_BYTES {
+                self.fill_ahead(old_end..new_end);
+            }
         }
         self.places.brk = to;
         Ok(())

@@ -14,6 +14,8 @@
 //! | `counts` | what `--stats` shows |
 //! | `access` | reading and writing another address space |
 //! | `code` | code mappings and thunks, for `crate::translate` |
+//! | `oom` | running out of memory |
+//! | `rmap` | from an object to those who map it |
 //! | `sharing` | what a shared address shows, for futexes |
 //! | `shmem` | anonymous shared memory |
 //! | `maps` | `/proc/*/maps` |
@@ -36,10 +38,12 @@ pub mod load;
 mod map;
 mod mappable;
 mod maps;
+pub mod oom;
 mod pagetable;
 mod protect;
 mod pte;
 mod remap;
+pub mod rmap;
 mod sharing;
 mod shelf;
 mod shmem;

@@ -1,13 +1,14 @@
 //! Anonymous shared memory: `MAP_SHARED | MAP_ANONYMOUS`.
 
 use alloc::collections::BTreeMap;
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::boundary::layout::PAGE_SIZE;
-use husk_hal::phys::Frame;
+use husk_hal::phys::{self, Frame};
 
-use super::Mappable;
 use super::frames::Frames;
+use super::{Mappable, oom};
 use crate::sync::SpinLock;
 use crate::translate::TextImage;
 use crate::{Errno, Result};
@@ -52,7 +53,7 @@ impl Mappable for SharedMemory {
             self.frames.get(*frame);
             return Ok(*frame);
         }
-        let new = self.frames.alloc_zeroed()?;
+        let new = oom::insist(|| self.frames.alloc_zeroed())?;
         let frame = *self.pages.lock().entry(index).or_insert(new);
         if frame == new {
             self.frames.get(frame);
@@ -66,6 +67,14 @@ impl Mappable for SharedMemory {
 
     fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    fn remove(&self, range: Range<u64>) -> Result<()> {
+        let pages = self.pages.lock();
+        for (_, frame) in pages.range(range.start / PAGE_SIZE..range.end.div_ceil(PAGE_SIZE)) {
+            phys::zero_frames(*frame, 1);
+        }
+        Ok(())
     }
 
     fn identity(&self) -> (u64, u64) {

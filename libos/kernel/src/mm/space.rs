@@ -46,6 +46,8 @@ pub(super) struct State {
     pub places: Places,
     /// Where the program's parts were put; `None` before the first.
     pub layout: Option<Arc<Layout>>,
+    /// Its private memory was taken away ([`super::oom`]).
+    pub reaped: bool,
     /// Largest `VmSize` and `VmRSS` so far, bytes and pages.
     pub peak_total_bytes: u64,
     pub peak_resident: u64,
@@ -176,6 +178,7 @@ impl AddressSpace {
                     ..Places::default()
                 },
                 layout: None,
+                reaped: false,
                 peak_total_bytes: 0,
                 peak_resident: 0,
                 executable: None,

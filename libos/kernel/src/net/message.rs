@@ -4,7 +4,9 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::net;
 
+use super::options::{Options, Switches};
 use super::{address, control};
+use crate::fs::anon::wall_ns;
 use crate::user::{IoBuf, UserAddr};
 use crate::{Errno, Result};
 
@@ -79,6 +81,26 @@ impl<'a, 'b> Incoming<'a, 'b> {
     #[must_use]
     pub fn is_nonblocking(&self) -> bool {
         self.flags & net::MSG_DONTWAIT != 0
+    }
+
+    /// Adds when the message came (`SO_TIMESTAMP`), which is now: nobody looked at it before.
+    pub fn stamp(&mut self, options: &Options) {
+        const NS_PER_SEC: i64 = 1_000_000_000;
+        let (kind, unit_ns) = if options.has(Switches::TIMESTAMP) {
+            (net::SCM_TIMESTAMP, 1000)
+        } else if options.has(Switches::TIMESTAMP_NS) {
+            (net::SCM_TIMESTAMPNS, 1)
+        } else {
+            return;
+        };
+        let now = wall_ns();
+        let mut data = (now / NS_PER_SEC).to_ne_bytes().to_vec();
+        data.extend_from_slice(&(now % NS_PER_SEC / unit_ns).to_ne_bytes());
+        self.control.push(control::Item::Plain {
+            level: net::SOL_SOCKET,
+            kind,
+            data,
+        });
     }
 
     /// Whether what is read stays in the socket.

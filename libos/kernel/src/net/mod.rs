@@ -7,6 +7,9 @@
 //! | `address`, `message`, `control` | what programs pass: socket addresses, `msghdr`, ancillary data |
 //! | `calls` | the system calls, by theme |
 //! | `unix` | `AF_UNIX`: wholly inside the guest |
+//! | `inet` | `AF_INET` and `AF_INET6` over the loopback |
+//! | `netlink` | `AF_NETLINK`: what interfaces and addresses there are |
+//! | `interface` | the one interface, and the ioctls that ask for it |
 //! | `proc` | `/proc/net` |
 //!
 //! A family keeps its state behind short locks of its own; none of them is held over a copy to or from user
@@ -16,7 +19,10 @@
 pub mod address;
 pub mod calls;
 pub mod control;
+pub mod inet;
+pub mod interface;
 pub mod message;
+pub mod netlink;
 pub mod options;
 pub mod proc;
 pub mod socket;
@@ -38,6 +44,10 @@ pub const MAX_BUFFER_BYTES: u32 = 4 << 20;
 pub struct Net {
     /// `AF_UNIX`.
     pub unix: unix::Unix,
+    /// `AF_INET` and `AF_INET6`.
+    pub inet: inet::Inet,
+    /// `AF_NETLINK`.
+    pub netlink: netlink::Netlink,
 }
 
 impl Net {

@@ -169,6 +169,12 @@ fn may_be_short(name: u32) -> bool {
 /// # Errors
 /// `EINVAL`, `EDOM`, `EPERM`, `ENOPROTOOPT`, `EOPNOTSUPP` as `socket(7)` says.
 pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<()> {
+    change(t, socket, name, value)?;
+    socket.options_changed();
+    Ok(())
+}
+
+fn change(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<()> {
     let base = socket.base();
     if value.len() < 4 && !may_be_short(name) {
         return Err(Errno::EINVAL);
@@ -207,7 +213,6 @@ pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<(
             };
             let size = buffer_size(int(value)?, MIN_SEND, limit);
             base.edit_options(|options| options.send_buffer = size);
-            socket.buffers_changed();
         }
         net::SO_RCVBUF | net::SO_RCVBUFFORCE => {
             let limit = if name == net::SO_RCVBUF {
@@ -217,7 +222,6 @@ pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<(
             };
             let size = buffer_size(int(value)?, MIN_RECEIVE, limit);
             base.edit_options(|options| options.receive_buffer = size);
-            socket.buffers_changed();
         }
         net::SO_RCVTIMEO | net::SO_RCVTIMEO_NEW => {
             let ns = timeout(value)?;

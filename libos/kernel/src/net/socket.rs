@@ -289,8 +289,8 @@ pub trait Socket: Send + Sync + core::fmt::Debug {
         false
     }
 
-    /// `SO_SNDBUF` or `SO_RCVBUF` changed.
-    fn buffers_changed(&self) {}
+    /// An option of `SOL_SOCKET` changed.
+    fn options_changed(&self) {}
 
     /// `ioctl(2)`.
     ///

@@ -11,6 +11,7 @@ use husk_hal::{fpu, thread as hal_thread};
 
 use super::thread::{Family, Life, VforkDone};
 use super::{Process, Thread};
+use crate::fs::pidfd;
 use crate::sched::{self, ThreadSched};
 use crate::signal::{self, ProcessSignals, ThreadSignals};
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
@@ -29,6 +30,8 @@ const CLONE_SETTLS: u64 = general::CLONE_SETTLS as u64;
 const CLONE_PARENT_SETTID: u64 = general::CLONE_PARENT_SETTID as u64;
 const CLONE_CHILD_CLEARTID: u64 = general::CLONE_CHILD_CLEARTID as u64;
 const CLONE_CHILD_SETTID: u64 = general::CLONE_CHILD_SETTID as u64;
+const CLONE_PIDFD: u64 = general::CLONE_PIDFD as u64;
+const CLONE_DETACHED: u64 = general::CLONE_DETACHED as u64;
 const CLONE_CLEAR_SIGHAND: u64 = general::CLONE_CLEAR_SIGHAND;
 /// Flags without an effect here: what they are about does not exist or is always so.
 const NEUTRAL: u64 = (general::CLONE_PTRACE
@@ -56,6 +59,7 @@ const SUPPORTED: u64 = CLONE_VM
     | CLONE_CHILD_CLEARTID
     | CLONE_CHILD_SETTID
     | CLONE_CLEAR_SIGHAND
+    | CLONE_PIDFD
     | NEUTRAL;
 
 /// What to make, from any of the calls.
@@ -68,6 +72,8 @@ struct Request {
     parent_tid: u64,
     child_tid: u64,
     tls: u64,
+    /// Where the process's descriptor goes.
+    pidfd: u64,
 }
 
 /// `fork(2)`.
@@ -115,6 +121,10 @@ pub fn clone(
     // Only the low half is flags; the lowest byte is the exit signal.
     let exit_signal = (flags & 0xff) as u32;
     let flags = flags & 0xffff_ff00;
+    // One address serves both.
+    if flags & CLONE_PIDFD != 0 && flags & CLONE_PARENT_SETTID != 0 {
+        return Err(Errno::EINVAL);
+    }
     run(
         t,
         &Request {
@@ -124,6 +134,7 @@ pub fn clone(
             parent_tid: parent_tid.0,
             child_tid: child_tid.0,
             tls,
+            pidfd: parent_tid.0,
         },
     )
 }
@@ -151,7 +162,7 @@ pub fn clone3(t: &Thread, args: UserAddr, size: usize) -> SysResult {
     }
     let [
         flags,
-        _pidfd,
+        pidfd,
         child_tid,
         parent_tid,
         exit_signal,
@@ -184,6 +195,7 @@ pub fn clone3(t: &Thread, args: UserAddr, size: usize) -> SysResult {
             parent_tid,
             child_tid,
             tls,
+            pidfd,
         },
     )
 }
@@ -199,6 +211,7 @@ fn check(t: &Thread, request: &Request) -> Result<()> {
         || !needs(CLONE_THREAD, CLONE_SIGHAND)
         || !needs(CLONE_SIGHAND, CLONE_VM)
         || (flags & CLONE_CLEAR_SIGHAND != 0 && flags & CLONE_SIGHAND != 0)
+        || (flags & CLONE_PIDFD != 0 && flags & (CLONE_DETACHED | CLONE_THREAD) != 0)
         || request.exit_signal > 64
         || (flags & CLONE_PARENT != 0 && t.process.pid == 1)
     {
@@ -261,6 +274,13 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         fpu::State::of_running(),
     )
     .ok_or(Errno::ENOMEM)?;
+    if flags & CLONE_PIDFD != 0 {
+        let fd = pidfd::open(t, process.clone(), 0)?;
+        if let Err(errno) = UserAddr(request.pidfd).write(&fd) {
+            t.files().close(fd)?;
+            return Err(errno);
+        }
+    }
     let child_tid = UserAddr(request.child_tid);
     // A thread on the same memory cannot use its maker's alternate stack (sigaltstack(2)).
     let beside = flags & CLONE_VM != 0 && flags & CLONE_VFORK == 0;
@@ -276,6 +296,12 @@ fn run(t: &Thread, request: &Request) -> SysResult {
             UserAddr(0)
         }),
         robust_list: SpinLock::new(UserAddr(0)),
+        personality: AtomicU32::new(t.personality()),
+        rseq: SpinLock::new(if flags & CLONE_VM != 0 {
+            None
+        } else {
+            *t.rseq.lock()
+        }),
         tid: AtomicU32::new(tid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(child_mm)),
@@ -324,6 +350,12 @@ fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Requ
         signal::thread_joined(child);
         return;
     }
+    if process
+        .limit(general::RLIMIT_CPU)
+        .is_ok_and(|limit| limit.rlim_cur != u64::MAX)
+    {
+        crate::time::cpu_limit_changed(process);
+    }
     t.kernel.tasks.add_process(process);
     if let Some(parent) = process.parent() {
         parent.family.lock().children.push(process.clone());
@@ -364,6 +396,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         limits: SpinLock::new(*this.limits.lock()),
         child_events: WaitQueue::new(),
         thread_exits: WaitQueue::new(),
+        ended: Arc::default(),
         exiting: SpinLock::new(None),
         executable: SpinLock::new(this.executable()),
         program: SpinLock::new(this.program.lock().clone()),
@@ -371,9 +404,10 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         start_ns: husk_hal::clock::now_ns(),
         dead_cpu_ns: AtomicU64::new(0),
         children_cpu_ns: AtomicU64::new(0),
-        oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
+        oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
+        oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
     })
 }
@@ -427,6 +461,7 @@ pub(crate) fn init_process(
         limits: SpinLock::new(super::limits::initial(&kernel.config)),
         child_events: WaitQueue::new(),
         thread_exits: WaitQueue::new(),
+        ended: Arc::default(),
         exiting: SpinLock::new(None),
         executable: SpinLock::new(Vec::new()),
         program: SpinLock::new(None),
@@ -434,9 +469,10 @@ pub(crate) fn init_process(
         start_ns: husk_hal::clock::now_ns(),
         dead_cpu_ns: AtomicU64::new(0),
         children_cpu_ns: AtomicU64::new(0),
-        oom_score_adj: AtomicI32::new(kernel.config.oom_score_adj),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
+        oom_score_adj: AtomicI32::new(kernel.config.oom_score_adj),
+        oom_score_adj_min: AtomicI32::new(kernel.config.oom_score_adj),
         exit_signal: AtomicU32::new(general::SIGCHLD),
     });
     let frame = TrapFrame::user_entry(0, 0);
@@ -450,6 +486,8 @@ pub(crate) fn init_process(
         signals: ThreadSignals::new(0),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
+        personality: AtomicU32::new(0),
+        rseq: SpinLock::new(None),
         tid: AtomicU32::new(pid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(parts.mm)),

@@ -1,14 +1,18 @@
 //! `cpuid` of programs, answered from memory.
 //!
 //! In a guest each `cpuid` leaves it (more than 40 us on PVM), and glibc's start-up executes some eighty. Where KVM can
-//! make `cpuid` fault at CPL 3, the libOS asks once for each leaf and answers itself.
+//! make `cpuid` fault at CPL 3, the libOS asks once for each leaf and answers itself; where it can, it patches the
+//! `cpuid` into a jump as it does with system calls (`crate::translate`).
 
 use alloc::collections::BTreeMap;
 
 use husk_hal::cpu;
+use husk_hal::trap::TrapFrame;
 
 use crate::Thread;
+use crate::signal::fault;
 use crate::sync::SpinLock;
+use crate::translate;
 use crate::user::UserAddr;
 
 /// The instruction.
@@ -55,14 +59,28 @@ pub fn emulate(t: &Thread) -> bool {
         return false;
     }
     frame.update(|frame| {
-        let [eax, ebx, ecx, edx] = answer(frame.rax as u32, frame.rcx as u32);
-        frame.rax = u64::from(eax);
-        frame.rbx = u64::from(ebx);
-        frame.rcx = u64::from(ecx);
-        frame.rdx = u64::from(edx);
+        give(frame);
         frame.rip = rip + size_of_val(&CPUID) as u64;
     });
+    translate::consider_cpuid(t, rip);
     true
+}
+
+/// A translated `cpuid`: the frame goes on behind it.
+pub fn translated(t: &Thread) {
+    t.frame().update(give);
+    if t.frame().get().rflags & fault::TRAP_FLAG != 0 {
+        fault::stepped(t);
+    }
+}
+
+/// Puts the answer into the registers.
+fn give(frame: &mut TrapFrame) {
+    let [eax, ebx, ecx, edx] = answer(frame.rax as u32, frame.rcx as u32);
+    frame.rax = u64::from(eax);
+    frame.rbx = u64::from(ebx);
+    frame.rcx = u64::from(ecx);
+    frame.rdx = u64::from(edx);
 }
 
 #[cfg(test)]

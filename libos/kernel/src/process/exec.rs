@@ -221,6 +221,7 @@ pub fn replace_program(
     // The name is the path's last component as it was given, also for scripts.
     t.set_name(name.rsplit(|byte| *byte == b'/').next().unwrap_or(&name));
 
+    *t.rseq.lock() = None;
     hal_thread::set_live_fs_base(0);
     hal_thread::set_live_gs_base(0);
     fpu::State::initial().restore();

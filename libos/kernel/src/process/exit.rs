@@ -116,6 +116,7 @@ fn exit_last(process: &Arc<Process>, status: i32) {
         family.life = Life::Zombie(status);
         family.parent.upgrade()
     };
+    process.ended.wake_all();
     if let Some(parent) = parent {
         announce(process, &parent, status);
     }
@@ -153,6 +154,7 @@ pub(super) fn reap(process: &Arc<Process>, parent: &Arc<Process>) {
     let used = process.cpu_ns() + process.children_cpu_ns();
     parent.children_cpu_ns.fetch_add(used, Ordering::Relaxed);
     process.kernel.tasks.remove_process(process.pid);
+    process.ended.wake_all();
 }
 
 /// Children go to the nearest living subreaper among the ancestors, or to init (`prctl(2)`).

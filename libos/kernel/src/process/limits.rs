@@ -2,8 +2,8 @@
 
 use husk_abi::boundary::config::GuestConfig;
 use husk_abi::linux::general::{
-    self, RLIM_NLIMITS, RLIMIT_CORE, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE,
-    RLIMIT_NPROC, RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK, rlimit64,
+    self, RLIM_NLIMITS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
+    RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK, rlimit64,
 };
 
 use super::{Process, Thread};
@@ -11,6 +11,7 @@ use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult};
 
 const INFINITY: u64 = u64::MAX;
+const SECOND_NS: u64 = 1_000_000_000;
 /// `fs.nr_open`: the most descriptors a process may be allowed.
 const NR_OPEN: u64 = 1 << 20;
 
@@ -57,7 +58,48 @@ fn change(t: &Thread, process: &Process, resource: u32, new: rlimit64) -> Result
         return Err(Errno::EPERM);
     }
     *limit = new;
+    drop(limits);
+    if resource == RLIMIT_CPU {
+        crate::time::cpu_limit_changed(process);
+    }
     Ok(())
+}
+
+/// What `RLIMIT_CPU` means for a process that has used some CPU time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CpuLimit {
+    /// The signal that is due.
+    pub signal: Option<u32>,
+    /// CPU time until the next one, in nanoseconds.
+    pub left_ns: Option<u64>,
+}
+
+/// Looks at `limit` for a process that has used `used_ns`. Each time the soft limit is reached it moves on by a second,
+/// as on Linux.
+pub(crate) fn cpu_limit(limit: &mut rlimit64, used_ns: u64) -> CpuLimit {
+    let ns = |seconds: u64| seconds.saturating_mul(SECOND_NS);
+    let mut signal = None;
+    if limit.rlim_cur == INFINITY {
+        return CpuLimit {
+            signal,
+            left_ns: None,
+        };
+    }
+    if limit.rlim_max != INFINITY && used_ns >= ns(limit.rlim_max) {
+        return CpuLimit {
+            signal: Some(general::SIGKILL),
+            left_ns: None,
+        };
+    }
+    if used_ns >= ns(limit.rlim_cur) {
+        signal = Some(general::SIGXCPU);
+        limit.rlim_cur += 1;
+    }
+    let next = ns(limit.rlim_cur).min(ns(limit.rlim_max));
+    CpuLimit {
+        signal,
+        left_ns: Some(next.saturating_sub(used_ns)),
+    }
 }
 
 fn resource(number: i32) -> Result<u32> {
@@ -128,4 +170,38 @@ fn same_ids(t: &Thread, process: &Process) -> bool {
             && [other.gid, other.egid, other.sgid]
                 .iter()
                 .all(|id| *id == own.gid))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_limits() {
+        let look = |soft, hard, used_ms: u64| {
+            let mut limit = rlimit64 {
+                rlim_cur: soft,
+                rlim_max: hard,
+            };
+            let found = cpu_limit(&mut limit, used_ms * 1_000_000);
+            (
+                found.signal,
+                found.left_ns.map(|ns| ns / 1_000_000),
+                limit.rlim_cur,
+            )
+        };
+        assert_eq!(look(INFINITY, INFINITY, 1 << 30), (None, None, INFINITY));
+        assert_eq!(look(2, 5, 500), (None, Some(1500), 2));
+        assert_eq!(look(2, 5, 2000), (Some(general::SIGXCPU), Some(1000), 3));
+        assert_eq!(
+            look(2, INFINITY, 2100),
+            (Some(general::SIGXCPU), Some(900), 3)
+        );
+        assert_eq!(look(4, 4, 3999), (None, Some(1), 4));
+        assert_eq!(look(4, 4, 4000), (Some(general::SIGKILL), None, 4));
+        assert_eq!(
+            look(0, INFINITY, 0),
+            (Some(general::SIGXCPU), Some(1000), 1)
+        );
+    }
 }

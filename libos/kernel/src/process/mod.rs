@@ -8,6 +8,7 @@ pub mod exec;
 pub mod exit;
 pub mod ids;
 pub mod limits;
+pub mod peer;
 pub mod prctl;
 pub mod sysinfo;
 mod tasks;
@@ -22,7 +23,8 @@ use alloc::sync::Arc;
 
 pub use clone::thread_started;
 pub use credentials::Credentials;
-pub use exit::{exit_group_signal, exit_killed, job_event};
+pub use exit::{begin_group_exit, exit_group_signal, exit_killed, job_event};
+pub use peer::may_trace;
 pub use tasks::{PID_MAX, Tasks};
 pub use thread::{Life, Process, Thread};
 pub use uts::Uts;

@@ -194,13 +194,24 @@ fn ambient(t: &Thread, operation: u64, cap: u64, rest: u64) -> SysResult {
     Ok(0)
 }
 
-/// `personality(2)`: only the plain Linux personality.
+/// Of `personality(2)`: addresses are the same in every run.
+pub const ADDR_NO_RANDOMIZE: u32 = 0x0004_0000;
+/// Asks for the personality only.
+const ASK: u32 = u32::MAX;
+
+/// `personality(2)`: the plain Linux personality, with or without random addresses.
 ///
 /// # Errors
 /// `EINVAL` for others.
-pub fn personality(_t: &Thread, persona: u64) -> SysResult {
-    match persona {
-        0 | 0xffff_ffff => Ok(0),
-        _ => Err(Errno::EINVAL),
+pub fn personality(t: &Thread, persona: u64) -> SysResult {
+    let old = t.personality();
+    match persona as u32 {
+        ASK => {}
+        new if new & !ADDR_NO_RANDOMIZE == 0 => {
+            t.personality
+                .store(new, core::sync::atomic::Ordering::Relaxed);
+        }
+        _ => return Err(Errno::EINVAL),
     }
+    Ok(old as usize)
 }

@@ -108,6 +108,8 @@ pub(crate) fn new_thread(t: &Thread) -> Arc<Thread> {
         signals: ThreadSignals::for_child(&t.signals, true),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
+        personality: AtomicU32::new(0),
+        rseq: SpinLock::new(None),
         tid: AtomicU32::new(tid),
         weak: weak.clone(),
         mm: SpinLock::new(Some(t.mm())),

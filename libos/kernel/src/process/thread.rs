@@ -9,14 +9,16 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use husk_abi::linux::general::{RLIM_NLIMITS, rlimit64};
+use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::Credentials;
+use super::limits::{CpuLimit, cpu_limit};
 use crate::fs::{FdTable, File, FsContext};
-use crate::mm::AddressSpace;
+use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
+use crate::sched::rseq::Registration;
 use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
@@ -40,6 +42,10 @@ pub struct Thread {
     pub clear_child_tid: SpinLock<UserAddr>,
     /// Head of the robust futex list (`set_robust_list(2)`).
     pub robust_list: SpinLock<UserAddr>,
+    /// `personality(2)`.
+    pub(super) personality: AtomicU32,
+    /// Restartable sequences (`rseq(2)`).
+    pub rseq: SpinLock<Option<Registration>>,
     pub(super) tid: AtomicU32,
     pub(super) weak: Weak<Thread>,
     pub(super) mm: SpinLock<Option<Arc<AddressSpace>>>,
@@ -65,6 +71,12 @@ impl Thread {
     #[must_use]
     pub fn tid(&self) -> u32 {
         self.tid.load(Ordering::Relaxed)
+    }
+
+    /// Its personality (`personality(2)`).
+    #[must_use]
+    pub fn personality(&self) -> u32 {
+        self.personality.load(Ordering::Relaxed)
     }
 
     /// A counted reference to this thread.
@@ -229,6 +241,8 @@ pub struct Process {
     pub(super) child_events: WaitQueue,
     /// Threads that ended are announced here, for exec.
     pub(super) thread_exits: WaitQueue,
+    /// Its end, and its being waited for, are announced here.
+    pub ended: Arc<WaitQueue>,
     /// The whole process is ending with this status (`exit_group(2)`, fatal signals).
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
@@ -239,10 +253,11 @@ pub struct Process {
     /// vCPU time of threads that ended, and of waited-for children, in nanoseconds.
     pub(super) dead_cpu_ns: AtomicU64,
     pub(super) children_cpu_ns: AtomicU64,
-    /// `/proc/PID/oom_score_adj`.
-    pub oom_score_adj: AtomicI32,
     pub(super) child_subreaper: AtomicBool,
     pub(super) dumpable: AtomicBool,
+    /// `/proc/PID/oom_score_adj`, and the least it may be set to without privilege.
+    pub oom_score_adj: AtomicI32,
+    pub(super) oom_score_adj_min: AtomicI32,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
 }
@@ -294,10 +309,47 @@ impl Process {
         self.threads.lock().values().cloned().collect()
     }
 
+    /// Its first thread, or any other if that has ended; `None` for a zombie.
+    #[must_use]
+    pub fn any_thread(&self) -> Option<Arc<Thread>> {
+        let threads = self.threads.lock();
+        let leader = threads.get(&self.pid);
+        leader.or_else(|| threads.values().next()).cloned()
+    }
+
+    /// Whether others of its user may look into it (`PR_SET_DUMPABLE`).
+    #[must_use]
+    pub fn is_dumpable(&self) -> bool {
+        self.dumpable.load(Ordering::Relaxed)
+    }
+
     /// Number of threads.
     #[must_use]
     pub fn thread_count(&self) -> usize {
         self.threads.lock().len()
+    }
+
+    /// Whether it is ending.
+    #[must_use]
+    pub fn is_exiting(&self) -> bool {
+        self.exiting.lock().is_some()
+    }
+
+    /// Sets `oom_score_adj`.
+    ///
+    /// # Errors
+    /// `EINVAL` out of range; `EACCES` if it is less than it may be and the caller is not `privileged`.
+    pub fn set_oom_score_adj(&self, adj: i32, privileged: bool) -> Result<()> {
+        if !(oom::ADJ_NEVER..=oom::ADJ_MAX).contains(&adj) {
+            return Err(Errno::EINVAL);
+        }
+        if privileged {
+            self.oom_score_adj_min.store(adj, Ordering::Relaxed);
+        } else if adj < self.oom_score_adj_min.load(Ordering::Relaxed) {
+            return Err(Errno::EACCES);
+        }
+        self.oom_score_adj.store(adj, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Its signal handlers.
@@ -316,6 +368,12 @@ impl Process {
             .get(resource as usize)
             .copied()
             .ok_or(Errno::EINVAL)
+    }
+
+    /// Looks whether `RLIMIT_CPU` has something to say to a process that has used `used_ns`.
+    pub(crate) fn check_cpu_limit(&self, used_ns: u64) -> CpuLimit {
+        let mut limits = self.limits.lock();
+        cpu_limit(&mut limits[RLIMIT_CPU as usize], used_ns)
     }
 
     /// Absolute path of the running program.

@@ -9,6 +9,7 @@ use husk_abi::linux::general::{
 
 use super::thread::Life;
 use super::{Process, Thread, exit};
+use crate::fs::pidfd;
 use crate::signal::Info;
 use crate::sync::Interruptible;
 use crate::user::UserAddr;
@@ -151,15 +152,28 @@ pub fn waitid(
     if options & !known != 0 || options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
         return Err(Errno::EINVAL);
     }
+    let mut options = options;
+    let mut is_nonblocking = false;
     let which = match id_type.unsigned_abs() {
         P_ALL => Which::Any,
         P_PID if id > 0 => Which::Pid(id.unsigned_abs()),
         P_PGID if id == 0 => Which::Group(t.process.pgid()),
         P_PGID if id > 0 => Which::Group(id.unsigned_abs()),
-        P_PIDFD => return Err(Errno::EBADF),
+        P_PIDFD if id >= 0 => {
+            let (process, file) = pidfd::process_of(t, id)?;
+            // Its own flag makes a difference only where the call would wait.
+            is_nonblocking = file.is_nonblocking() && options & WNOHANG == 0;
+            if is_nonblocking {
+                options |= WNOHANG;
+            }
+            Which::Pid(process.pid)
+        }
         _ => return Err(Errno::EINVAL),
     };
     let event = wait(t, which, options)?;
+    if event.is_none() && is_nonblocking {
+        return Err(Errno::EAGAIN);
+    }
     let bytes = match &event {
         Some(event) => {
             Info::child_exit(SIGCHLD.cast_signed(), &event.child, event.status).to_bytes()

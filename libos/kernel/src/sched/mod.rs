@@ -5,8 +5,10 @@
 //!
 //! Locks: a thread's `state`, then its vCPU's queue, then the timers.
 
+pub mod ioprio;
 mod params;
 mod queue;
+pub mod rseq;
 mod syscalls;
 mod timers;
 
@@ -21,6 +23,7 @@ use crate::{Kernel, Thread};
 
 pub use params::SchedParams;
 pub use queue::{Cpu, Scheduler};
+pub use rseq::rseq;
 pub use syscalls::*;
 pub use timers::{TimerId, Timers};
 

@@ -18,6 +18,8 @@ pub struct SchedParams {
     pub nice: i32,
     /// vCPUs it may run on, one bit each; bits of vCPUs that do not exist are clear.
     pub affinity: u64,
+    /// `ioprio_set(2)`'s value.
+    pub io_priority: u32,
 }
 
 impl SchedParams {
@@ -29,6 +31,7 @@ impl SchedParams {
             reset_on_fork: false,
             nice: 0,
             affinity: u64::MAX,
+            io_priority: 0,
         }
     }
 
@@ -41,6 +44,7 @@ impl SchedParams {
                 reset_on_fork: false,
                 nice: self.nice.max(0),
                 affinity: self.affinity,
+                io_priority: self.io_priority,
             }
         } else {
             self

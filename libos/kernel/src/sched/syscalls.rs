@@ -24,7 +24,7 @@ fn target(t: &Thread, pid: i32) -> Result<Arc<Thread>> {
 }
 
 /// Whether `t` may change how `other` is scheduled.
-fn may_change(t: &Thread, other: &Thread) -> bool {
+pub(super) fn may_change(t: &Thread, other: &Thread) -> bool {
     let (mine, theirs) = (t.credentials(), other.credentials());
     mine.euid == theirs.euid || mine.euid == theirs.uid || mine.has(CAP_SYS_NICE)
 }
@@ -234,7 +234,7 @@ pub fn getcpu(_t: &Thread, cpu: UserAddr, node: UserAddr, _cache: UserAddr) -> S
 }
 
 /// The threads `which` and `who` name (`getpriority(2)`); a process stands for its first thread as on Linux.
-fn group(t: &Thread, which: i32, who: i32) -> Result<Vec<Arc<Thread>>> {
+pub(super) fn group(t: &Thread, which: i32, who: i32) -> Result<Vec<Arc<Thread>>> {
     let which = u32::try_from(which).map_err(|_| Errno::EINVAL)?;
     let id = who.cast_unsigned();
     let of_processes = |keep: &dyn Fn(&Thread) -> bool| {

@@ -110,6 +110,9 @@ fn die(t: &Thread) -> ! {
 /// Lets the handler run when the thread gets back to user code.
 fn handle(t: &Thread, info: &Info, action: &Action) {
     let live = t.frame();
+    if live.nr() == u64::MAX {
+        crate::sched::rseq::on_return(t);
+    }
     let mut registers = live.get();
     if registers.is_syscall() {
         let original_rip = translate::original_rip(t, registers.rip);

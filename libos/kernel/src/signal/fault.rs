@@ -17,7 +17,7 @@ use super::state::LastFault;
 const ERROR_PRESENT: u64 = 1;
 
 /// TF in rflags.
-const TRAP_FLAG: u64 = 1 << 8;
+pub const TRAP_FLAG: u64 = 1 << 8;
 
 const DIVIDE: u64 = 0;
 const DEBUG: u64 = 1;
@@ -98,7 +98,7 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
     let is_translations = match vector {
         DEBUG => translate::is_extra_step(t),
         // A jump between instructions that a jump to a thunk has replaced.
-        INVALID_OPCODE => translate::resume(t),
+        INVALID_OPCODE => translate::enter(t),
         _ => false,
     };
     if is_translations {
@@ -119,11 +119,10 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
         }
         SPURIOUS => return,
         PROTECTION if error == 0 && cpuid::emulate(t) => {
-            if t.frame().get().rflags & TRAP_FLAG == 0 {
-                return;
+            if t.frame().get().rflags & TRAP_FLAG != 0 {
+                stepped(t);
             }
-            // Single steps see it as one.
-            Info::fault(SIGTRAP, general::TRAP_TRACE.cast_signed(), instruction(t))
+            return;
         }
         // PVM reports `int n` as an invalid opcode; hardware and Linux as a protection fault.
         INVALID_OPCODE if is_software_interrupt(t) => Info::kernel(SIGSEGV),
@@ -155,6 +154,12 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
         t.frame().get().rsp
     );
     force(t, &info);
+}
+
+/// The thread, which single-steps, has gone past an instruction that was done for it.
+pub fn stepped(t: &Thread) {
+    let code = general::TRAP_TRACE.cast_signed();
+    force(t, &Info::fault(SIGTRAP, code, instruction(t)));
 }
 
 /// Whether the program stands at an `int n`.

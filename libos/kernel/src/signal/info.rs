@@ -137,6 +137,29 @@ impl Info {
             .put(24, value.to_le_bytes())
     }
 
+    /// Descriptor `fd` can do what `code` (`POLL_*`) and `band` (`POLL*` bits) say (`F_SETSIG`).
+    #[must_use]
+    pub fn io(signo: i32, code: u32, band: u64, fd: i32) -> Self {
+        // Codes above 0 mean something else for signals that have codes of their own.
+        let own_codes = [
+            SIGILL,
+            SIGFPE,
+            SIGSEGV,
+            SIGBUS,
+            set::SIGTRAP,
+            set::SIGCHLD,
+            SIGSYS,
+        ];
+        let code = if own_codes.contains(&signo) {
+            general::SI_SIGIO
+        } else {
+            code.cast_signed()
+        };
+        Self::new(signo, code, Origin::Kernel)
+            .put(16, band.to_le_bytes())
+            .put(24, fd.to_le_bytes())
+    }
+
     /// The POSIX timer whose signal it is (`si_timerid`).
     #[must_use]
     pub fn timer_id(&self) -> Option<i32> {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use husk_abi::linux::general;
 
-use crate::process::Credentials;
+use crate::process::{Credentials, Life};
 use crate::user::UserAddr;
 use crate::{Errno, Process, Result, SysResult, Thread};
 
@@ -152,6 +152,37 @@ fn check_code(t: &Thread, info: &Info, to: i32) -> Result<()> {
         return Err(Errno::EPERM);
     }
     Ok(())
+}
+
+/// Sends `sig` to `process`, or to its group, with the `siginfo_t` at `info` if there is one (`pidfd_send_signal(2)`).
+///
+/// # Errors
+/// As [`rt_sigqueueinfo`]; `EINVAL` if `info` is about another signal; `ESRCH` if the process has been waited for.
+pub fn send_to(
+    t: &Thread,
+    process: &Arc<Process>,
+    sig: i32,
+    info: UserAddr,
+    to_group: bool,
+) -> Result<()> {
+    let info = if info.is_null() {
+        Info::kill(sig, t.process.pid, t.credentials().uid)
+    } else {
+        if info.read::<i32>()? != sig {
+            return Err(Errno::EINVAL);
+        }
+        let info = Info::read(sig, info)?;
+        check_code(t, &info, process.pid.cast_signed())?;
+        info
+    };
+    if process.life() == Life::Reaped {
+        return Err(Errno::ESRCH);
+    }
+    if to_group {
+        signal_group(t, process.pgid(), sig, &info)
+    } else {
+        signal_process(t, process, sig, &info)
+    }
 }
 
 /// `rt_sigqueueinfo(2)`.

@@ -56,5 +56,7 @@ pub use state::{
     set_parent_death_signal,
 };
 
+pub use wait::take_pending;
+
 #[cfg(test)]
 mod tests;

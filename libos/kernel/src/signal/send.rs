@@ -223,6 +223,13 @@ fn wants(thread: &Thread, signo: i32) -> bool {
 }
 
 fn post(target: &Arc<Thread>, whole_process: bool, info: &Info) -> Result<()> {
+    queue(target, whole_process, info)?;
+    // For who reads it from a descriptor although it is blocked.
+    target.process.signals.arrivals.wake_all();
+    Ok(())
+}
+
+fn queue(target: &Arc<Thread>, whole_process: bool, info: &Info) -> Result<()> {
     let process = &target.process;
     let signals = &process.signals;
     let signo = info.signo;

@@ -5,9 +5,10 @@
 //! time (`is_pending`, the mask) cost one load. A change of a mask and a new signal cannot miss each other:
 //! each writes its own word first and then reads the other's.
 
+use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use crate::sync::SpinLock;
+use crate::sync::{SpinLock, WaitQueue};
 use crate::{Errno, Process, Result, Thread};
 
 use super::altstack::AltStack;
@@ -213,6 +214,8 @@ pub struct ProcessSignals {
     /// The signal lock, and the state of a stop.
     pub(super) group: SpinLock<Stop>,
     pub(super) pending: Pending,
+    /// Woken when a signal comes for the process or one of its threads (`signalfd(2)`).
+    pub arrivals: Arc<WaitQueue>,
     /// The signal that ends the process, from the moment it is sent.
     fatal: AtomicI32,
     /// Init after a fault of its own: it has lost its protection.

@@ -83,6 +83,23 @@ pub fn rt_sigtimedwait(
     Ok(taken.signo.cast_unsigned() as usize)
 }
 
+/// Takes a pending signal of `wanted` without delivering it, blocked or not (`signalfd(2)`).
+#[must_use]
+pub fn take_pending(t: &Thread, wanted: SigSet) -> Option<Info> {
+    let process = &t.process.signals;
+    let taken = {
+        let _group = process.group.lock();
+        let taken = t
+            .signals
+            .pending
+            .take_first(!wanted)
+            .or_else(|| process.pending.take_first(!wanted));
+        recalculate(t);
+        taken
+    };
+    taken.map(|info| info.taken_by(&t.process))
+}
+
 fn take_or_wait(t: &Thread, wanted: SigSet, timeout_ns: Option<u64>) -> Result<Info> {
     let signals = &t.signals;
     let process = &t.process.signals;

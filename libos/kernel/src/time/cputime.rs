@@ -1,4 +1,4 @@
-//! Timers against CPU time: `ITIMER_VIRTUAL`, `ITIMER_PROF`, POSIX timers on CPU clocks.
+//! Timers against CPU time: `ITIMER_VIRTUAL`, `ITIMER_PROF`, POSIX timers on CPU clocks; `RLIMIT_CPU`.
 //!
 //! CPU time only grows while a thread runs, at most one second a second on each vCPU. So the earliest moment such
 //! a timer can expire is known, and a *tick* is set for it, which looks again. When the process has used no CPU
@@ -10,6 +10,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use husk_abi::linux::general::{SIGPROF, SIGVTALRM};
 use husk_hal::clock::now_ns;
+use husk_hal::cpu;
 
 use super::Schedule;
 use crate::sched::TimerId;
@@ -72,6 +73,17 @@ pub fn account_tick(t: &Thread) {
     }
 }
 
+/// A limit of CPU time (`RLIMIT_CPU`) was set, by the process or for it.
+pub fn cpu_limit_changed(process: &Process) {
+    process.timers.cpu.armed.store(true, Ordering::Release);
+    // A tick that is set is for another moment: it looks again when it comes, and that may be too late.
+    let tick = process.timers.cpu.state.lock().tick.take();
+    if let Some(tick) = tick {
+        process.kernel.timers.cancel(tick);
+    }
+    cpu::raise(cpu::WORK_RESCHEDULE);
+}
+
 /// An interval timer and the CPU time now.
 pub(super) fn interval(process: &Arc<Process>, which: Interval) -> (Schedule, u64) {
     let now = process.cpu_ns();
@@ -118,11 +130,12 @@ pub(super) fn check(process: &Arc<Process>) {
             let _ = signal::send_process(process, &Info::kernel(signo));
         }
     }
+    let limit = process.check_cpu_limit(now);
+    if let Some(signo) = limit.signal {
+        let _ = signal::send_process(process, &Info::kernel(signo.cast_signed()));
+    }
     let posix = process.timers.posix.check_cpu();
-    let wait = match (wait, posix) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
+    let wait = [wait, posix, limit.left_ns].into_iter().flatten().min();
     timers.armed.store(wait.is_some(), Ordering::Release);
     let kernel = process.kernel;
     let mut state = timers.state.lock();

@@ -45,7 +45,7 @@ pub use clock::{
     ClockId, Timeline, clock_getres, clock_gettime, clock_settime, gettimeofday, realtime_ns,
     settimeofday, time,
 };
-pub use cputime::account_tick;
+pub use cputime::{account_tick, cpu_limit_changed};
 pub use itimer::{alarm, getitimer, setitimer};
 pub use posix::{
     signal_taken, signals_discarded, timer_create, timer_delete, timer_getoverrun, timer_gettime,

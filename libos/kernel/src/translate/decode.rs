@@ -111,7 +111,7 @@ pub enum Site {
 }
 
 /// The most instructions a thunk takes over.
-pub const MAX_DISPLACED: usize = 4;
+pub const MAX_DISPLACED: usize = 6;
 
 /// Instructions that are to run in a thunk: their lengths, 0 where there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -121,7 +121,9 @@ impl Lengths {
     /// Of one instruction.
     #[must_use]
     pub fn one(len: u8) -> Self {
-        Self([len, 0, 0, 0])
+        let mut lengths = Self::default();
+        lengths.0[0] = len;
+        lengths
     }
 
     /// The first one's.

@@ -11,6 +11,7 @@ use husk_hal::phys::{self, Frame};
 use super::decode::{self, AFTER, BEFORE, Registers, SYSCALL_LEN, Text};
 use super::image::{FrameSource, Kind, Known, Patched, Site, TextImage};
 use super::table::Place;
+use super::thunk::Call;
 use crate::mm::Mappable;
 
 /// A private, read-only, executable mapping of a file.
@@ -49,7 +50,9 @@ pub trait CodeSpace {
 /// The trap.
 #[derive(Clone, Copy, Debug)]
 pub struct Trap {
-    /// Address of the `syscall` instruction.
+    /// What trapped.
+    pub call: Call,
+    /// Address of the `syscall` (or `cpuid`) instruction.
     pub syscall: u64,
     /// Registers it was executed with.
     pub registers: Registers,
@@ -170,14 +173,25 @@ fn judge_and_patch(
         syscall: at,
         address: from,
     };
-    let (load, mut failure) = match decode::classify(&window, &trap.registers) {
+    let is_cpuid = trap.call == Call::Cpuid && bytes[at..].starts_with(&trap.call.bytes());
+    let site = if is_cpuid {
+        decode::Site::Unloaded
+    } else {
+        decode::classify(&window, &trap.registers)
+    };
+    let (load, mut failure) = match site {
         decode::Site::Pattern1 { nr, len } => (Some((nr, len)), None),
         decode::Site::Unloaded => (None, None),
         decode::Site::Ambiguous => (None, Some(TrapReason::Ambiguous)),
         decode::Site::Restorer => return Err(TrapReason::Restorer),
         decode::Site::Other => return Err(TrapReason::ModifiedCode),
     };
+    let is_entered = text.is_often_entered(syscall);
     for (kind, code) in choices(&window, load, trap.returns) {
+        if is_entered && matches!(kind, Kind::Behind(_)) {
+            failure = failure.or(Some(TrapReason::Enterable));
+            continue;
+        }
         let attempt = Attempt {
             kind,
             start: syscall + code.start as u64 - at as u64,
@@ -249,6 +263,7 @@ impl Attempt<'_> {
             .map_err(|_| TrapReason::NoMemory)?;
         let site = Site {
             kind: self.kind,
+            call: trap.call,
             start: self.start,
             code: self.code,
             slot: trap.slot,
@@ -283,6 +298,19 @@ pub fn resume(region: &Region, address: u64) -> Option<u64> {
     let base = region.thunk_base?;
     let offset = address.checked_sub(region.start)? + region.file_offset;
     Some(base + region.file.text()?.resume(offset)?)
+}
+
+/// A jump has led to `address` of `region`, where a displaced instruction was, and faulted: where the program goes on.
+pub fn enter(space: &impl CodeSpace, region: &Region, address: u64) -> Option<u64> {
+    let resumed = resume(region, address)?;
+    let offset = address - region.start + region.file_offset;
+    if let Ok(page) = region.file.page(offset / PAGE_SIZE, false) {
+        if let Some(text) = region.file.text() {
+            text.note_entry(offset, page, space.alone());
+        }
+        space.put(page);
+    }
+    Some(resumed)
 }
 
 /// `reason`, unless the process runs something else than the file has there.

@@ -30,13 +30,16 @@ use husk_hal::phys::{self, Frame};
 use super::area::ThunkArea;
 use super::decode::{Lengths, MAX_DISPLACED, SYSCALL_LEN};
 use super::table::{Displaced, Patch, PatchTable, Place};
-use super::thunk::{self, JUMP_LEN, Thunk};
+use super::thunk::{self, Call, JUMP_LEN, Thunk};
 use crate::sync::SpinLock;
 
 /// Sites an image remembers as not to be patched; more are looked at again each time.
 const MAX_REFUSED: usize = 4096;
 /// Copies that are not handed out any more and are kept until the image goes.
 const MAX_RETIRED: usize = 64;
+
+/// How often a jump between displaced instructions is put up with.
+const MAX_ENTRIES: u32 = 8;
 
 /// Where an image gets its frames. They come zeroed, with one reference.
 pub trait FrameSource: Sync + Debug {
@@ -82,6 +85,8 @@ pub enum Kind {
 pub struct Site<'a> {
     /// What is replaced.
     pub kind: Kind,
+    /// What the site executes.
+    pub call: Call,
     /// File offset of the first byte to be replaced.
     pub start: u64,
     /// The bytes from there on that the thunk does the work of, without the `syscall` of patterns 1 and 3.
@@ -118,10 +123,12 @@ impl Site<'_> {
                 let return_to = from + (self.code.len() + SYSCALL_LEN) as i64;
                 Thunk::load_and_call(at, nr, return_to, self.slot)
             }
-            Kind::Before(lengths) => Thunk::run_and_call(at, self.code, lengths, from, self.slot),
+            Kind::Before(lengths) => {
+                Thunk::run_and_enter(self.call, at, self.code, lengths, from, self.slot)
+            }
             Kind::Behind(lengths) => {
                 let code = self.code.get(SYSCALL_LEN..)?;
-                Thunk::call_and_continue(at, code, lengths, from, self.slot)
+                Thunk::enter_and_continue(self.call, at, code, lengths, from, self.slot)
             }
         }
     }
@@ -201,6 +208,8 @@ struct State {
     /// What of the thunk area holds thunks, by page.
     thunk_pages: BTreeMap<u64, Frame>,
     refused: HashMap<u64, TrapReason>,
+    /// Sites of pattern 2, by their `syscall`, that jumps have entered in the middle, and how often.
+    entered: BTreeMap<u64, u32>,
     /// Pages of the file nothing on which is patched.
     unpatchable: BTreeSet<u64>,
 }
@@ -320,6 +329,40 @@ impl TextImage {
         self.state.lock().table.len()
     }
 
+    /// Notes that a jump has led to `offset` of the file, between instructions that were displaced. Each costs a fault: a
+    /// site that this happens to often is given up. `page` is the file's own page there; no other vCPU runs (`alone`), or
+    /// nothing is changed.
+    pub fn note_entry(&self, offset: u64, page: Frame, alone: bool) {
+        let mut state = self.state.lock();
+        let Some(patch) = state.table.containing(offset).copied() else {
+            return;
+        };
+        let entries = state.entered.entry(patch.syscall).or_insert(0);
+        *entries = entries.saturating_add(1);
+        if *entries < MAX_ENTRIES || !alone {
+            return;
+        }
+        let mut old = [0; MAX_REPLACED];
+        let old = &mut old[..usize::from(patch.len)];
+        let at = index(patch.start % PAGE_SIZE);
+        phys::read(page, at, old);
+        let here = patch.start / PAGE_SIZE;
+        let retired = state.retired.iter().filter(|(index, _)| *index == here);
+        let copies = retired.map(|(_, copy)| copy).chain(state.pages.get(&here));
+        for copy in copies {
+            phys::write(*copy, at, old);
+        }
+        state.table.forget_sites(patch.start..patch.start + 1);
+    }
+
+    /// Whether pattern 2 was given up for the `syscall` at file offset `syscall`.
+    #[must_use]
+    pub fn is_often_entered(&self, syscall: u64) -> bool {
+        let state = self.state.lock();
+        let entries = state.entered.get(&syscall);
+        entries.is_some_and(|entries| *entries >= MAX_ENTRIES)
+    }
+
     /// Patches `site`; one that is patched already is not patched again. The caller has proven what [`super::decode`] asks for and that `old` is what the file has.
     ///
     /// # Errors
@@ -379,6 +422,7 @@ impl TextImage {
             call_at: small(code.call_at),
             call_end: small(code.call_end),
             displaced: site.displaced(&code),
+            is_syscall: site.call == Call::Syscall,
         });
         self.in_use.store(true, Ordering::Release);
         Ok(Patched {
@@ -475,6 +519,7 @@ impl State {
         let offsets = pages.start.saturating_mul(PAGE_SIZE)..pages.end.saturating_mul(PAGE_SIZE);
         self.table.forget_sites(offsets.clone());
         self.refused.retain(|offset, _| !offsets.contains(offset));
+        self.entered.retain(|offset, _| !offsets.contains(offset));
         while let Some((index, frame)) = self.pages.range(pages.clone()).next() {
             let (index, frame) = (*index, *frame);
             self.pages.remove(&index);

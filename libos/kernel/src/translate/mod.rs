@@ -8,7 +8,7 @@
 //!   nothing but which copies its page tables show, and those it gets by faulting or by trapping once.
 //! - A jump straight to the `syscall`, and a restart after a signal, work: its bytes stay in place and trap, or the jump to
 //!   the thunk is there.
-//! - A jump to an instruction that was displaced into a thunk faults, and goes on there: [`resume`].
+//! - A jump to an instruction that was displaced into a thunk faults, and goes on there: [`enter`].
 //! - Nobody outside sees thunk addresses: [`original_rip`], [`settle`].
 //! - The thunk is entered and left with nothing on the user's stack, so a clone child may return on another.
 //!
@@ -45,6 +45,7 @@ use decode::Registers;
 use engine::{CodeSpace, Region, Trap};
 use stats::{SiteKey, SiteText, Stats};
 use table::Place;
+use thunk::Call;
 
 /// Counters over all executables' translation; patches themselves are in each file's [`TextImage`].
 #[derive(Debug)]
@@ -158,6 +159,7 @@ pub fn consider(thread: &Thread, return_address: u64, nr: u64) {
     }
     let Some(mm) = thread.mm_opt() else { return };
     let trap = Trap {
+        call: Call::Syscall,
         syscall: return_address.wrapping_sub(decode::SYSCALL_LEN as u64),
         registers: Registers {
             rax: nr,
@@ -193,6 +195,29 @@ fn site_key(region: Option<&Region>, syscall: u64) -> SiteKey {
             syscall - region.start + region.file_offset,
         ),
         None => (None, syscall),
+    }
+}
+
+/// The `cpuid` at `address` faulted, was answered and has been gone past: patches its site if that is sound.
+pub fn consider_cpuid(thread: &Thread, address: u64) {
+    let Some(mm) = thread.mm_opt() else { return };
+    let trap = Trap {
+        call: Call::Cpuid,
+        syscall: address,
+        registers: Registers::default(),
+        returns: true,
+        slot: boot::cpuid_entry_slot(),
+    };
+    let space = ProcessSpace {
+        kernel: thread.kernel,
+        mm: &mm,
+    };
+    let verdict = engine::consider(&space, &trap);
+    if verdict.reason == TrapReason::FirstUse {
+        thread.kernel.translator.stats.count_translated();
+    }
+    if let Some(rip) = verdict.resume {
+        thread.frame().update(|frame| frame.rip = rip);
     }
 }
 
@@ -287,17 +312,34 @@ pub fn finish_entry(thread: &Thread) {
 }
 
 /// If the running thread is about to go on at an instruction that was displaced, lets it go on in the thunk that has it
-/// now; whether it was so. A jump there faults, and everything that returns there by other ways than a thunk may call this
-/// to spare the fault.
-pub fn resume(thread: &Thread) -> bool {
+/// now. Spares the fault for those who return there by other ways than a thunk.
+pub fn resume(thread: &Thread) {
+    go_on(thread, |_, code, rip| engine::resume(code, rip));
+}
+
+/// The running thread has met an invalid opcode: if that is because it has jumped between displaced instructions, lets it
+/// go on in the thunk; whether it is so.
+pub fn enter(thread: &Thread) -> bool {
+    go_on(thread, |space, code, rip| engine::enter(space, code, rip))
+}
+
+/// Lets the running thread go on at what `find` makes of its instruction pointer, if that is in code.
+fn go_on(
+    thread: &Thread,
+    find: impl FnOnce(&ProcessSpace<'_>, &Region, u64) -> Option<u64>,
+) -> bool {
     if thread.kernel.translator.stats.translated() == 0 {
         return false;
     }
     let live = thread.frame();
     let rip = live.rip();
     let found = thread.mm_opt().and_then(|mm| {
-        let code = mm.code_region(rip)?;
-        engine::resume(&region(code), rip)
+        let code = region(mm.code_region(rip)?);
+        let space = ProcessSpace {
+            kernel: thread.kernel,
+            mm: &mm,
+        };
+        find(&space, &code, rip)
     });
     if let Some(rip) = found {
         live.update(|frame| {

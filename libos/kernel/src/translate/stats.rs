@@ -85,8 +85,13 @@ impl Stats {
     pub fn count(&self, reason: TrapReason) {
         self.traps[reason as usize].fetch_add(1, Ordering::Relaxed);
         if reason == TrapReason::FirstUse {
-            self.translated.fetch_add(1, Ordering::Relaxed);
+            self.count_translated();
         }
+    }
+
+    /// Counts a site that was patched.
+    pub fn count_translated(&self) {
+        self.translated.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a trap at a site; `text` is only called for a new one, and may touch user memory.
@@ -172,21 +177,23 @@ impl Stats {
 
 /// The functions the sites are in, as far as their files tell.
 fn names(sites: &HashMap<SiteKey, Site>, put: &dyn Fn(Frame)) -> HashMap<SiteKey, (Vec<u8>, u64)> {
-    let mut files: HashMap<(u64, u64), (&Arc<dyn Mappable>, Vec<u64>)> = HashMap::new();
+    let mut files: HashMap<_, Vec<_>> = HashMap::new();
     for ((file, offset), site) in sites {
         if let Some((identity, mappable)) = file.zip(site.text.file.as_ref()) {
-            let (_, offsets) = files
-                .entry(identity)
-                .or_insert_with(|| (mappable, Vec::new()));
-            offsets.push(*offset);
+            let of_file = files.entry(identity).or_default();
+            of_file.push((*offset, mappable));
         }
     }
     let mut names = HashMap::new();
-    for (identity, (mappable, offsets)) in files {
-        let found = symbols::find(&**mappable, put, &offsets);
-        for (offset, name) in offsets.iter().zip(found) {
+    for (identity, sites) in files {
+        let offsets: Vec<_> = sites.iter().map(|(offset, _)| *offset).collect();
+        let Some((_, mappable)) = sites.first() else {
+            continue;
+        };
+        let found = symbols::find(&***mappable, put, &offsets);
+        for (offset, name) in offsets.into_iter().zip(found) {
             if let Some(name) = name {
-                names.insert((Some(identity), *offset), name);
+                names.insert((Some(identity), offset), name);
             }
         }
     }

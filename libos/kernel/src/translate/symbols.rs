@@ -93,18 +93,16 @@ struct Candidate {
     is_public: bool,
 }
 
-/// For each file offset in `offsets`: the function it is in, and how far in; `None` if the file does not tell. `put` gives
-/// back what [`Mappable::page`] counted.
-pub fn find(
-    file: &dyn Mappable,
-    put: &dyn Fn(Frame),
-    offsets: &[u64],
-) -> Vec<Option<(Vec<u8>, u64)>> {
+/// A function's name and how far in an address is; `None` if the file does not tell.
+pub type Named = Option<(Vec<u8>, u64)>;
+
+/// For each file offset in `offsets`: the function it is in. `put` gives back what [`Mappable::page`] counted.
+pub fn find(file: &dyn Mappable, put: &dyn Fn(Frame), offsets: &[u64]) -> Vec<Named> {
     let reader = Reader { file, put };
     find_in(&reader, offsets).unwrap_or_else(|| alloc::vec![None; offsets.len()])
 }
 
-fn find_in(reader: &Reader<'_>, offsets: &[u64]) -> Option<Vec<Option<(Vec<u8>, u64)>>> {
+fn find_in(reader: &Reader<'_>, offsets: &[u64]) -> Option<Vec<Named>> {
     let header: [u8; HEADER_BYTES] = reader.array(0)?;
     let is_elf64 = header.starts_with(b"\x7fELF\x02\x01");
     let sizes = [u16_at(&header, 54), u16_at(&header, 58)].map(usize::from);
@@ -188,7 +186,7 @@ mod tests {
     use super::*;
     use crate::translate::testing::CodeFile;
 
-    fn find_all(file: &CodeFile, offsets: &[u64]) -> Vec<Option<(Vec<u8>, u64)>> {
+    fn find_all(file: &CodeFile, offsets: &[u64]) -> Vec<Named> {
         find(file, &|frame| file.frames.put(frame), offsets)
     }
 

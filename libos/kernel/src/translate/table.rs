@@ -33,6 +33,8 @@ pub struct Patch {
     pub call_end: u8,
     /// Instructions that run in the thunk, in order: all before the call (patterns 1 and 3) or all behind it.
     pub displaced: [Option<Displaced>; MAX_DISPLACED],
+    /// Whether the site is a `syscall`'s: a `cpuid` has not begun before the libOS is entered.
+    pub is_syscall: bool,
 }
 
 /// Where a program is that executes a thunk. Offsets are the file's.
@@ -70,7 +72,7 @@ impl Patch {
     /// What offset `at` of the thunk is to the program.
     fn place(&self, at: u64) -> Place {
         let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
-        if at == call_at {
+        if at == call_at || !self.is_syscall && (call_at..call_end).contains(&at) {
             return Place::At(self.syscall);
         }
         if (call_at..call_end).contains(&at) {
@@ -99,7 +101,9 @@ impl Patch {
     fn is_extra_step(&self, at: u64) -> bool {
         let [call_at, call_end] = [self.call_at, self.call_end].map(u64::from);
         let first = self.behind().next().map(|first| u64::from(first.thunk));
-        at == 0 || at > call_at && at <= call_end || Some(at) == first
+        at == 0
+            || at > call_at && at < call_end
+            || self.is_syscall && (at == call_end || Some(at) == first)
     }
 }
 
@@ -141,6 +145,13 @@ impl PatchTable {
     pub fn at_syscall(&self, offset: u64) -> Option<&Patch> {
         self.last_in(..=offset)
             .filter(|patch| patch.syscall == offset)
+    }
+
+    /// The patched site one of whose replaced bytes is at `offset` of the file.
+    #[must_use]
+    pub fn containing(&self, offset: u64) -> Option<&Patch> {
+        self.last_in(..=offset)
+            .filter(|patch| offset - patch.start < u64::from(patch.len))
     }
 
     /// Whether a patch replaces any of the `len` bytes at `offset`.
@@ -198,7 +209,15 @@ mod tests {
         thunk_len: 19,
         call_at: 5,
         call_end: 19,
-        displaced: [Some(Displaced { thunk: 0, site: 0 }), None, None, None],
+        displaced: [
+            Some(Displaced { thunk: 0, site: 0 }),
+            None,
+            None,
+            None,
+            None,
+            None,
+        ],
+        is_syscall: true,
     };
 
     /// `mov $39, %eax; mov %ebx, %edx; syscall` at 0x3000.
@@ -215,7 +234,10 @@ mod tests {
             Some(Displaced { thunk: 5, site: 5 }),
             None,
             None,
+            None,
+            None,
         ],
+        is_syscall: true,
     };
 
     /// `syscall; mov %rax, %rbx; test %eax, %eax` at 0x2000: lea 7, jmp 7, lea 7, 3 + 2 displaced, jmp 5.
@@ -232,7 +254,10 @@ mod tests {
             Some(Displaced { thunk: 24, site: 5 }),
             None,
             None,
+            None,
+            None,
         ],
+        is_syscall: true,
     };
 
     fn table() -> PatchTable {
@@ -364,6 +389,19 @@ mod tests {
         assert!(table.overlaps(0x1004, 1));
         assert!(!table.overlaps(0x1005, 2));
         assert!(!PatchTable::default().overlaps(0, 100));
+    }
+
+    #[test]
+    fn a_cpuid_begins_in_the_libos() {
+        let patch = Patch {
+            is_syscall: false,
+            ..PATTERN_3
+        };
+        let call_at = u64::from(patch.call_at);
+        for at in call_at..u64::from(patch.call_end) {
+            assert_eq!(patch.place(at), Place::At(patch.syscall), "at {at}");
+        }
+        assert!(patch.is_extra_step(call_at + 7) && !patch.is_extra_step(call_at));
     }
 
     #[test]

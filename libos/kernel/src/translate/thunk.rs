@@ -36,6 +36,34 @@ pub const THUNK_ALIGN: u64 = 32;
 /// No thunk is longer.
 pub const THUNK_MAX: usize = 64;
 
+/// What a site executes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// `syscall`: rcx holds the return address.
+    Syscall,
+    /// `cpuid`, where that faults: rdx, which it overwrites, holds the return address on the way in.
+    Cpuid,
+}
+
+impl Call {
+    /// The instruction.
+    #[must_use]
+    pub fn bytes(self) -> [u8; SYSCALL_LEN] {
+        match self {
+            Self::Syscall => [0x0f, 0x05],
+            Self::Cpuid => [0x0f, 0xa2],
+        }
+    }
+
+    /// `lea distance(%rip)` into the register for the return address.
+    fn lea(self) -> [u8; 3] {
+        match self {
+            Self::Syscall => [0x48, 0x8d, 0x0d],
+            Self::Cpuid => [0x48, 0x8d, 0x15],
+        }
+    }
+}
+
 /// A thunk's code.
 #[derive(Clone, Copy, Debug)]
 pub struct Thunk {
@@ -113,20 +141,15 @@ impl Thunk {
     }
 
     /// Enters the libOS through `slot`, to come back at position `return_to`.
-    fn push_call(&mut self, at: i64, return_to: i64, slot: u64) -> Option<()> {
+    fn push_call(&mut self, call: Call, at: i64, return_to: i64, slot: u64) -> Option<()> {
         let address = i32::try_from(slot.cast_signed()).ok()?;
         self.call_at = self.len;
-        self.push_return_address(at, return_to)?;
+        self.push_relative(&call.lea(), at, return_to)?;
         // jmp *disp32, without base or index.
         self.push(&[0xff, 0x24, 0x25])?;
         self.push(&address.to_le_bytes())?;
         self.call_end = self.len;
         Some(())
-    }
-
-    /// `lea return_to(%rip), %rcx`.
-    fn push_return_address(&mut self, at: i64, return_to: i64) -> Option<()> {
-        self.push_relative(&[0x48, 0x8d, 0x0d], at, return_to)
     }
 
     /// One instruction, which the file has at position `from`.
@@ -184,7 +207,7 @@ impl Thunk {
         let mut thunk = Self::EMPTY;
         thunk.push(&[0xb8])?;
         thunk.push(&nr.to_le_bytes())?;
-        thunk.push_call(at, return_to, slot)?;
+        thunk.push_call(Call::Syscall, at, return_to, slot)?;
         Some(thunk)
     }
 
@@ -198,9 +221,22 @@ impl Thunk {
         from: i64,
         slot: u64,
     ) -> Option<Self> {
+        Self::run_and_enter(Call::Syscall, at, code, lengths, from, slot)
+    }
+
+    /// [`Thunk::run_and_call`] for either instruction.
+    #[must_use]
+    pub fn run_and_enter(
+        call: Call,
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
         let mut thunk = Self::EMPTY;
         let behind = thunk.push_all(at, code, lengths, from)?;
-        thunk.push_call(at, behind + SYSCALL_LEN as i64, slot)?;
+        thunk.push_call(call, at, behind + SYSCALL_LEN as i64, slot)?;
         Some(thunk)
     }
 
@@ -214,12 +250,27 @@ impl Thunk {
         from: i64,
         slot: u64,
     ) -> Option<Self> {
+        Self::enter_and_continue(Call::Syscall, at, code, lengths, from, slot)
+    }
+
+    /// [`Thunk::call_and_continue`] for either instruction.
+    #[must_use]
+    pub fn enter_and_continue(
+        call: Call,
+        at: i64,
+        code: &[u8],
+        lengths: Lengths,
+        from: i64,
+        slot: u64,
+    ) -> Option<Self> {
         const LEA_AND_JUMP: i64 = 7 + 7;
         let mut thunk = Self::EMPTY;
         let from = from + SYSCALL_LEN as i64;
-        thunk.push_call(at, at + LEA_AND_JUMP, slot)?;
-        // What `syscall` leaves in rcx.
-        thunk.push_return_address(at, from)?;
+        thunk.push_call(call, at, at + LEA_AND_JUMP, slot)?;
+        if call == Call::Syscall {
+            // What `syscall` leaves in rcx.
+            thunk.push_relative(&call.lea(), at, from)?;
+        }
         let behind = thunk.push_all(at, code, lengths, from)?;
         thunk.push_relative(&[0xe9], at, behind)?;
         Some(thunk)
@@ -304,6 +355,26 @@ mod tests {
             assert_eq!(back.near_branch_target(), base + 0x1008);
         }
         assert!(thunk.bytes().len() as u64 <= THUNK_ALIGN, "the usual form");
+    }
+
+    #[test]
+    fn a_cpuid_keeps_what_it_reads() {
+        // and $0xff00, %ecx
+        let displaced = [0x81, 0xe1, 0x00, 0xff, 0x00, 0x00];
+        let (at, from) = (-0x4000_i64, 0x1000_i64);
+        let lengths = Lengths::one(6);
+        let thunk = Thunk::enter_and_continue(Call::Cpuid, at, &displaced, lengths, from, SLOT)
+            .expect("fits");
+        let place = 0x40_0000u64.wrapping_add_signed(at);
+        let code = decode(thunk.bytes(), place);
+        let [lea, jmp, and, back] = code[..] else {
+            panic!("{code:?}")
+        };
+        assert_eq!(lea.op0_register(), Register::RDX);
+        assert_eq!(lea.ip_rel_memory_address(), and.ip());
+        assert_eq!(jmp.memory_displacement64(), SLOT);
+        assert_eq!(and.mnemonic(), Mnemonic::And);
+        assert_eq!(back.near_branch_target(), 0x40_1008);
     }
 
     #[test]

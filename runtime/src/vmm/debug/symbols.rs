@@ -197,8 +197,12 @@ mod tests {
         assert_eq!(file, "libos/image/src/hooks.rs");
         assert!(line > 0);
         // Assembly has no lines, but labels.
-        let gate = symbols.address_of("hal_gate").unwrap();
-        assert!(symbols.places(gate)[0].function.starts_with("hal_gate"));
+        let gate = symbols.address_of("hal_load_root").unwrap();
+        assert!(
+            symbols.places(gate)[0]
+                .function
+                .starts_with("hal_load_root")
+        );
     }
 
     #[test]

@@ -87,6 +87,10 @@ impl FileOps for MemoryDevice {
         true
     }
 
+    fn is_zeros(&self) -> bool {
+        *self == MemoryDevice::Zero
+    }
+
     fn has_position(&self) -> bool {
         false
     }

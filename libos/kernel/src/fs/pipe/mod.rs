@@ -10,6 +10,7 @@ mod ring;
 mod splice;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{
     AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Release, SeqCst},
@@ -20,6 +21,7 @@ use husk_hal::lock::full_barrier;
 
 use super::anon::AnonInode;
 use super::poll::PollTable;
+use super::sigio::Band;
 use super::{Attributes, File, FileKind, FileOps, Inode, PollEvents, SetAttributes};
 use crate::signal;
 use crate::sync::{Interruptible, Mutex, MutexGuard, WaitQueue};
@@ -409,6 +411,14 @@ impl FileOps for PipeEnd {
             }
         }
         events
+    }
+
+    fn async_queues(&self) -> Vec<(Arc<WaitQueue>, Band)> {
+        let pipe = &self.pipe;
+        pipe.is_polled.store(true, SeqCst);
+        let reads = self.reads.then(|| (pipe.read_queue.clone(), Band::In));
+        let writes = self.writes.then(|| (pipe.write_queue.clone(), Band::Out));
+        reads.into_iter().chain(writes).collect()
     }
 
     fn ioctl(&self, _t: &Thread, _file: &File, request: u32, arg: u64) -> SysResult {

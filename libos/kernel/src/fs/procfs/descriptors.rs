@@ -10,6 +10,8 @@ use super::subject::Subject;
 use super::text::Text;
 use crate::fs::epoll::Epoll;
 use crate::fs::eventfd::EventFd;
+use crate::fs::pidfd::PidFd;
+use crate::fs::signalfd::SignalFd;
 use crate::fs::{File, FileKind, Location};
 use crate::{Errno, Result, Thread};
 
@@ -83,6 +85,10 @@ fn info(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
         write!(text, "{}", event.fdinfo());
     } else if let Some(epoll) = ops.downcast_ref::<Epoll>() {
         write!(text, "{}", epoll.fdinfo());
+    } else if let Some(signals) = ops.downcast_ref::<SignalFd>() {
+        write!(text, "{}", signals.fdinfo());
+    } else if let Some(process) = ops.downcast_ref::<PidFd>() {
+        write!(text, "{}", process.fdinfo());
     }
     Ok(())
 }

@@ -1,13 +1,84 @@
 //! `/proc/PID/net`.
 
+use husk_abi::linux::net::{AF_INET, AF_INET6};
+
 use super::row::{Row, file};
 use super::subject::Subject;
 use super::text::Text;
-use crate::net::proc;
+use crate::net::proc::{self, InetLine};
 use crate::{Result, Thread};
 
 /// The files of the directory.
-pub(super) const TABLE: &[Row] = &[file("unix", unix)];
+pub(super) const TABLE: &[Row] = &[
+    file("arp", |_, _, text| {
+        write!(
+            text,
+            "IP address       HW type     Flags       HW address            Mask     Device\n"
+        );
+        Ok(())
+    }),
+    file("dev", dev),
+    file("if_inet6", |_, _, text| {
+        write!(text, "{:032x} 01 80 10 80 {:>8}\n", 1, "lo");
+        Ok(())
+    }),
+    file("packet", |_, _, text| {
+        write!(
+            text,
+            "sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n"
+        );
+        Ok(())
+    }),
+    file("raw", |_, _, text| {
+        header(text, AF_INET, "  sl", " ref pointer drops");
+        Ok(())
+    }),
+    file("raw6", |_, _, text| {
+        header(text, AF_INET6, "  sl", " ref pointer drops");
+        Ok(())
+    }),
+    file("route", |_, _, text| {
+        write!(
+            text,
+            "{:<127}\n",
+            "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
+        );
+        Ok(())
+    }),
+    file("sockstat", |_, subject, text| {
+        let tcp = proc::tcp(subject.kernel, AF_INET).len();
+        let udp = proc::udp(subject.kernel, AF_INET).len();
+        let unix = proc::unix(subject.kernel).len();
+        write!(
+            text,
+            "sockets: used {}\nTCP: inuse {tcp} orphan 0 tw 0 alloc {tcp} mem 0\nUDP: inuse {udp} mem 0\n\
+             UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
+            tcp + udp + unix
+        );
+        Ok(())
+    }),
+    file("tcp", |_, subject, text| {
+        header(text, AF_INET, "  sl", "");
+        tcp_lines(text, AF_INET, &proc::tcp(subject.kernel, AF_INET));
+        Ok(())
+    }),
+    file("tcp6", |_, subject, text| {
+        header(text, AF_INET6, "  sl", "");
+        tcp_lines(text, AF_INET6, &proc::tcp(subject.kernel, AF_INET6));
+        Ok(())
+    }),
+    file("udp", |_, subject, text| {
+        header(text, AF_INET, "   sl", " ref pointer drops");
+        udp_lines(text, AF_INET, &proc::udp(subject.kernel, AF_INET));
+        Ok(())
+    }),
+    file("udp6", |_, subject, text| {
+        header(text, AF_INET6, "  sl", " ref pointer drops");
+        udp_lines(text, AF_INET6, &proc::udp(subject.kernel, AF_INET6));
+        Ok(())
+    }),
+    file("unix", unix),
+];
 
 fn unix(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     write!(
@@ -27,4 +98,70 @@ fn unix(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
         text.push(b"\n");
     }
     Ok(())
+}
+
+fn dev(_t: &Thread, _subject: &Subject, text: &mut Text) -> Result<()> {
+    write!(
+        text,
+        "Inter-|   Receive                                                |  Transmit\n \
+         face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo \
+         colls carrier compressed\n"
+    );
+    // Nothing is counted: there are no packets.
+    write!(
+        text,
+        "{:>6}:{:8}{:8}{:5}{:5}{:5}{:6}{:11}{:10}{:9}{:8}{:5}{:5}{:5}{:6}{:8}{:11}\n",
+        "lo", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    );
+    Ok(())
+}
+
+/// The first line; IPv6's columns of addresses are wider.
+fn header(text: &mut Text, family: u32, number: &str, more: &str) {
+    let start = text.len();
+    let columns = "st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
+    if family == AF_INET {
+        write!(
+            text,
+            "{number}  local_address rem_address   {columns}{more}"
+        );
+        text.pad_to(start, if more.is_empty() { 149 } else { 127 });
+    } else {
+        write!(
+            text,
+            "{number}  {:<38}{:<38}{columns}{more}",
+            "local_address", "remote_address"
+        );
+    }
+    text.push(b"\n");
+}
+
+fn tcp_lines(text: &mut Text, family: u32, lines: &[InetLine]) {
+    for (index, line) in lines.iter().enumerate() {
+        let start = text.len();
+        write!(
+            text,
+            "{index:4}: {} {} {:02X} {:08X}:{:08X} 00:{:08X} {:08X} {:5} {:8} {} 1 {:016x} 100 0 0 10 0",
+            line.local, line.remote, line.state, 0, line.received, 0, 0, line.user, 0, line.ino, 0
+        );
+        if family == AF_INET {
+            text.pad_to(start, 149);
+        }
+        text.push(b"\n");
+    }
+}
+
+fn udp_lines(text: &mut Text, family: u32, lines: &[InetLine]) {
+    for (index, line) in lines.iter().enumerate() {
+        let start = text.len();
+        write!(
+            text,
+            "{index:5}: {} {} {:02X} {:08X}:{:08X} 00:{:08X} {:08X} {:5} {:8} {} 2 {:016x} 0",
+            line.local, line.remote, line.state, 0, line.received, 0, 0, line.user, 0, line.ino, 0
+        );
+        if family == AF_INET {
+            text.pad_to(start, 127);
+        }
+        text.push(b"\n");
+    }
 }

@@ -16,6 +16,7 @@ use super::subject::Subject;
 use super::text::Text;
 use super::{descriptors, memory, mounts, net, status};
 use crate::fs::Location;
+use crate::mm::oom;
 use crate::{Errno, Result, Thread};
 
 const fn magic(name: &'static str, text: super::row::LinkText, to: super::row::Target) -> Row {
@@ -55,6 +56,7 @@ const COMM: Row = Row {
     what: What::Writable(comm, set_comm),
 };
 
+/// How much it is to be spared, or not, when memory runs out.
 const OOM_SCORE_ADJ: Row = Row {
     name: "oom_score_adj",
     mode: 0o644,
@@ -95,9 +97,9 @@ pub(super) static PROCESS: Row = directory(
             mode: 0o511,
             what: What::Directory(NAMESPACES),
         },
-        constant!("oom_score", 0o444, "0\n"),
+        file("oom_score", oom_score),
         OOM_SCORE_ADJ,
-        constant!("personality", 0o400, "00000000\n"),
+        private("personality", 0o400, personality),
         magic("root", root_text, root),
         file("schedstat", schedstat),
         constant!("sessionid", 0o444, "4294967295"),
@@ -133,9 +135,9 @@ pub(super) static THREAD: Row = directory(
         file("mountinfo", mounts::mountinfo),
         file("mounts", mounts::mounts),
         directory("net", net::TABLE),
-        constant!("oom_score", 0o444, "0\n"),
+        file("oom_score", oom_score),
         OOM_SCORE_ADJ,
-        constant!("personality", 0o400, "00000000\n"),
+        private("personality", 0o400, personality),
         magic("root", root_text, root),
         file("schedstat", schedstat),
         file("smaps", memory::smaps),
@@ -197,24 +199,27 @@ fn set_comm(t: &Thread, subject: &Subject, name: &[u8]) -> Result<()> {
     Ok(())
 }
 
-fn oom_score_adj(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
-    let adjustment = subject.process()?.oom_score_adj.load(Ordering::Relaxed);
-    write!(text, "{adjustment}\n");
+fn oom_score(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    let process = subject.process()?;
+    write!(text, "{}\n", oom::score(&process));
     Ok(())
 }
 
-fn set_oom_score_adj(t: &Thread, subject: &Subject, bytes: &[u8]) -> Result<()> {
-    let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
-    let wanted: i32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-    if !(-1000..=1000).contains(&wanted) {
-        return Err(Errno::EINVAL);
-    }
-    // What the container was started with is the least it may go back to.
-    if wanted < t.kernel.config.oom_score_adj && !t.credentials().has(CAP_SYS_RESOURCE) {
-        return Err(Errno::EACCES);
-    }
-    let process = subject.process()?;
-    process.oom_score_adj.store(wanted, Ordering::Relaxed);
+fn oom_score_adj(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    let adj = subject.process()?.oom_score_adj.load(Ordering::Relaxed);
+    write!(text, "{adj}\n");
+    Ok(())
+}
+
+fn set_oom_score_adj(t: &Thread, subject: &Subject, value: &[u8]) -> Result<()> {
+    let value = core::str::from_utf8(value.trim_ascii()).map_err(|_| Errno::EINVAL)?;
+    let adj = value.parse().map_err(|_| Errno::EINVAL)?;
+    let privileged = t.credentials().has(CAP_SYS_RESOURCE);
+    subject.process()?.set_oom_score_adj(adj, privileged)
+}
+
+fn personality(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    write!(text, "{:08x}\n", subject.thread()?.personality());
     Ok(())
 }
 

@@ -38,7 +38,11 @@ pub(super) const SYS: &[Row] = &[
     directory("kernel", KERNEL),
     directory(
         "net",
-        &[directory("core", NET_CORE), directory("unix", NET_UNIX)],
+        &[
+            directory("core", NET_CORE),
+            directory("ipv4", NET_IPV4),
+            directory("unix", NET_UNIX),
+        ],
     ),
     directory("vm", VM),
 ];
@@ -111,6 +115,20 @@ const NET_CORE: &[Row] = &[
     setting!("somaxconn", net::SOMAXCONN),
     setting!("wmem_default", net::BUFFER_BYTES),
     setting!("wmem_max", net::MAX_BUFFER_BYTES),
+];
+
+const NET_IPV4: &[Row] = &[
+    sysctl("ip_local_port_range", 0o644, |_, _, text| {
+        let ports = net::inet::EPHEMERAL_PORTS;
+        write!(text, "{}\t{}\n", ports.start(), ports.end());
+        Ok(())
+    }),
+    setting!(
+        "ip_unprivileged_port_start",
+        net::inet::FIRST_UNPRIVILEGED_PORT
+    ),
+    setting!("ping_group_range", "1\t0"),
+    setting!("tcp_congestion_control", 0o644, "cubic"),
 ];
 
 const NET_UNIX: &[Row] = &[setting!("max_dgram_qlen", net::unix::MAX_DATAGRAMS)];

@@ -246,9 +246,10 @@ fn vmstat(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     write!(
         text,
         "nr_free_pages {}\nnr_anon_pages {}\nnr_mapped 0\nnr_file_pages 0\nnr_dirty 0\nnr_writeback 0\n\
-         pgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\noom_kill 0\n",
+         pgpgin 0\npgpgout 0\npswpin 0\npswpout 0\npgfault 0\npgmajfault 0\noom_kill {}\n",
         usage.free_bytes() / 4096,
-        usage.used_bytes / 4096
+        usage.used_bytes / 4096,
+        subject.kernel.host.oom_kills()
     );
     Ok(())
 }

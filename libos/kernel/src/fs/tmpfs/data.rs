@@ -10,12 +10,14 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_hal::phys::{self, Frame};
 use spin::Once;
 
 use super::{ArchiveRange, PAGE, Shared};
+use crate::mm::{oom, rmap};
 use crate::sync::{Mutex, SpinLock};
 use crate::translate::TextImage;
 use crate::user::IoBuf;
@@ -36,6 +38,10 @@ pub(super) struct Data {
     /// `F_SEAL_*`.
     pub seals: AtomicU32,
     text: Once<Box<TextImage>>,
+    /// Its identity as a mapped object, once it was mapped anywhere.
+    mapped_as: Once<(u64, u64)>,
+    /// See [`crate::mm::Mappable::version`].
+    version: AtomicU64,
     /// Reads that are copying now.
     readers: AtomicU32,
     /// Frames to free when there are no readers.
@@ -95,6 +101,8 @@ impl Data {
             writers: AtomicI32::new(0),
             seals: AtomicU32::new(seals),
             text: Once::new(),
+            mapped_as: Once::new(),
+            version: AtomicU64::new(0),
             readers: AtomicU32::new(0),
             doomed: SpinLock::new(Vec::new()),
             has_doomed: AtomicBool::new(false),
@@ -147,6 +155,20 @@ impl Data {
     /// Patched copies of its code.
     pub(super) fn text(&self) -> &TextImage {
         self.text.call_once(Box::default)
+    }
+
+    /// Changes when pages that may be mapped are taken out or replaced.
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
+    }
+
+    /// Pages `pages` are not what they were, or are gone: those who map them look again. With `copies` their private
+    /// copies go as well.
+    fn pages_changed(&self, shared: &Shared, pages: Range<u64>, copies: bool) {
+        if let Some(identity) = self.mapped_as.get() {
+            self.version.fetch_add(1, Ordering::SeqCst);
+            rmap::unmap_object(shared.kernel, *identity, pages, copies);
+        }
     }
 
     /// Tells the translator that bytes `from..to` are not what they were.
@@ -312,7 +334,7 @@ impl Data {
             pages.archive
         };
         shared.charge_page()?;
-        let frame = match shared.kernel.frames.alloc_zeroed() {
+        let frame = match oom::insist(|| shared.kernel.frames.alloc_zeroed()) {
             Ok(frame) => frame,
             Err(error) => {
                 shared.uncharge_pages(1);
@@ -328,15 +350,27 @@ impl Data {
             shared.uncharge_pages(1);
             return Ok(other);
         }
-        if pages.archive.bytes_of(index) > 0 {
+        let hides = pages.archive.bytes_of(index) > 0;
+        if hides {
             pages.hiding += 1;
         }
         pages.ram.insert(index, frame);
+        drop(pages);
+        if hides {
+            self.pages_changed(shared, index..index + 1, false);
+        }
         Ok(frame)
     }
 
     /// The frame to map for page `index`, its count raised for the caller.
-    pub(super) fn map_page(&self, shared: &Shared, index: u64, write: bool) -> Result<Frame> {
+    pub(super) fn map_page(
+        &self,
+        shared: &Shared,
+        identity: (u64, u64),
+        index: u64,
+        write: bool,
+    ) -> Result<Frame> {
+        self.mapped_as.call_once(|| identity);
         if write {
             // From now on its bytes change without anybody's being told.
             self.text()
@@ -368,19 +402,25 @@ impl Data {
             return Ok(());
         }
         let first_gone = size.div_ceil(PAGE);
-        let removed = {
+        let (removed, archived_end) = {
             let mut pages = self.pages.lock();
             let removed = pages.ram.split_off(&first_gone);
             pages.archive.len = pages.archive.len.min(size);
             let covered = pages.archive.pages();
             pages.hiding = pages.ram.range(..covered).count() as u64;
-            if let Some(last) = pages.ram.get(&(size / PAGE)) {
-                let used = (size % PAGE) as usize;
+            let used = (size % PAGE) as usize;
+            let last = pages.ram.get(&(size / PAGE));
+            if let Some(last) = last {
                 phys::zero(*last, used, PAGE as usize - used);
             }
-            removed
+            (removed, last.is_none() && used > 0)
         };
         self.text_changed(shared, size, old);
+        if archived_end {
+            // Whoever maps the archive's page sees bytes behind the end.
+            self.pages_changed(shared, size / PAGE..first_gone, false);
+        }
+        self.pages_changed(shared, first_gone..u64::MAX, true);
         self.doom(shared, removed.into_values());
         Ok(())
     }
@@ -416,6 +456,7 @@ impl Data {
             let archived = self.pages.lock().archive.bytes_of(index) > 0;
             if len == PAGE && !archived {
                 let frame = self.pages.lock().ram.remove(&index);
+                self.pages_changed(shared, index..index + 1, false);
                 self.doom(shared, frame.into_iter());
             } else if archived || self.pages.lock().ram.contains_key(&index) {
                 // An archive's page cannot be freed, so a frame of zeros hides it.

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::Ordering;
 
 use husk_abi::linux::general;
@@ -16,7 +17,7 @@ use crate::fs::pipe::Pipe;
 use crate::fs::{
     Attributes, Create, DirEntry, DirFile, FileKind, FileOps, Inode, SetAttributes, devfs, pipe,
 };
-use crate::mm::Mappable;
+use crate::mm::{Mappable, rmap};
 use crate::sync::SpinLock;
 use crate::translate::TextImage;
 use crate::{Errno, Result, Thread};
@@ -253,6 +254,12 @@ impl Node {
     /// `EINVAL` if it is not a regular file.
     pub fn set_seals(&self, seals: u32) -> Result<()> {
         let data = self.data().map_err(|_| Errno::EINVAL)?;
+        let new = seals & !data.seals.load(Ordering::Acquire);
+        if new & general::F_SEAL_WRITE != 0
+            && rmap::is_mapped_writable(self.shared.kernel, (self.shared.dev, self.ino))
+        {
+            return Err(Errno::EBUSY);
+        }
         data.seals.store(seals, Ordering::Release);
         Ok(())
     }
@@ -544,7 +551,23 @@ impl Inode for Node {
 
 impl Mappable for Node {
     fn page(&self, index: u64, shared_write: bool) -> Result<Frame> {
-        self.data()?.map_page(&self.shared, index, shared_write)
+        let identity = self.identity();
+        self.data()?
+            .map_page(&self.shared, identity, index, shared_write)
+    }
+
+    fn version(&self) -> u64 {
+        self.data().map_or(0, Data::version)
+    }
+
+    fn remove(&self, range: Range<u64>) -> Result<()> {
+        let mode = general::FALLOC_FL_PUNCH_HOLE | general::FALLOC_FL_KEEP_SIZE;
+        self.allocate(mode, range.start, range.end - range.start)
+    }
+
+    fn is_sealed(&self) -> bool {
+        const WRITE: u32 = general::F_SEAL_WRITE | general::F_SEAL_FUTURE_WRITE;
+        self.seals().is_ok_and(|seals| seals & WRITE != 0)
     }
 
     fn size_bytes(&self) -> u64 {

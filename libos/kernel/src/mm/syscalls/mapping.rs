@@ -92,6 +92,13 @@ pub fn mmap(
         super::lock::may_lock(t, &mm, len)?;
         area_flags.insert(Flags::LOCKED);
     }
+    let file = match file {
+        Some(file) if file.ops.is_zeros() => {
+            may_map(&file, rights(prot), shared)?;
+            None
+        }
+        file => file,
+    };
     let mut mapping = match &file {
         Some(file) => of_file(file, rights(prot), shared, offset)?,
         None => Mapping::anonymous(rights(prot)),
@@ -130,8 +137,11 @@ pub fn mmap(
     Ok(at as usize)
 }
 
-/// A mapping of `file` from `offset` on.
-fn of_file(file: &Arc<File>, prot: Prot, shared: bool, offset: u64) -> Result<Mapping> {
+/// The rights a mapping of `file` can ever have.
+///
+/// # Errors
+/// `EACCES` if the descriptor does not allow what is asked for.
+fn may_map(file: &File, prot: Prot, shared: bool) -> Result<Prot> {
     if !file.is_readable() {
         return Err(Errno::EACCES);
     }
@@ -142,6 +152,12 @@ fn of_file(file: &Arc<File>, prot: Prot, shared: bool, offset: u64) -> Result<Ma
         }
         max_prot.remove(Prot::WRITE);
     }
+    Ok(max_prot)
+}
+
+/// A mapping of `file` from `offset` on.
+fn of_file(file: &Arc<File>, prot: Prot, shared: bool, offset: u64) -> Result<Mapping> {
+    let mut max_prot = may_map(file, prot, shared)?;
     if !file.allows_exec() {
         if prot.contains(Prot::EXEC) {
             return Err(Errno::EPERM);
@@ -149,6 +165,12 @@ fn of_file(file: &Arc<File>, prot: Prot, shared: bool, offset: u64) -> Result<Ma
         max_prot.remove(Prot::EXEC);
     }
     let mappable = file.ops.mappable()?;
+    if shared && mappable.is_sealed() {
+        if prot.contains(Prot::WRITE) {
+            return Err(Errno::EPERM);
+        }
+        max_prot.remove(Prot::WRITE);
+    }
     Ok(Mapping {
         prot,
         max_prot,
@@ -220,6 +242,10 @@ pub fn mremap(
         .ok()
         .filter(|flags| flags & !KNOWN == 0)
         .ok_or(Errno::EINVAL)?;
+    // Without MREMAP_FIXED it is only a wish, but checked all the same.
+    if flags & g::MREMAP_DONTUNMAP != 0 && !new_address.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
     let what = Remap {
         old: old_address,
         old_len: old_size as u64,

@@ -26,6 +26,7 @@ fn patch(file: &TestFile, frames: &'static Frames) -> u64 {
     let source: &'static dyn FrameSource = frames;
     let site = Site {
         kind: Kind::Load { nr: 39 },
+        call: crate::translate::thunk::Call::Syscall,
         start: SITE,
         code: &CODE[..5],
         slot: 0xffff_ffff_8000_0000,
@@ -97,7 +98,7 @@ fn an_untranslated_process_runs_its_files_text() {
 }
 
 #[test]
-fn code_gets_a_hidden_area_close_below() {
+fn code_gets_a_hidden_area_at_a_distance_that_traps() {
     let frames = testing::frames(16);
     let file = program(frames);
     let space = space(frames);
@@ -106,7 +107,10 @@ fn code_gets_a_hidden_area_close_below() {
     assert_eq!((region.start, region.end), (AT + PAGE, AT + 3 * PAGE));
     assert_eq!(region.file_offset, PAGE);
     let thunks = region.thunk_base.unwrap();
-    assert_eq!(thunks, AT - (64 << 10));
+    for (thunk, site) in [(thunks, AT + 3 * PAGE), (thunks + (64 << 10), AT)] {
+        let distance = thunk.wrapping_sub(site + 5) as u32;
+        assert!(crate::translate::thunk::is_trapping((distance >> 24) as u8));
+    }
     assert!(space.code_region(AT).is_none(), "not executable");
     assert_eq!(space.thunk_region(thunks + 9).unwrap().start, AT + PAGE);
     assert!(space.thunk_region(AT + SITE).is_none());
@@ -149,8 +153,10 @@ fn growing_over_thunks_stops_at_what_lies_behind_them() {
         };
         space.remap(&what, &Limits::DEFAULT)
     };
-    assert_eq!(grow(thunks, AT + PAGE), Err(Errno::ENOMEM));
-    assert_eq!(grow(thunks, AT), Ok(below));
+    let behind = thunks + (64 << 10);
+    map_at(&space, behind, PAGE, Mapping::anonymous(RW));
+    assert_eq!(grow(thunks, behind + PAGE), Err(Errno::ENOMEM));
+    assert_eq!(grow(thunks, behind), Ok(below));
     assert!(space.thunk_region(thunks).is_none());
 }
 

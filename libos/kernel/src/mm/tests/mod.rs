@@ -6,6 +6,7 @@ mod faults;
 mod loading;
 mod model;
 mod moving;
+mod shelf;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;

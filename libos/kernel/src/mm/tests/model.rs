@@ -225,7 +225,7 @@ fn run(seed: u64, steps: u64) {
     let file = Arc::new(TestFile::numbered(frames, 1024));
     let before = used(frames);
     let mut random = Random(seed);
-    let mut spaces = vec![(space(frames), vec![None; PAGES as usize] as Model)];
+    let mut spaces = vec![(shelf::laid_out(frames), vec![None; PAGES as usize] as Model)];
     for _ in 0..steps {
         let count = spaces.len();
         let which = random.below(count as u64) as usize;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::{general, net};
 
 use crate::fs::File;
-use crate::net::{Socket, SocketFile, unix};
+use crate::net::{Socket, SocketFile, inet, netlink, unix};
 use crate::syscall::{Hex, Int, Ptr};
 use crate::{Errno, Result, SysResult, Thread};
 
@@ -51,6 +51,8 @@ fn check(domain: Int, kind: u32) -> Result<u32> {
 fn create(t: &Thread, domain: Int, kind: u32, protocol: Int) -> Result<Arc<dyn Socket>> {
     match check(domain, kind)? {
         net::AF_UNIX => Ok(unix::create(t, kind, protocol)?),
+        family @ (net::AF_INET | net::AF_INET6) => inet::create(t, family, kind, protocol),
+        net::AF_NETLINK => Ok(netlink::create(t, kind, protocol)?),
         _ => Err(Errno::EAFNOSUPPORT),
     }
 }

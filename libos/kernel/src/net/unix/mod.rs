@@ -34,6 +34,7 @@ pub use rights::InFlight;
 use self::names::{Bound, Names};
 use self::queue::{Message, Outlet};
 use super::control::Ucred;
+use super::interface;
 use super::message::{Incoming, Outgoing};
 use super::options::Switches;
 use super::socket::{Base, Shutdown, Socket};
@@ -390,17 +391,17 @@ impl Socket for UnixSocket {
         true
     }
 
-    fn buffers_changed(&self) {
+    fn options_changed(&self) {
         self.outlet
             .set_limit(self.base.options().send_buffer as usize);
     }
 
-    fn ioctl(&self, _t: &Thread, request: u32, arg: u64) -> SysResult {
+    fn ioctl(&self, t: &Thread, request: u32, arg: u64) -> SysResult {
         let value = match request {
             ioctl::FIONREAD => self.available()?,
             ioctl::TIOCOUTQ => self.outlet.used(),
             ioctl::SIOCATMARK if self.is_stream() => usize::from(self.is_at_mark()),
-            _ => return Err(Errno::ENOTTY),
+            _ => return interface::ioctl(t, request, arg),
         };
         UserAddr(arg).write(&(value as i32))?;
         Ok(0)

@@ -263,6 +263,7 @@ impl UnixSocket {
         if copied < len {
             message.result_flags |= net::MSG_TRUNC;
         }
+        message.stamp(&options);
         if options.has(Switches::PASS_CREDENTIALS) {
             message.control.push(credentials_item(packet.credentials));
         }

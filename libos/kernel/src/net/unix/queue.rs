@@ -100,8 +100,9 @@ impl Outlet {
 
     /// Sets [`Outlet::limit`].
     pub fn set_limit(&self, bytes: usize) {
-        self.limit.store(bytes, Ordering::Relaxed);
-        self.writers.wake_all();
+        if self.limit.swap(bytes, Ordering::Relaxed) != bytes {
+            self.writers.wake_all();
+        }
     }
 
     /// Whether another message may be made; it may then be of any size.

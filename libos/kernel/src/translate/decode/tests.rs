@@ -372,7 +372,7 @@ fn what_follows_is_displaced_as_far_as_a_jump_needs() {
 
 #[test]
 fn what_stands_before_is_taken_if_it_is_proven_and_long_enough() {
-    let cases: [(&[u8], Option<&[usize]>); 8] = [
+    let cases: [(&[u8], Option<&[usize]>); 9] = [
         // mov 8(%rsp), %r9
         (&[0x4c, 0x8b, 0x4c, 0x24, 0x08], Some(&[5])),
         // lea 0x1000(%rip), %rsi
@@ -390,10 +390,21 @@ fn what_stands_before_is_taken_if_it_is_proven_and_long_enough() {
         (&[0x90, 0x90, 0x90, 0x90, 0x49, 0x89, 0xca], None),
         // mov $39, %eax; jmp .+2; nop: not one after the other
         (&[0xb8, 0x27, 0, 0, 0, 0xeb, 0x00, 0x90], None),
+        // musl's clone: mov 8(%rsp), %r10; mov %r11, %r9; and $-16, %rsi; sub $8, %rsi; mov %rcx, (%rsi)
+        (
+            &[
+                0x4c, 0x8b, 0x54, 0x24, 0x08, 0x4d, 0x89, 0xd9, 0x48, 0x83, 0xe6, 0xf0, 0x48, 0x83,
+                0xee, 0x08, 0x48, 0x89, 0x0e,
+            ],
+            Some(&[5, 3, 4, 4, 3]),
+        ),
         // call
         (&[0xe8, 0x10, 0x20, 0x00, 0x00], None),
         // More than there is room for
-        (&[0xb8, 0x27, 0, 0, 0, 0x90, 0x90, 0x90, 0x90], None),
+        (
+            &[0xb8, 0x27, 0, 0, 0, 0x90, 0x90, 0x90, 0x90, 0x90, 0x90],
+            None,
+        ),
     ];
     let found = |code: &[u8], after: &[u8]| -> Option<Vec<usize>> {
         let mut bytes = COMPILED.to_vec();

@@ -75,6 +75,7 @@ impl FakeSpace {
         consider(
             self,
             &Trap {
+                call: Call::Syscall,
                 syscall: self.base.wrapping_add(syscall),
                 registers: Registers {
                     rax: u64::from(nr),
@@ -285,6 +286,52 @@ fn a_syscall_and_what_follows_move_into_a_thunk() {
             assert_eq!(verdict.reason, TrapReason::Patched);
             assert_eq!(verdict.resume, Some(cmp.ip() + 0x40_0000));
         }
+    }
+}
+
+#[test]
+fn a_site_that_is_often_entered_in_the_middle_is_given_up() {
+    let file = file_with(0x1102, &READ[2..]);
+    let mut before = std::vec![0xcc; 64];
+    before.extend([0x55, 0x48, 0x89, 0xe5, 0x4c, 0x8b, 0x4c, 0x24, 0x08]);
+    for from_further in [false, true] {
+        let file = if from_further {
+            let mut bytes = std::vec![0x90; 3 * 4096];
+            bytes[0x1102 - before.len()..0x1102].copy_from_slice(&before);
+            bytes[0x1102..][..12].copy_from_slice(&READ[2..]);
+            Arc::new(CodeFile::new(&bytes))
+        } else {
+            file.clone()
+        };
+        let space = FakeSpace::new(&file, 0x40_0000, true);
+        let verdict = space.trap(0x1102, 0);
+        assert_eq!(verdict.reason, TrapReason::FirstUse);
+        let region = verdict.region.expect("code");
+        for _ in 0..7 {
+            assert_eq!(enter(&space, &region, 0x40_1104), verdict.resume);
+        }
+        assert_eq!(space.instruction(0x40_1102).mnemonic(), Mnemonic::Jmp);
+        assert_eq!(
+            enter(&space, &region, 0x40_1104),
+            verdict.resume,
+            "once more"
+        );
+        let mut bytes = [0; 10];
+        assert!(space.read(0x40_1102, &mut bytes));
+        assert_eq!(bytes, READ[2..12], "as it was");
+        assert_eq!(enter(&space, &region, 0x40_1104), None, "a genuine fault");
+        // Threads may still be in the thunk.
+        let resumed = verdict.resume.expect("displaced");
+        assert_eq!(place(&region, resumed), Some(Place::At(0x40_1104)));
+        // It traps, and another pattern takes it if there is one.
+        let again = space.trap(0x1102, 0);
+        if from_further {
+            assert_eq!(again.reason, TrapReason::FirstUse);
+            assert_eq!(space.instruction(0x40_1102 - 5).mnemonic(), Mnemonic::Jmp);
+        } else {
+            assert_eq!(again.reason, TrapReason::Enterable);
+        }
+        assert_eq!(again.resume, None);
     }
 }
 

@@ -40,6 +40,7 @@ fn patch_from(
 ) -> Result<u64, TrapReason> {
     let site = Site {
         kind: Kind::Load { nr: 39 },
+        call: Call::Syscall,
         start,
         code: load,
         slot: SLOT,

@@ -399,3 +399,53 @@ fn whatever_dies_nothing_stays() -> Result<()> {
     ensure!(left.is_empty(), "left behind: {left:#?}");
     Ok(())
 }
+
+/// Specifications as engines write them (tests/bundles: captured from dockerd 20.10 and podman 4.3, paths made relative, hooks
+/// and cgroups taken out).
+#[test]
+fn bundles_of_engines() -> Result<()> {
+    let script = "id; hostname; pwd; env | sort | grep -v ^container; grep -e ^Cap -e NoNew -e Seccomp: /proc/self/status; \
+                  grep -e 'open files' /proc/self/limits; cat /etc/hosts /etc/resolv.conf; ls /dev | sort; \
+                  sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo | grep -e devpts -e mqueue -e ' sysfs ' -e ' shm ' -e /scratch; \
+                  touch /scratch/x && echo scratch; touch /root-file && echo root; unshare -m true 2>/dev/null || echo no unshare; \
+                  cat /proc/kcore 2>/dev/null | wc -c; ls /sys/firmware | wc -l; echo x > /proc/sysrq-trigger || echo no sysrq";
+    let image = image()?;
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles");
+    for name in ["docker", "docker-limits", "podman"] {
+        let spec: Value = serde_json::from_slice(&fs::read(dir.join(format!("{name}.json")))?)?;
+        let seen = both(|runtime| {
+            let mut bundle = Bundle::new(runtime, &image, script)?;
+            let files = bundle.path().join("files");
+            fs::create_dir(&files)?;
+            for file in ["resolv.conf", "hostname", "hosts", "containerenv"] {
+                fs::write(files.join(file), format!("{file}\n"))?;
+            }
+            fs::create_dir(files.join("shm"))?;
+            fs::create_dir(files.join("secrets"))?;
+            bundle.edit(|v| {
+                *v = spec.clone();
+                v["process"]["args"] = json!(["sh", "-c", script]);
+                v["mounts"]
+                    .as_array_mut()
+                    .into_iter()
+                    .flatten()
+                    .for_each(|mount| {
+                        if let Some(path) = mount["source"]
+                            .as_str()
+                            .filter(|path| path.starts_with("files/"))
+                        {
+                            mount["source"] = json!(files.join(path.trim_start_matches("files/")));
+                        }
+                    });
+            })?;
+            let done = bundle.run()?;
+            Ok(format!("{}{:?}", done.stdout_text(), done.end))
+        })
+        .with_context(|| name)?;
+        ensure!(
+            seen.contains("CapEff") && seen.ends_with("Status(0)"),
+            "{name}: {seen}"
+        );
+    }
+    Ok(())
+}

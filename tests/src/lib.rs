@@ -14,6 +14,7 @@ pub mod differential;
 pub mod husk;
 pub mod image;
 pub mod layer;
+pub mod oci;
 pub mod programs;
 pub mod registry;
 mod rootfs;

@@ -42,7 +42,7 @@ impl Rootfs {
 }
 
 /// GNU tar, because it also restores the directories' times.
-fn unpack(tar: &Path, rootfs: &Path) -> Result<()> {
+pub(crate) fn unpack(tar: &Path, rootfs: &Path) -> Result<()> {
     fs::create_dir(rootfs)?;
     run(Command::new("tar")
         .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"])

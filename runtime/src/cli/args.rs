@@ -91,7 +91,7 @@ pub enum Verb {
     /// Print what this runtime can do, as JSON
     Features,
     /// Tell whether this host can run husk, and what to fix
-    Check,
+    Check(CheckArgs),
     /// Print a recording as strace prints system calls
     Trace(TraceArgs),
     /// Serve those who debug husk itself
@@ -376,6 +376,14 @@ pub enum ListFormat {
     Table,
     /// For programs
     Json,
+}
+
+/// `husk check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Show how the process of this container is confined
+    #[arg(long, value_name = "ID")]
+    pub jail: Option<String>,
 }
 
 /// `husk spec`.

@@ -46,7 +46,7 @@ pub fn container(
         .and_then(|process| process.terminal())
         .unwrap_or(false);
     match (has_terminal, &setup.console_socket) {
-        (true, None) => return Err(Error::NoConsoleSocket),
+        (true, None) if !foreground => return Err(Error::NoConsoleSocket),
         (false, Some(_)) => return Err(Error::NoTerminal),
         _ => {}
     }
@@ -83,6 +83,7 @@ pub fn container(
         console_socket: console_socket.transpose().map_err(Error::Directory)?,
         no_pivot: setup.no_pivot,
         systemd_cgroup: cli.systemd_cgroup,
+        takes_terminal: has_terminal && setup.console_socket.is_none(),
         foreground,
     };
     Ok(lifecycle::create(

@@ -5,15 +5,17 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use super::terminal::Relay;
 use crate::oci::state::Container;
 use crate::oci::{Error, lifecycle};
 
-/// Waits for the end of `container`, whose process is this one's child, and passes signals on to it. Returns its
+/// Waits for the end of `container`, whose process is this one's child, and passes signals on to it, and
+/// changes of size to its `terminal`. Returns its
 /// exit status as a shell has it.
 ///
 /// # Errors
 /// When it cannot be waited for.
-pub fn wait(container: &Container) -> Result<u8, Error> {
+pub fn wait(container: &Container, terminal: Option<&Relay>) -> Result<u8, Error> {
     let failed = |errno: Errno| Error::Host {
         what: "wait for the container".to_owned(),
         source: errno.into(),
@@ -48,6 +50,10 @@ pub fn wait(container: &Container) -> Result<u8, Error> {
         }
         match signals.wait() {
             Ok(Signal::SIGCHLD) | Err(_) => {}
+            // The terminal tells the container itself.
+            Ok(Signal::SIGWINCH) if terminal.is_some() => {
+                terminal.into_iter().for_each(Relay::resize);
+            }
             Ok(signal) => match lifecycle::kill(container, signal as i32, false) {
                 Ok(()) | Err(Error::NotRunning) => {}
                 Err(error) => tracing::warn!("{error}"),

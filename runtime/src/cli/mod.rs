@@ -9,6 +9,7 @@ mod features;
 mod filter;
 mod foreground;
 mod image;
+mod jail;
 mod kill;
 mod list;
 mod logging;
@@ -19,6 +20,7 @@ mod spec;
 mod start;
 mod state;
 mod stats;
+mod terminal;
 mod trace;
 mod version;
 mod vmm;
@@ -71,6 +73,8 @@ pub enum Error {
     PreserveFds,
     #[error("cannot write {}: {source}", path.display())]
     Spec { path: PathBuf, source: io::Error },
+    #[error("cannot look at process {pid}: {source}")]
+    Process { pid: i32, source: io::Error },
     #[error(
         "{flag} is for containers made from a bundle: no --bundle is given, and there is no config.json here"
     )]
@@ -79,8 +83,6 @@ pub enum Error {
     NoImage { flag: &'static str },
     #[error("{0}")]
     Wanted(String),
-    #[error("cannot wait for the container: {0}")]
-    Wait(io::Error),
 }
 
 /// Runs the command line this process was started with.
@@ -130,7 +132,10 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Debug(what) => debug::run(what),
         Verb::Pull(args) => pull::run(&cli, args),
         Verb::Image(verb) => image::run(&cli, verb),
-        Verb::Check => check::run(),
+        Verb::Check(args) => match &args.jail {
+            Some(id) => jail::run(&cli, id),
+            None => check::run(),
+        },
         Verb::Trace(args) => trace::run(args),
         Verb::Version => version::run(),
     });

@@ -13,8 +13,9 @@ use husk_images::{Algorithm, Digest, Image, ImageConfig, Stack, Store};
 use super::args::{Cli, RunArgs, Target, stored};
 use super::filter::LogFilter;
 use super::progress::Meter;
+use super::terminal::Relay;
 use super::{Error, create, foreground, report, stats};
-use crate::oci::lifecycle;
+use crate::oci::{self, lifecycle};
 use crate::plan::{self, Cpus, Host, ImageAtHand, Request};
 use crate::record;
 use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
@@ -42,7 +43,8 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
 
 /// A container made from a bundle.
 fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCode, Error> {
-    let container = create::container(cli, id, &args.setup, log, !args.detach)?;
+    let mut container = create::container(cli, id, &args.setup, log, !args.detach)?;
+    let terminal = container.terminal.take();
     let started = lifecycle::start(&container);
     if args.detach {
         if let Err(error) = started {
@@ -51,7 +53,17 @@ fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCo
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let status = started.and_then(|()| foreground::wait(&container));
+    let status = started.and_then(|()| {
+        let relay = terminal
+            .map(Relay::start)
+            .transpose()
+            .map_err(oci::Error::host("relay the terminal"))?;
+        let status = foreground::wait(&container, relay.as_ref());
+        if let Some(relay) = relay {
+            relay.finish();
+        }
+        status
+    });
     if !args.keep || status.is_err() {
         lifecycle::delete(container, true)?;
     }
@@ -260,29 +272,22 @@ pub fn not_executed(errno: Errno, program: &[u8]) -> (String, u8) {
     let name = String::from_utf8_lossy(program);
     match errno {
         Errno::ENOENT if program.contains(&b'/') => (
-            format!(
-                "cannot run {name:?}: it is not in the image, or the interpreter it names is not"
-            ),
+            format!("exec: {name:?}: no such file or directory (it, or the interpreter it names)"),
             STATUS_NOT_FOUND,
         ),
         Errno::ENOENT => (
-            format!("cannot run {name:?}: not found in the image's PATH"),
+            format!("exec: {name:?}: executable file not found in $PATH"),
             STATUS_NOT_FOUND,
         ),
         Errno::EACCES => (
-            format!("cannot run {name:?}: it is not executable"),
+            format!("exec: {name:?}: permission denied"),
             STATUS_NOT_EXECUTABLE,
         ),
         Errno::ENOEXEC => (
-            format!(
-                "cannot run {name:?}: it is not executable: neither an x86-64 program nor a script"
-            ),
+            format!("exec: {name:?}: exec format error (neither an x86-64 program nor a script)"),
             STATUS_NOT_EXECUTABLE,
         ),
-        errno => (
-            format!("cannot run {name:?}: {errno}"),
-            STATUS_NOT_EXECUTABLE,
-        ),
+        errno => (format!("exec: {name:?}: {errno}"), STATUS_NOT_EXECUTABLE),
     }
 }
 
@@ -307,7 +312,7 @@ mod tests {
         let (line, status) = not_executed(Errno::ENOENT, b"foo");
         assert_eq!(
             (line.as_str(), status),
-            ("cannot run \"foo\": not found in the image's PATH", 127)
+            ("exec: \"foo\": executable file not found in $PATH", 127)
         );
         assert_eq!(not_executed(Errno::ENOENT, b"/foo").1, 127);
         assert_eq!(not_executed(Errno::EACCES, b"/foo").1, 126);

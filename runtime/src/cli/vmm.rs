@@ -13,7 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::run::status_of;
 use super::{STATUS_RUN_FAILED, logging, report, stats};
-use crate::confine;
+use crate::confine::{self, Files};
 use crate::oci::executor::PROCESS_NAME;
 use crate::sandbox::handover::{Handover, Root};
 use crate::sandbox::report::{Report, Reporter};
@@ -76,6 +76,11 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
     };
     let kvm =
         vmm::check_kvm(vmm::kvm_of(handover.kvm.take())).map_err(|error| error.to_string())?;
+    confine::enter_process(match handover.root {
+        Root::Archive(_) => Files::None,
+        Root::Own => Files::OwnRoot,
+    })
+    .map_err(|error| format!("cannot confine the VMM: {error}"))?;
     let after = After {
         begun,
         program: guest.args.first().cloned().unwrap_or_default(),
@@ -108,7 +113,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
 /// An archive of what this process sees as its root.
 fn own_root() -> io::Result<File> {
     let file = File::from(memfd_create(c"husk-root", MFdFlags::MFD_CLOEXEC)?);
-    let root = Stack::open(&[PathBuf::from("/")])?;
+    let root = Stack::open(&[PathBuf::from("/")]).map_err(io::Error::other)?;
     husk_images::cpio::write_root_archive(&root, &file, &mut NoProgress)
         .map_err(io::Error::other)?;
     Ok(file)

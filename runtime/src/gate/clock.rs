@@ -13,6 +13,7 @@ use nix::time::{ClockId as Clock, clock_gettime};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::{Error, Interrupt};
+use crate::confine::{self, rules::Role};
 use crate::vmm::{GuestMemory, KvmClock, Machine};
 
 /// How often the offset is measured anew when nobody steps the clock: it follows NTP's slewing.
@@ -36,6 +37,7 @@ pub fn start(
     std::thread::Builder::new()
         .name("clock".into())
         .spawn(move || {
+            confine::enter_thread(Role::Clock);
             while wait(&timer).is_ok() {
                 if update(&clock, &memory, gpa).is_err() {
                     break;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,8 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// The caller stays and gives the container its standard streams.
     pub foreground: bool,
+    /// The caller takes the container's terminal itself: it is left in [`Container::terminal`].
+    pub takes_terminal: bool,
 }
 
 /// What the record says besides the process.
@@ -116,7 +119,10 @@ pub fn create(
         },
     )?;
     match build(&container, launch, options) {
-        Ok(init) => container.record.init = Some(init),
+        Ok((init, terminal)) => {
+            container.record.init = Some(init);
+            container.terminal = terminal;
+        }
         Err(error) => return Err(undo(container, error)),
     }
     if let Err(error) = container.save() {
@@ -142,7 +148,22 @@ fn undo(container: Container, error: Error) -> Error {
     error
 }
 
-fn build(container: &Container, launch: Launch, options: &Options) -> Result<Init, Error> {
+fn build(
+    container: &Container,
+    launch: Launch,
+    options: &Options,
+) -> Result<(Init, Option<OwnedFd>), Error> {
+    let console = if options.takes_terminal {
+        let listener = super::console::Listener::bind(&container.file("console"))
+            .map_err(Error::host("make the console socket"))?;
+        Some(listener)
+    } else {
+        None
+    };
+    let socket = match &console {
+        Some(listener) => Some(listener.path().to_owned()),
+        None => options.console_socket.clone(),
+    };
     let prepared = launch.prepare(container)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
@@ -151,7 +172,7 @@ fn build(container: &Container, launch: Launch, options: &Options) -> Result<Ini
     let builder = ContainerBuilder::new(container.id.clone(), SyscallType::default())
         .with_root_path(&state)
         .map_err(libcontainer)?
-        .with_console_socket(options.console_socket.as_ref())
+        .with_console_socket(socket.as_ref())
         .with_executor(prepared.executor.clone());
     let built = builder
         .as_init(&prepared.bundle)
@@ -160,10 +181,15 @@ fn build(container: &Container, launch: Launch, options: &Options) -> Result<Ini
         .with_no_pivot(options.no_pivot)
         .build()
         .map_err(libcontainer)?;
-    built
+    let init = built
         .pid()
         .and_then(|pid| Init::of(pid.as_raw()))
-        .ok_or_else(|| Error::Libcontainer("its process died at once".to_owned()))
+        .ok_or_else(|| Error::Libcontainer("its process died at once".to_owned()))?;
+    let terminal = console
+        .map(|listener| listener.receive())
+        .transpose()
+        .map_err(Error::host("receive the terminal"))?;
+    Ok((init, terminal))
 }
 
 /// An error with what caused it, in one line, each text once.

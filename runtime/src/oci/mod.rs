@@ -24,6 +24,7 @@
 //! stored: it is read from the process.
 
 pub mod cgroup;
+mod console;
 pub mod executor;
 pub mod hooks;
 pub mod launch;
@@ -52,7 +53,7 @@ pub enum Error {
     Plan(#[from] crate::plan::Error),
     #[error("cannot make the container: {0}")]
     Libcontainer(String),
-    #[error("container {id}: {message}")]
+    #[error("cannot start container {id}: {message}")]
     Start {
         id: String,
         message: String,
@@ -78,7 +79,7 @@ pub enum Error {
 }
 
 impl Error {
-    fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn host(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
         move |source| Self::Host { what, source }
     }

@@ -1,9 +1,13 @@
 //! The process part of the specification (config.md, "Process"), as the libOS takes it.
 
+use std::fs::File;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use husk_abi::boundary::config::{Device, GuestConfig, LogLevel, Rlimit, StreamKind};
 use husk_abi::boundary::log::ROOMS;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use oci_spec::runtime::{LinuxDeviceType, PosixRlimitType, Spec};
 use serde_json::Value;
 
@@ -198,7 +202,66 @@ fn devices(spec: &Spec) -> Result<Vec<Device>, Error> {
     Ok(devices)
 }
 
-fn environment(spec: &Spec) -> Result<Vec<Vec<u8>>, Error> {
+/// Settings of the guest that can be given; those of networks are the host's to make.
+const SYSCTL: [&str; 8] = [
+    "kernel.domainname",
+    "kernel.msgmax",
+    "kernel.msgmnb",
+    "kernel.msgmni",
+    "kernel.sem",
+    "kernel.shmall",
+    "kernel.shmmax",
+    "kernel.shmmni",
+];
+
+fn check_sysctl(name: &str) -> Result<(), Error> {
+    if name.starts_with("net.") || SYSCTL.contains(&name) {
+        return Ok(());
+    }
+    let field = format!("linux.sysctl[{name}]");
+    if name.starts_with("fs.mqueue.") || name == "kernel.shm_rmid_forced" {
+        return Err(Error::unsupported(field, "this setting"));
+    }
+    Err(Error::field(field, "is not in a separate kernel namespace"))
+}
+
+fn sysctl_value(sysctl: &[(String, String)], name: &str) -> Option<String> {
+    sysctl
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.clone())
+}
+
+/// The home of user `uid` as the container's `/etc/passwd` has it, else `/`.
+fn home(rootfs: &Path, uid: u32) -> String {
+    let read = || -> Option<String> {
+        let root = File::open(rootfs).ok()?;
+        // The root's links are the image's: none leads out of it.
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let file = openat2(&root, "etc/passwd", how).ok()?;
+        let mut text = String::new();
+        File::from(file)
+            .take(PASSWD_LIMIT)
+            .read_to_string(&mut text)
+            .ok()?;
+        text.lines()
+            .map(|line| line.split(':').collect::<Vec<_>>())
+            .find(|fields| fields.get(2).and_then(|id| id.parse().ok()) == Some(uid))
+            .and_then(|fields| fields.get(5).map(|home| (*home).to_owned()))
+    };
+    read()
+        .filter(|home| !home.is_empty())
+        .unwrap_or_else(|| "/".to_owned())
+}
+
+/// As much of `/etc/passwd` as is read, in bytes.
+const PASSWD_LIMIT: u64 = 1 << 20;
+
+/// The variables; as runc, with a `HOME` where there is none.
+fn environment(bundle: &Bundle, uid: u32) -> Result<Vec<Vec<u8>>, Error> {
+    let spec = &bundle.spec;
     let list = spec
         .process()
         .as_ref()
@@ -212,6 +275,12 @@ fn environment(spec: &Spec) -> Result<Vec<Vec<u8>>, Error> {
             ));
         }
         env.push(entry.as_bytes().to_vec());
+    }
+    if !env
+        .iter()
+        .any(|entry| entry.starts_with(b"HOME=") && entry.len() > 5)
+    {
+        env.push(format!("HOME={}", home(&bundle.rootfs, uid)).into_bytes());
     }
     Ok(env)
 }
@@ -268,10 +337,13 @@ pub fn guest(
         .map(|(name, value)| (name.replace('/', "."), value.clone()))
         .collect();
     sysctl.sort();
+    for (name, _) in &sysctl {
+        check_sysctl(name)?;
+    }
     Ok(GuestConfig {
         trees: Vec::new(),
         args,
-        env: environment(spec)?,
+        env: environment(bundle, user.uid())?,
         cwd: process.cwd().as_os_str().as_bytes().to_vec(),
         uid: user.uid(),
         gid: user.gid(),
@@ -281,7 +353,11 @@ pub fn guest(
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         rlimits: rlimits(spec)?,
         hostname: spec.hostname().clone().unwrap_or_default(),
-        domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+        domainname: spec
+            .domainname()
+            .clone()
+            .filter(|name| !name.is_empty())
+            .or_else(|| sysctl_value(&sysctl, "kernel.domainname")),
         oom_score_adj,
         pids_limit: linux
             .resources()

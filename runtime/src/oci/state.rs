@@ -16,14 +16,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use oci_spec::runtime::Hook;
 use serde::{Deserialize, Serialize};
 
 use super::{cgroup, executor};
+use crate::sandbox::report;
 
 /// What can be wrong with the state.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +127,8 @@ pub struct Container {
     pub id: String,
     /// What is known.
     pub record: Record,
+    /// The master end of its terminal, where the maker takes it itself.
+    pub terminal: Option<OwnedFd>,
     dir: PathBuf,
     #[expect(dead_code, reason = "held, not used")]
     lock: Option<File>,
@@ -239,6 +244,7 @@ impl Directory {
         let container = Container {
             id: id.to_owned(),
             record,
+            terminal: None,
             dir,
             lock: Some(lock),
         };
@@ -279,6 +285,7 @@ impl Directory {
         Ok(Container {
             id: id.to_owned(),
             record,
+            terminal: None,
             dir,
             lock: own,
         })
@@ -378,11 +385,27 @@ fn remove_leftover(id: &str, dir: &Path) -> Result<(), Error> {
         |record| (record.cgroup.clone(), record.systemd_cgroup),
     );
     tracing::debug!(id, "removing what a killed command left");
-    cgroup::Cgroup::new(id, &path, systemd)
-        .and_then(|cgroup| cgroup.destroy())
-        .map_err(|error| failed("clean up after", dir)(io::Error::other(error.to_string())))?;
-    remove_tree(dir)
+    let failed_to =
+        |error: super::Error| failed("clean up after", dir)(io::Error::other(error.to_string()));
+    let cgroup = cgroup::Cgroup::new(id, &path, systemd).map_err(failed_to)?;
+    // Its children may be on their way into the cgroup. All of them hold the report pipe open.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let has_children = report::has_writers(&dir.join("report"));
+        cgroup.destroy().map_err(failed_to)?;
+        if !has_children {
+            return remove_tree(dir);
+        }
+        if Instant::now() > deadline {
+            let error = io::Error::other("a process that was to become the container lives on");
+            return Err(failed("clean up after", dir)(error));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
+
+/// How long the children of a killed command may take to notice.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn remove_tree(dir: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(dir) {

@@ -4,7 +4,7 @@
 //! ends are opened so that the reader sees the end when the VMM dies.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -99,6 +99,28 @@ impl Listener {
     }
 }
 
+/// Whether any process holds the VMM's end of the FIFO at `path`; false if there is none.
+#[must_use]
+pub fn has_writers(path: &Path) -> bool {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path);
+    let Ok(mut file) = file else {
+        return false;
+    };
+    let mut bytes = [0; 512];
+    loop {
+        match file.read(&mut bytes) {
+            Ok(0) => return false,
+            // What was reported to nobody.
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return true,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +137,14 @@ mod tests {
         };
         reporter.tell(&failed);
         assert_eq!(listener.wait(), Some(failed));
+        assert!(!has_writers(&path));
+        let reporter = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap();
+        assert!(has_writers(&path));
+        drop(reporter);
         // Nobody writes any more.
         assert_eq!(Listener::open(&path).unwrap().wait(), None);
         std::fs::remove_file(path).unwrap();

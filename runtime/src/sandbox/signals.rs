@@ -7,6 +7,7 @@ use husk_abi::boundary::events::HostEvents;
 use nix::sys::signal::{SigSet, Signal};
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
+use crate::confine::{self, rules::Role};
 use crate::vmm::{GuestMemory, Kicker};
 
 /// What is passed on. Stopping and continuing stay husk's own: they stop and continue the whole guest.
@@ -45,6 +46,7 @@ impl Blocked {
         std::thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
+                confine::enter_thread(Role::Signals);
                 while let Ok(signal) = self.0.wait() {
                     if signal == Signal::SIGUSR1
                         && let Some(on_usr1) = &on_usr1

@@ -21,6 +21,7 @@ use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
 use super::vcpu::Vcpu;
 use super::{Error, Kicker, KvmClock, Window, loader, memory, raw, tables};
+use crate::confine::{self, rules::Role};
 
 /// Room for the libOS and the VMM's structures, on top of what the container may use.
 const OVERHEAD_BYTES: u64 = 32 << 20;
@@ -331,6 +332,7 @@ impl Machine {
             std::thread::Builder::new()
                 .name(format!("vcpu{}", vcpu.index()))
                 .spawn(move || {
+                    confine::enter_thread(Role::Vcpu);
                     let end = vcpu.run(&*handler);
                     let _ = sender.send(end);
                 })

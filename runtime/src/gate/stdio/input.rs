@@ -17,6 +17,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::output::wait_for;
+use crate::confine::{self, rules::Role};
 use crate::gate::{Error, Interrupt, queue};
 use crate::vmm::GuestMemory;
 
@@ -43,6 +44,7 @@ impl Input {
         std::thread::Builder::new()
             .name("stdin".into())
             .spawn(move || {
+                confine::enter_thread(Role::Input);
                 while event.read().is_ok() {
                     serve(&memory, &mut queue, &*interrupt);
                 }

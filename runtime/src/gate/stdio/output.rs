@@ -14,6 +14,7 @@ use virtio_queue::{DescriptorChain, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::confine::{self, rules::Role};
 use crate::gate::{Error, Interrupt, queue};
 use crate::vmm::GuestMemory;
 
@@ -58,6 +59,7 @@ impl Output {
         let thread = std::thread::Builder::new()
             .name("stdout".into())
             .spawn(move || {
+                confine::enter_thread(Role::Output);
                 while doorbell.read().is_ok() {
                     worker.serve();
                     if stopped.load(Ordering::Acquire) {

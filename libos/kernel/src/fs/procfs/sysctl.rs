@@ -22,8 +22,11 @@ macro_rules! setting {
         setting!($name, 0o644, $value)
     };
     ($name:literal, $mode:literal, $value:expr) => {
-        sysctl($name, $mode, |_, _, text| {
-            write!(text, "{}\n", $value);
+        sysctl($name, $mode, |_, subject, text| {
+            match configured(subject, $name) {
+                Some(value) => write!(text, "{value}\n"),
+                None => write!(text, "{}\n", $value),
+            }
             Ok(())
         })
     };
@@ -142,6 +145,18 @@ const VM: &[Row] = &[
     setting!("user_reserve_kbytes", 131_072),
     setting!("vfs_cache_pressure", 100),
 ];
+
+/// What the container's configuration sets the setting whose last component is `name` to. Only settings below
+/// `kernel` and `net` can be configured, and no name occurs twice there.
+fn configured<'a>(subject: &'a super::subject::Subject, name: &str) -> Option<&'a str> {
+    subject
+        .kernel
+        .config
+        .sysctl
+        .iter()
+        .find(|(key, _)| key.rsplit('.').next() == Some(name))
+        .map(|(_, value)| value.as_str())
+}
 
 fn line(text: &mut Text, bytes: &[u8]) -> Result<()> {
     text.push(bytes);

@@ -352,7 +352,7 @@ fn hooks_run_in_their_order_with_the_state() -> Result<()> {
             "{created}"
         );
         let before_start = created
-            .split("arg0 poststart")
+            .split("poststart poststart")
             .next()
             .unwrap_or_default()
             .to_owned();

@@ -973,6 +973,66 @@ static void shared_by_fork(void) {
     close(sv[1]);
 }
 
+static void peek_offsets(void) {
+    for (int type = SOCK_STREAM; type <= SOCK_DGRAM; type++) {
+        int sv[2], offset = 2;
+        char buf[8];
+        socklen_t len = sizeof offset;
+        CHECK(socketpair(AF_UNIX, type | SOCK_NONBLOCK, 0, sv) == 0);
+        CHECK(setsockopt(sv[1], SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) == 0);
+        CHECK_INT(write(sv[0], "abcdef", 6), 6);
+        CHECK_INT(write(sv[0], "ghij", 4), 4);
+        for (int i = 0; i < 9; i++) {
+            int flags = i < 5 || i == 8 ? MSG_PEEK : 0;
+            ssize_t got = recv(sv[1], buf, flags ? 3 : 4, flags);
+            getsockopt(sv[1], SOL_SOCKET, SO_PEEK_OFF, &offset, &len);
+            printf("type %d, %s: %zd %.*s, then at %d\n", type, flags ? "peek" : "read", got, (int)(got > 0 ? got : 0),
+                   buf, offset);
+        }
+        close(sv[0]);
+        close(sv[1]);
+    }
+}
+
+static void timestamps(void) {
+    int sv[2], on = 1;
+    char control[128], buf[4];
+    struct iovec piece = {buf, 4};
+    struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    CHECK(socketpair(AF_UNIX, SOCK_DGRAM, 0, sv) == 0);
+    CHECK(setsockopt(sv[1], SOL_SOCKET, SO_TIMESTAMP, &on, sizeof on) == 0);
+    CHECK_INT(write(sv[0], "x", 1), 1);
+    CHECK_INT(recvmsg(sv[1], &message, 0), 1);
+    struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+    CHECK(header && header->cmsg_level == SOL_SOCKET && header->cmsg_type == SCM_TIMESTAMP);
+    CHECK(header && header->cmsg_len == CMSG_LEN(sizeof(struct timeval)));
+    CHECK(!isatty(sv[0]));
+    close(sv[0]);
+    close(sv[1]);
+}
+
+static void storm(void) {
+    // Processes that make, use and close pairs at the same time.
+    enum { PROCESSES = 6 };
+    for (int i = 0; i < PROCESSES; i++)
+        if (fork() == 0) {
+            char buf[100] = {0};
+            for (int round = 0; round < 2000; round++) {
+                int sv[2];
+                if (socketpair(AF_UNIX, SOCK_STREAM, 0, sv)) _exit(1);
+                for (int k = 0; k < 3; k++)
+                    if (write(sv[k & 1], buf, 100) != 100 || read(sv[!(k & 1)], buf, 100) != 100) _exit(2);
+                close(sv[round & 1]);
+                if (read(sv[!(round & 1)], buf, 1) != 0) _exit(3);
+                close(sv[!(round & 1)]);
+            }
+            _exit(0);
+        }
+    int status, bad = 0;
+    while (wait(&status) > 0) bad += status != 0;
+    CHECK_INT(bad, 0);
+}
+
 int main(void) {
     mkdir("/tmp", 01777);
     GROUP(creation);
@@ -993,5 +1053,8 @@ int main(void) {
     GROUP(epoll_edges);
     GROUP(proc_file);
     GROUP(shared_by_fork);
+    GROUP(peek_offsets);
+    GROUP(timestamps);
+    GROUP(storm);
     return finish();
 }

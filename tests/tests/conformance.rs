@@ -400,7 +400,6 @@ fn unknown_properties_are_ignored() -> Result<()> {
 }
 
 #[test]
-#[ignore = "runc 1.1 accepts one of these, and its container then holds the harness's pipe open"]
 fn invalid_values_are_errors() -> Result<()> {
     let image = image()?;
     type Change = fn(&mut Value);
@@ -449,6 +448,10 @@ fn invalid_values_are_errors() -> Result<()> {
     ];
     for runtime in [Runtime::runc()?, Runtime::husk()?] {
         for (field, change) in &changes {
+            // runc 1.1 takes any version.
+            if runtime.name == "runc" && *field == "ociVersion" {
+                continue;
+            }
             let mut bundle = Bundle::new(&runtime, &image, "true")?;
             bundle.edit(change)?;
             let id = bundle.id();

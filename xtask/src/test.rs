@@ -52,6 +52,7 @@ fn machine() -> Result<()> {
     );
     for tool in [
         "gcc",
+        "mmdebstrap",
         "runc",
         "qemu-system-x86_64",
         "setpriv",

@@ -86,6 +86,22 @@ fn resource_limits() -> Result<()> {
     Ok(())
 }
 
+/// runc 1.1 knows no `domainname`, so husk alone is asked.
+#[test]
+fn the_domain_name() -> Result<()> {
+    let image = image()?;
+    both(|runtime| {
+        if runtime.name != "runc" {
+            let mut bundle = Bundle::new(runtime, &image, "cat /proc/sys/kernel/domainname")?;
+            bundle.edit(|v| v["domainname"] = json!("a-domain"))?;
+            let seen = bundle.run()?.stdout_text();
+            anyhow::ensure!(seen == "a-domain\n", "{seen}");
+        }
+        Ok(String::new())
+    })?;
+    Ok(())
+}
+
 #[test]
 fn environment_arguments_names() -> Result<()> {
     let seen = equal("env | sort; hostname; cat /proc/self/oom_score_adj", |v| {

@@ -71,6 +71,7 @@ unsafe impl lock_api::RawMutex for RawSpinLock {
     }
 
     #[inline]
+    // SAFETY: the trait's contract: only the holder calls this, so nobody else is let in early.
     unsafe fn unlock(&self) {
         self.0.store(false, Ordering::Release);
     }

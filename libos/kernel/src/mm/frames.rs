@@ -8,12 +8,12 @@
 //! blocks that were: tens of GiB can be reserved and cost nothing. Nothing here allocates from the heap, which
 //! grows by frames.
 
-use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_hal::phys::{self, Frame};
 
+use super::window_counts::WindowCounts;
 use crate::sync::SpinLock;
 use crate::{Errno, Result};
 
@@ -67,51 +67,6 @@ pub struct Frames {
     pool: SpinLock<Pool>,
     /// How often each chunk of the window of host files is mapped.
     window: spin::Once<WindowCounts>,
-}
-
-/// References to the frames of the window, counted by chunk: pages of one chunk come and go together.
-#[derive(Debug)]
-pub struct WindowCounts {
-    first: u64,
-    chunks: Box<[AtomicU32]>,
-}
-
-/// The count of a chunk that is being given to another file.
-const CLAIMED: u32 = u32::MAX;
-
-impl WindowCounts {
-    fn chunk(&self, frame: Frame) -> Option<&AtomicU32> {
-        let index = frame.number().checked_sub(self.first)? / LARGE_FRAMES;
-        self.chunks.get(usize::try_from(index).ok()?)
-    }
-
-    /// One more reference to a chunk, unless it is being given away.
-    #[must_use]
-    pub fn pin(&self, chunk: usize) -> bool {
-        self.chunks[chunk]
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-                (count != CLAIMED).then_some(count + 1)
-            })
-            .is_ok()
-    }
-
-    /// One reference less.
-    pub fn unpin(&self, chunk: usize) {
-        self.chunks[chunk].fetch_sub(1, Ordering::AcqRel);
-    }
-
-    /// Takes a chunk nobody refers to; it stays so until [`WindowCounts::release`].
-    #[must_use]
-    pub fn claim(&self, chunk: usize) -> bool {
-        self.chunks[chunk]
-            .compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// A claimed chunk may be referred to again; it has `count` references.
-    pub fn release(&self, chunk: usize, count: u32) {
-        self.chunks[chunk].store(count, Ordering::Release);
-    }
 }
 
 /// Where the blocks and their bookkeeping are; never changes.
@@ -533,10 +488,7 @@ impl Frames {
 
     /// Counts references to the frames of the window, `chunks` times 2 MiB from `first` on, from here on.
     pub fn count_window(&self, first: Frame, chunks: usize) -> &WindowCounts {
-        self.window.call_once(|| WindowCounts {
-            first: first.number(),
-            chunks: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
-        })
+        self.window.call_once(|| WindowCounts::new(first, chunks))
     }
 
     /// References to the window's chunks, if there is one.

@@ -58,10 +58,11 @@ pub(crate) mod testing;
 mod tests;
 mod tlb;
 mod vma;
+mod window_counts;
 
 pub use code::CodeRegion;
 pub use fault::{Access, FaultSignal};
-pub use frames::{Frames, Usage, WindowCounts};
+pub use frames::{Frames, Usage};
 pub use load::{Loaded, Program};
 pub use map::{Mapping, Placement, shared_anonymous};
 pub use mappable::Mappable;
@@ -71,5 +72,6 @@ pub use sharing::SharedPlace;
 pub use shmem::SharedMemory;
 pub use space::{AddressSpace, Limits, Places, Totals};
 pub use vma::{Backing, Flags, Object, Prot};
+pub use window_counts::WindowCounts;
 
 use husk_abi::boundary::layout::PAGE_SIZE;

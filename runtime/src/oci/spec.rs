@@ -159,7 +159,7 @@ fn check(spec: &Spec) -> Result<(), Error> {
         return Err(Error::field("hostname", "is longer than 64 bytes"));
     }
     check_namespaces(spec, linux)?;
-    check_unsupported(spec, linux)
+    check_unsupported(linux)
 }
 
 fn check_version(version: &str) -> Result<(), Error> {
@@ -233,7 +233,7 @@ fn check_namespaces(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<(),
 }
 
 /// What changes what a program sees and is not carried to the guest.
-fn check_unsupported(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<(), Error> {
+fn check_unsupported(linux: &oci_spec::runtime::Linux) -> Result<(), Error> {
     let refuse = |is_there: bool, field: &str, what: &str| {
         if is_there {
             Err(Error::unsupported(field, what))
@@ -290,7 +290,6 @@ fn check_unsupported(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<()
         "linux.memoryPolicy",
         "a NUMA policy",
     )?;
-    let _ = spec;
     Ok(())
 }
 

@@ -46,7 +46,7 @@ mod text;
 pub mod unpack;
 
 pub use config::ImageConfig;
-pub use digest::Digest;
+pub use digest::{Algorithm, Digest};
 pub use merged::Stack;
 pub use progress::{NoProgress, Progress};
 pub use reference::Reference;

@@ -1,5 +1,6 @@
 //! husk, the runtime under test.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +8,9 @@ use std::sync::OnceLock;
 
 use anyhow::{Result, ensure};
 
-use crate::cache::{home, remove, target};
+use crate::cache::{Scratch, home, remove, target};
 use crate::capture::{Captured, capture};
+use crate::rootfs::Rootfs;
 use crate::runner::{HOSTNAME, Job, Runner};
 
 /// Runs jobs by `husk run docker-archive:...`.
@@ -16,6 +18,7 @@ use crate::runner::{HOSTNAME, Job, Runner};
 pub struct Husk {
     binary: PathBuf,
     options: Vec<String>,
+    directory_root: bool,
 }
 
 impl Husk {
@@ -31,7 +34,15 @@ impl Husk {
         Ok(Self {
             binary,
             options: Vec::new(),
+            directory_root: std::env::var_os("HUSK_ROOT").is_some_and(|kind| kind == "directory"),
         })
+    }
+
+    /// The root of every container is a directory of the host, not an image's archive; so it is for all with
+    /// `HUSK_ROOT=directory`.
+    pub fn directory_root(mut self) -> Self {
+        self.directory_root = true;
+        self
     }
 
     /// The binary's path.
@@ -52,8 +63,15 @@ impl Husk {
         command
     }
 
-    /// The whole command line of a job.
+    /// The whole command line of a job in its image.
     pub fn command_for(&self, job: &Job) -> Command {
+        let mut source = OsString::from("docker-archive:");
+        source.push(job.image.docker_archive());
+        self.command_with(job, [source])
+    }
+
+    /// The whole command line of a job with this root.
+    fn command_with(&self, job: &Job, root: impl IntoIterator<Item = OsString>) -> Command {
         let mut command = self.command();
         command
             .arg("run")
@@ -68,9 +86,7 @@ impl Husk {
         if let Some(mib) = job.memory_mib {
             command.arg("--memory").arg(format!("{mib}m"));
         }
-        let mut source = std::ffi::OsString::from("docker-archive:");
-        source.push(job.image.docker_archive());
-        command.arg(source).arg("--").args(&job.argv);
+        command.args(root).arg("--").args(&job.argv);
         command
     }
 }
@@ -81,7 +97,15 @@ impl Runner for Husk {
     }
 
     fn run(&self, job: &Job) -> Result<Captured> {
-        capture(&self.command_for(job), &job.stdin, job.limit)
+        if !self.directory_root {
+            return capture(&self.command_for(job), &job.stdin, job.limit);
+        }
+        let scratch = Scratch::new("root")?;
+        let rootfs = Rootfs::of(&job.image, scratch.path())?;
+        let root = [OsString::from("--rootfs"), rootfs.path().into()];
+        let result = capture(&self.command_with(job, root), &job.stdin, job.limit);
+        drop(rootfs);
+        result
     }
 }
 

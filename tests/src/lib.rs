@@ -17,6 +17,7 @@ pub mod layer;
 pub mod oci;
 pub mod programs;
 pub mod registry;
+mod rootfs;
 pub mod runc;
 pub mod runner;
 pub mod sandbox;

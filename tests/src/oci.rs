@@ -126,7 +126,7 @@ impl<'a> Bundle<'a> {
     pub fn new(runtime: &'a Runtime, image: &Image, script: &str) -> Result<Self> {
         let directory = Scratch::new("oci-bundle")?;
         let rootfs = directory.path().join("rootfs");
-        crate::runc::unpack(&image.rootfs_tar(), &rootfs)?;
+        crate::rootfs::unpack(&image.rootfs_tar(), &rootfs)?;
         let made = Command::new("runc")
             .arg("spec")
             .current_dir(directory.path())

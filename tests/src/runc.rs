@@ -1,15 +1,15 @@
 //! runc, the oracle.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, capture};
 use crate::image::PATH;
+use crate::rootfs::{Rootfs, run};
 use crate::runner::{HOSTNAME, Job, Runner};
 
 /// The capabilities an engine gives a container. `runc spec` proposes three, with which not even chown works.
@@ -41,17 +41,7 @@ impl Runner for Runc {
 
     fn run(&self, job: &Job) -> Result<Captured> {
         let bundle = Scratch::new("bundle")?;
-        let rootfs = bundle.path().join("rootfs");
-        let overlay = match job.image.shared_rootfs() {
-            None => {
-                unpack(&job.image.rootfs_tar(), &rootfs)?;
-                None
-            }
-            Some(shared) => {
-                unpack_shared(&job.image.rootfs_tar(), &shared)?;
-                Some(Overlay::mount(&shared, bundle.path(), rootfs)?)
-            }
-        };
+        let rootfs = Rootfs::of(&job.image, bundle.path())?;
 
         run(Command::new("runc").arg("spec").current_dir(bundle.path()))?;
         let path = bundle.path().join("config.json");
@@ -61,7 +51,7 @@ impl Runner for Runc {
 
         let container = Container {
             id: unique("oracle"),
-            _overlay: overlay,
+            _rootfs: rootfs,
             bundle,
         };
         let result = capture(
@@ -74,74 +64,6 @@ impl Runner for Runc {
         );
         drop(container);
         result
-    }
-}
-
-/// GNU tar, because it also restores the directories' times.
-pub(crate) fn unpack(tar: &Path, rootfs: &Path) -> Result<()> {
-    fs::create_dir(rootfs)?;
-    run(Command::new("tar")
-        .args(["--numeric-owner", "--xattrs", "--xattrs-include=*", "-xpf"])
-        .arg(tar)
-        .arg("-C")
-        .arg(rootfs))
-}
-
-/// Once for all containers and test processes.
-fn unpack_shared(tar: &Path, shared: &Path) -> Result<()> {
-    let scratch = Scratch::new("unpack")?;
-    if shared.exists() {
-        return Ok(());
-    }
-    let rootfs = scratch.path().join("rootfs");
-    unpack(tar, &rootfs)?;
-    match fs::rename(&rootfs, shared) {
-        Err(error) if !shared.exists() => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let name = command.get_program().to_os_string();
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {}", name.display()))?;
-    ensure!(
-        output.status.success(),
-        "{}: {}",
-        name.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
-}
-
-/// A writable view of a directory, unmounted when it goes.
-struct Overlay(PathBuf);
-
-impl Overlay {
-    fn mount(lower: &Path, scratch: &Path, at: PathBuf) -> Result<Self> {
-        let (upper, work) = (scratch.join("upper"), scratch.join("work"));
-        for dir in [&upper, &work, &at] {
-            fs::create_dir(dir)?;
-        }
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            lower.display(),
-            upper.display(),
-            work.display()
-        );
-        run(Command::new("mount")
-            .args(["-t", "overlay", "overlay", "-o", &options])
-            .arg(&at))?;
-        Ok(Self(at))
-    }
-}
-
-impl Drop for Overlay {
-    fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(&self.0)) {
-            eprintln!("cannot unmount {}: {error:#}", self.0.display());
-        }
     }
 }
 
@@ -173,7 +95,7 @@ fn adjust(spec: &mut Value, job: &Job) {
 /// A container that is deleted whatever happens, before its bundle.
 struct Container {
     id: String,
-    _overlay: Option<Overlay>,
+    _rootfs: Rootfs,
     bundle: Scratch,
 }
 

@@ -82,10 +82,14 @@ pub struct BootInfo {
     pub stdio_out: Virtqueue,
     /// Queue of input requests, see [`super::stdio`].
     pub stdio_in: Virtqueue,
+    /// Queue of requests for files of the host, see [`super::fuse`].
+    pub fuse: Virtqueue,
+    /// The window host files are mapped into, in whole chunks; absent if there are no trees.
+    pub window: GuestRange,
+    /// A bit a chunk of the window, see [`super::fuse::TRUNCATED_OFFSET`].
+    pub truncated_gpa: u64,
     /// XCR0 the vCPUs run with.
     pub xcr0: u64,
-    /// Reserved, 0.
-    pub reserved: u64,
     /// One entry a vCPU.
     pub vcpus: [VcpuBoot; MAX_VCPUS],
 }

@@ -165,6 +165,17 @@ pub enum LogLevel {
     Trace,
 }
 
+/// A directory (or file) of the host that the VMM serves, see [`super::fuse`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    /// Where it is mounted: an absolute path in the container; `/` for the root.
+    pub target: Vec<u8>,
+    /// What `/proc/mounts` shows as its source.
+    pub source: Vec<u8>,
+    /// Nothing may be changed.
+    pub read_only: bool,
+}
+
 /// Everything about the first process and its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
@@ -216,6 +227,9 @@ pub struct GuestConfig {
     pub streams: [StreamKind; 3],
     /// Log thresholds, in the order of [`super::log::ROOMS`].
     pub log_levels: [LogLevel; super::log::ROOMS.len()],
+    /// Trees of the host, in the order they are mounted. If the first is for `/` it is the root; else the root is
+    /// `BootInfo::root_archive`.
+    pub trees: Vec<Tree>,
     /// Collect per-site counters of system calls that trap (`--stats`).
     pub count_sites: bool,
 }

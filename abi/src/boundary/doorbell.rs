@@ -3,7 +3,7 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x50a;
+pub const END: u16 = 0x50b;
 
 /// Buffers were queued for the host's standard output or error (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
@@ -26,3 +26,5 @@ pub const LOG: u16 = 0x507;
 pub const DEBUG: u16 = 0x508;
 /// The first program is about to run; [`super::start::StartReport`] says when.
 pub const STARTED: u16 = 0x509;
+/// Requests were queued for files of the host, see [`super::fuse`]; returns when those that cannot take long are answered.
+pub const FUSE: u16 = 0x50a;

@@ -10,6 +10,7 @@ pub mod config;
 pub mod doorbell;
 pub mod events;
 pub mod frame;
+pub mod fuse;
 pub mod inspect;
 pub mod layout;
 pub mod log;

@@ -14,6 +14,8 @@ static BASE: AtomicUsize = AtomicUsize::new(0);
 static RAM_FRAMES: AtomicU64 = AtomicU64::new(0);
 static ROM_FIRST: AtomicU64 = AtomicU64::new(0);
 static ROM_END: AtomicU64 = AtomicU64::new(0);
+static WINDOW_FIRST: AtomicU64 = AtomicU64::new(0);
+static WINDOW_END: AtomicU64 = AtomicU64::new(0);
 
 /// A 4 KiB frame of guest physical memory, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,18 +61,49 @@ impl Frame {
     fn is_rom(self) -> bool {
         self.0 >= ROM_FIRST.load(Ordering::Relaxed) && self.0 < ROM_END.load(Ordering::Relaxed)
     }
+
+    /// Whether the frame lies in the window host files are mapped into. Reading a frame nothing is mapped at, or writing
+    /// one that is mapped for reading only, ends the machine.
+    #[must_use]
+    pub fn is_window(self) -> bool {
+        self.0 >= WINDOW_FIRST.load(Ordering::Relaxed)
+            && self.0 < WINDOW_END.load(Ordering::Relaxed)
+    }
+
+    fn is_readable(self) -> bool {
+        self.is_ram() || self.is_rom() || self.is_window()
+    }
 }
 
 /// Tells this module where physical memory is mapped and how much there is.
 ///
 /// # Safety
-/// `base..base + ram_bytes` and `base + rom.start..base + rom.end` must stay mapped (the former writable)
-/// for the rest of the program, and what the kernel hands out as frames must not be used by Rust objects.
-pub unsafe fn init(base: usize, ram_bytes: u64, rom: core::ops::Range<u64>) {
+/// `base..base + ram_bytes`, `base + rom.start..base + rom.end` and the same of `window` must stay mapped (the first
+/// and the last writable) for the rest of the program, and what the kernel hands out as frames must not be used
+/// by Rust objects.
+pub unsafe fn init(
+    base: usize,
+    ram_bytes: u64,
+    rom: core::ops::Range<u64>,
+    window: core::ops::Range<u64>,
+) {
+    WINDOW_FIRST.store(window.start / PAGE_SIZE, Ordering::Relaxed);
+    WINDOW_END.store(window.end / PAGE_SIZE, Ordering::Relaxed);
     BASE.store(base, Ordering::Relaxed);
     ROM_FIRST.store(rom.start / PAGE_SIZE, Ordering::Relaxed);
     ROM_END.store(rom.end.div_ceil(PAGE_SIZE), Ordering::Relaxed);
     RAM_FRAMES.store(ram_bytes / PAGE_SIZE, Ordering::Release);
+}
+
+/// Copies bytes into a frame of RAM or of the window, starting `offset` bytes into it.
+pub fn write_shared(frame: Frame, offset: usize, bytes: &[u8]) {
+    assert!(frame.is_ram() || frame.is_window());
+    assert!(
+        offset <= PAGE && bytes.len() <= PAGE - offset,
+        "range leaves the frame"
+    );
+    // SAFETY: as in `read`, the other way round; the frame is mapped writable.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), address(frame, offset), bytes.len()) }
 }
 
 fn ram(frame: Frame, offset: usize, len: usize) -> *mut u8 {
@@ -86,13 +119,9 @@ fn address(frame: Frame, offset: usize) -> *mut u8 {
     (BASE.load(Ordering::Relaxed) + frame.0 as usize * PAGE + offset) as *mut u8
 }
 
-/// Copies bytes out of a frame (RAM or read-only), starting `offset` bytes into it.
+/// Copies bytes out of a frame (RAM, read-only or of the window), starting `offset` bytes into it.
 pub fn read(frame: Frame, offset: usize, bytes: &mut [u8]) {
-    assert!(
-        frame.is_ram() || frame.is_rom(),
-        "frame {:#x} is not memory",
-        frame.0
-    );
+    assert!(frame.is_readable(), "frame {:#x} is not memory", frame.0);
     assert!(
         offset <= PAGE && bytes.len() <= PAGE - offset,
         "range leaves the frame"
@@ -125,11 +154,15 @@ pub fn zero_frames(frame: Frame, count: u64) {
     unsafe { core::ptr::write_bytes(address(frame, 0), 0, count as usize * PAGE) }
 }
 
-/// Copies `count` whole frames; source (RAM or read-only) and destination must not overlap.
+/// Copies `count` whole frames; source (RAM, read-only or of the window) and destination must not overlap.
 pub fn copy_frames(from: Frame, to: Frame, count: u64) {
     assert!(count > 0 && to.is_ram() && to.offset(count - 1).is_ram());
     let last = from.offset(count - 1);
-    assert!((from.is_ram() && last.is_ram()) || (from.is_rom() && last.is_rom()));
+    assert!(
+        (from.is_ram() && last.is_ram())
+            || (from.is_rom() && last.is_rom())
+            || (from.is_window() && last.is_window())
+    );
     assert!(from.0.abs_diff(to.0) >= count, "frames overlap");
     // SAFETY: both ranges are mapped, contiguous and disjoint.
     unsafe {
@@ -203,5 +236,12 @@ pub fn init_arena(bytes: usize) {
     let base = unsafe { alloc::alloc::alloc_zeroed(layout) };
     assert!(!base.is_null(), "no memory for the test arena");
     // SAFETY: the allocation is leaked and used for nothing else.
-    unsafe { init((base as usize).next_multiple_of(align), bytes as u64, 0..0) };
+    unsafe {
+        init(
+            (base as usize).next_multiple_of(align),
+            bytes as u64,
+            0..0,
+            0..0,
+        )
+    };
 }

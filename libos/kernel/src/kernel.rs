@@ -49,13 +49,15 @@ impl Kernel {
         if boot.vcpu_count > 1 {
             husk_hal::lock::expect_several_cpus();
         }
+        let frames = mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes);
+        let window = fs::fuse::Window::new(boot, &frames);
         Self {
-            frames: mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes),
+            frames,
             sched: sched::Scheduler::new(boot.vcpu_count as usize),
             timers: sched::Timers::new(),
             tasks: process::Tasks::new(),
             queued_signals: signal::QueuedByUser::new(),
-            fs: fs::Vfs::new(boot.root_archive),
+            fs: fs::Vfs::new(boot.root_archive, window),
             net: net::Net::new(),
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),

@@ -423,12 +423,12 @@ impl<'a> IoBuf<'a> {
             }
             Segment::Kernel(from) => {
                 let from = &from[segment_offset..segment_offset + len];
-                husk_hal::phys::write(frame, offset + at, from);
+                husk_hal::phys::write_shared(frame, offset + at, from);
                 len
             }
             Segment::KernelConst(from) => {
                 let from = &from[segment_offset..segment_offset + len];
-                husk_hal::phys::write(frame, offset + at, from);
+                husk_hal::phys::write_shared(frame, offset + at, from);
                 len
             }
         })

@@ -16,7 +16,7 @@ use husk_images::source::{SourceError, TRANSPORTS};
 
 use super::filter::LogFilter;
 use crate::gdb::GdbAddress;
-use crate::plan::{Cpus, MemorySize};
+use crate::plan::{Cpus, MemorySize, Volume};
 pub use images::{ImageVerb, LoadArgs, LsArgs, PullArgs, stored};
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
@@ -120,8 +120,12 @@ pub enum DebugVerb {
 pub struct RunArgs {
     /// Image: a name or id in the store, or docker-archive:FILE[:NAME], oci:DIR[:TAG], oci-archive:FILE[:TAG]; with
     /// --bundle, and where the working directory is a bundle, the id of the container to make from that
-    #[arg(value_name = "IMAGE|ID")]
-    pub target: Target,
+    #[arg(
+        value_name = "IMAGE|ID",
+        required_unless_present = "rootfs",
+        conflicts_with = "rootfs"
+    )]
+    pub target: Option<Target>,
     /// How a container is made from a bundle
     #[command(flatten)]
     pub setup: SetupArgs,
@@ -134,6 +138,12 @@ pub struct RunArgs {
     /// Accepted: husk needs no subreaper
     #[arg(long, hide = true)]
     pub no_subreaper: bool,
+    /// Use DIR itself as the root file system, instead of an image
+    #[arg(long, value_name = "DIR")]
+    pub rootfs: Option<PathBuf>,
+    /// Show a directory or file of the host in the container
+    #[arg(short, long, value_name = "SRC:DST[:ro]", action = ArgAction::Append)]
+    pub volume: Vec<Volume>,
     /// Set a variable; NAME alone passes on the caller's
     #[arg(short, long, value_name = "NAME[=VALUE]", action = ArgAction::Append)]
     pub env: Vec<OsString>,
@@ -219,7 +229,7 @@ impl RunArgs {
     #[must_use]
     pub fn is_bundle(&self) -> bool {
         self.setup.bundle.is_some()
-            || (matches!(self.target, Target::Word(_)) && Path::new("config.json").exists())
+            || (matches!(self.target, Some(Target::Word(_))) && Path::new("config.json").exists())
     }
 
     /// A flag that says nothing about what is run.
@@ -228,6 +238,8 @@ impl RunArgs {
         let flags: &[(bool, &'static str)] = if is_bundle {
             &[
                 (!self.env.is_empty(), "--env"),
+                (self.rootfs.is_some(), "--rootfs"),
+                (!self.volume.is_empty(), "--volume"),
                 (self.workdir.is_some(), "--workdir"),
                 (self.memory.is_some(), "--memory"),
                 (self.cpus.is_some(), "--cpus"),
@@ -556,7 +568,7 @@ mod tests {
     #[test]
     fn what_run_runs() {
         let archive = run("husk run docker-archive:b.tar");
-        assert!(matches!(archive.target, Target::Source(_)) && !archive.is_bundle());
+        assert!(matches!(archive.target, Some(Target::Source(_))) && !archive.is_bundle());
         // The tests' directory is no bundle.
         assert!(!run("husk run busybox").is_bundle());
         assert!(!run("husk run example.org/a/b:1").is_bundle());

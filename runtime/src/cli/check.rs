@@ -228,7 +228,8 @@ fn boot() -> Finding {
     let plan = Plan {
         id: "0".repeat(64),
         memory_bytes: BOOT_MEMORY.bytes.min(host.memory.bytes),
-        root_archive,
+        root_archive: Some(root_archive),
+        trees: Vec::new(),
         kvm,
         reporter: None,
         guest: GuestConfig {
@@ -256,6 +257,7 @@ fn boot() -> Finding {
             terminal: false,
             streams: [StreamKind::Null; 3],
             log_levels: [LogLevel::Warn; ROOMS.len()],
+            trees: Vec::new(),
             count_sites: false,
         },
         trace: None,

@@ -8,7 +8,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::time::{Duration, Instant};
 
 use husk_abi::linux::Errno;
-use husk_images::{Image, Store};
+use husk_images::{Algorithm, Digest, Image, ImageConfig, Stack, Store};
 
 use super::args::{Cli, RunArgs, Target, stored};
 use super::filter::LogFilter;
@@ -33,7 +33,10 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
     match (is_bundle, args.misplaced(is_bundle)) {
         (true, Some(flag)) => Err(Error::NoImage { flag }),
         (false, Some(flag)) => Err(Error::NoBundle { flag }),
-        (true, None) => bundle(cli, args, log, &args.target.to_string()),
+        (true, None) => {
+            let id = args.target.as_ref().map(ToString::to_string);
+            bundle(cli, args, log, &id.unwrap_or_default())
+        }
         (false, None) => image(cli, args, log),
     }
 }
@@ -81,6 +84,8 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
         user: args.user.clone(),
         command: args.command.clone(),
         trace: args.trace.clone(),
+        rootfs: args.rootfs.clone(),
+        volumes: args.volume.clone(),
         timeout: args.timeout,
         stats: args.stats,
         log_levels: log.guest_levels(),
@@ -95,9 +100,16 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
     let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
     // Held to the end: so long nobody removes it.
-    let (image, at_hand) = prepare(&cli.store(), &args.target)?;
+    let (_image, at_hand) = match (&args.rootfs, &args.target) {
+        (Some(directory), _) => (None, directory_at_hand(directory)?),
+        (None, Some(target)) => {
+            let (image, at_hand) = prepare(&cli.store(), target)?;
+            (Some(image), at_hand)
+        }
+        (None, None) => unreachable!("the command line's own rule"),
+    };
     let image_time = begun.elapsed();
-    tracing::debug!(digest = %image.digest, "image ready");
+    tracing::debug!(digest = %at_hand.digest, "image ready");
     let id = container_id()?;
     let plan = request.plan(&id, at_hand, &host)?;
     let program = plan.guest.args.first().cloned().unwrap_or_default();
@@ -114,6 +126,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
         id,
         memory_bytes: plan.memory_bytes,
         root_archive: plan.root_archive,
+        trees: plan.trees,
         kvm,
         reporter: None,
         guest: plan.guest,
@@ -151,9 +164,23 @@ fn prepare(root: &Path, target: &Target) -> Result<(Image, ImageAtHand), Error> 
         digest: image.digest.clone(),
         config: image.config.clone(),
         root: store.root(&image)?,
-        root_archive: store.root_archive(&image, &mut meter)?,
+        root_archive: Some(store.root_archive(&image, &mut meter)?),
     };
     Ok((image, at_hand))
+}
+
+/// What stands for an image where the root is a plain directory: nothing is known of it but its files.
+fn directory_at_hand(directory: &Path) -> Result<ImageAtHand, Error> {
+    let open = || Stack::open(&[directory.canonicalize()?]);
+    Ok(ImageAtHand {
+        digest: Digest::of(Algorithm::Sha256, b""),
+        config: ImageConfig::default(),
+        root: open().map_err(|source| plan::Error::Volume {
+            path: directory.to_path_buf(),
+            source,
+        })?,
+        root_archive: None,
+    })
 }
 
 /// The image `--libos` names.

@@ -22,6 +22,7 @@ fn doorbell_name(port: u16) -> &'static str {
         doorbell::RECORDS => "records",
         doorbell::LOG => "log",
         doorbell::DEBUG => "debugger",
+        doorbell::FUSE => "files",
         _ => "unknown",
     }
 }

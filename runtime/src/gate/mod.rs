@@ -4,6 +4,7 @@
 //! reads. Nothing here knows KVM.
 
 mod clock;
+pub mod fuse;
 mod queue;
 mod stdio;
 
@@ -40,6 +41,8 @@ pub enum Error {
     },
     #[error("the {service} queue is malformed")]
     Queue { service: &'static str },
+    #[error(transparent)]
+    Files(#[from] fuse::Error),
 }
 
 /// The services of a machine; they serve until the process ends.

@@ -341,6 +341,7 @@ pub fn guest(
         check_sysctl(name)?;
     }
     Ok(GuestConfig {
+        trees: Vec::new(),
         args,
         env: environment(bundle, user.uid())?,
         cwd: process.cwd().as_os_str().as_bytes().to_vec(),

@@ -13,6 +13,7 @@ mod env;
 mod host;
 mod limits;
 mod users;
+mod volumes;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -24,10 +25,12 @@ use husk_abi::boundary::config::{GuestConfig, LogLevel, Rlimit};
 use husk_abi::boundary::log::ROOMS;
 use husk_images::{Digest, ImageConfig, Stack};
 
+use crate::gate::fuse::TreeSource;
 use crate::oci::mounts::default_mounts;
 use crate::sandbox::Debugging;
 pub use host::{Host, stream_kind};
 pub use limits::{Cpus, MemorySize};
+pub use volumes::Volume;
 
 /// What can be wrong with a request that is well-formed word by word.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +68,13 @@ pub enum Error {
         "--cpus {asked}: range of CPUs is from 0.01 to {host}.00, as there are only {host} CPUs available"
     )]
     TooManyCpus { asked: Cpus, host: u32 },
+    #[error("cannot use {} as a volume: {source}", path.display())]
+    Volume {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("two volumes are for {0:?}")]
+    TwoVolumes(String),
     #[error("cannot learn about this host: {what}: {source}")]
     Host {
         what: &'static str,
@@ -81,8 +91,8 @@ pub struct ImageAtHand {
     pub config: ImageConfig,
     /// Its files.
     pub root: Stack,
-    /// The same for the guest.
-    pub root_archive: File,
+    /// The same for the guest, unless the root is a directory of the host.
+    pub root_archive: Option<File>,
 }
 
 /// A run as the user means it; checked against the host, not yet against the image.
@@ -104,6 +114,10 @@ pub struct Request {
     pub command: Vec<OsString>,
     /// Where records go.
     pub trace: Option<PathBuf>,
+    /// A directory of the host that is the root, instead of the image's.
+    pub rootfs: Option<PathBuf>,
+    /// Directories of the host in the container.
+    pub volumes: Vec<Volume>,
     /// When to give up.
     pub timeout: Option<Duration>,
     /// Count what happens in the guest for a report.
@@ -119,8 +133,10 @@ pub struct Request {
 pub struct Plan {
     /// Bytes of memory the container may use.
     pub memory_bytes: u64,
-    /// The root file system as a cpio archive.
-    pub root_archive: File,
+    /// The root file system as a cpio archive, unless the first tree is the root.
+    pub root_archive: Option<File>,
+    /// What of the host is served to the guest: one for each of the guest's trees.
+    pub trees: Vec<TreeSource>,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go.
@@ -211,6 +227,7 @@ impl Request {
         };
         absolute(&cwd)?;
         let (soft, hard) = host.open_files;
+        let (sources, trees) = volumes::trees(self.rootfs.as_ref(), &self.volumes)?;
         // As Docker: a user other than root keeps the bounding set only.
         let held = if user.uid == 0 {
             DEFAULT_CAPABILITIES
@@ -220,7 +237,9 @@ impl Request {
         Ok(Plan {
             memory_bytes: self.memory.bytes,
             root_archive: image.root_archive,
+            trees: sources,
             guest: GuestConfig {
+                trees,
                 args,
                 env,
                 cwd,

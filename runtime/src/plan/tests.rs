@@ -20,6 +20,8 @@ fn request() -> Request {
         user: None,
         command: Vec::new(),
         trace: None,
+        rootfs: None,
+        volumes: Vec::new(),
         timeout: None,
         stats: false,
         log_levels: [LogLevel::Warn; ROOMS.len()],
@@ -44,7 +46,7 @@ fn image(name: &str) -> ImageAtHand {
             working_dir: "/w".to_owned(),
             ..Default::default()
         },
-        root_archive: File::open("/dev/null").unwrap(),
+        root_archive: Some(File::open("/dev/null").unwrap()),
         root: Stack::open(&[root]).unwrap(),
     }
 }

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use husk_abi::boundary::config::GuestConfig;
@@ -19,7 +19,10 @@ use husk_abi::boundary::doorbell;
 use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
 
-use crate::gate;
+use crate::gate::{
+    self,
+    fuse::{Files, TreeSource},
+};
 use crate::gdb;
 use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
@@ -35,8 +38,10 @@ pub struct Plan {
     pub id: String,
     /// Bytes of memory the container may use.
     pub memory_bytes: u64,
-    /// The root file system as a cpio archive.
-    pub root_archive: File,
+    /// The root file system as a cpio archive, unless the first tree is the root.
+    pub root_archive: Option<File>,
+    /// What of the host is served to the guest: one for each of the guest's trees.
+    pub trees: Vec<TreeSource>,
     /// `/dev/kvm`.
     pub kvm: Kvm,
     /// Who waits for the first program to run.
@@ -134,6 +139,8 @@ pub struct Times {
 
 /// Number of doorbells.
 pub const DOORBELLS: usize = (doorbell::END - doorbell::FIRST) as usize;
+/// Bytes of the window host files are mapped into.
+const WINDOW_BYTES: u64 = 4 << 30;
 /// Lines of the libOS's log shown after a crash.
 const LAST_LINES: usize = 20;
 
@@ -142,6 +149,7 @@ const LAST_LINES: usize = 20;
 struct Handler {
     log: Mutex<GuestLog>,
     records: Option<Mutex<record::Session>>,
+    files: OnceLock<Files>,
     doorbells: [AtomicU64; DOORBELLS],
     /// Taken by the first report.
     reporter: Mutex<Option<Reporter>>,
@@ -192,9 +200,21 @@ impl DoorbellHandler for Handler {
             doorbell::RECORDS => self.drain(),
             doorbell::LOG => self.forward_log(),
             doorbell::STARTED => self.report(&Report::Started),
+            doorbell::FUSE => {
+                if let Some(files) = self.files.get() {
+                    files.ring();
+                }
+            }
             _ => {}
         }
         Served::Resume
+    }
+
+    fn memory_fault(&self, _vcpu: u32) -> Served {
+        match self.files.get() {
+            Some(files) if files.memory_fault() => Served::Resume,
+            _ => Served::End(End::Crash("an access outside its memory")),
+        }
     }
 }
 
@@ -216,6 +236,11 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         image: plan.debugging.image()?,
         kvm: plan.kvm,
         root_archive: plan.root_archive,
+        window_bytes: if plan.trees.is_empty() {
+            0
+        } else {
+            WINDOW_BYTES
+        },
         guest: plan.guest,
         stopped: plan.debugging.gdb.is_some(),
     })?;
@@ -242,6 +267,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     let handler = Arc::new(Handler {
         log: Mutex::new(GuestLog::new(memory.clone(), layout.log)),
         records: records.map(Mutex::new),
+        files: OnceLock::new(),
         doorbells: Default::default(),
         reporter: Mutex::new(plan.reporter),
     });
@@ -261,6 +287,17 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         debugging::stream_log(handler.clone()).map_err(host("start a thread"))?;
     }
     let services = gate::Services::start(&machine)?;
+    if let Some(window) = machine.window() {
+        let files = Files::start(
+            &plan.trees,
+            window,
+            memory.clone(),
+            machine.layout(),
+            Arc::new(machine.kicker()),
+            None,
+        )?;
+        let _ = handler.files.set(files);
+    }
     let made = Instant::now();
 
     let (sender, receiver) = mpsc::channel();

@@ -25,6 +25,8 @@ pub enum Error {
     },
     #[error("cannot reserve {bytes} bytes of guest memory: {source}; ask for less with --memory")]
     Reserve { bytes: u64, source: io::Error },
+    #[error("cannot reserve address space for the container's files: {0}")]
+    Window(io::Error),
     #[error("cannot map the root archive: {0}")]
     RootArchive(io::Error),
     #[error("the embedded libOS image is not usable: {0}; rebuild husk")]

@@ -49,6 +49,8 @@ pub struct Layout {
     pub host_events: u64,
     pub stdio_out: Virtqueue,
     pub stdio_in: Virtqueue,
+    pub fuse: Virtqueue,
+    pub truncated: u64,
     pub vcpus: Vec<VcpuBoot>,
 }
 
@@ -65,7 +67,7 @@ impl Layout {
                 reserved: 0,
             }
         };
-        let (stdio_out, stdio_in) = (queue(), queue());
+        let (stdio_out, stdio_in, fuse) = (queue(), queue(), queue());
         Self {
             boot_info: bump.page(),
             config: bump.pages(config_bytes),
@@ -75,6 +77,8 @@ impl Layout {
             host_events: bump.page(),
             stdio_out,
             stdio_in,
+            fuse,
+            truncated: bump.page(),
             vcpus: (0..vcpus)
                 .map(|_| VcpuBoot {
                     pml4_gpa: bump.page(),

@@ -20,7 +20,7 @@ use super::debug::{Debug, GuestSpace, Inspector};
 use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
 use super::vcpu::Vcpu;
-use super::{Error, Kicker, KvmClock, loader, memory, raw, tables};
+use super::{Error, Kicker, KvmClock, Window, loader, memory, raw, tables};
 use crate::confine::{self, rules::Role};
 
 /// Room for the libOS and the VMM's structures, on top of what the container may use.
@@ -39,8 +39,10 @@ pub struct MachineConfig {
     pub vcpus: u32,
     /// The libOS image.
     pub image: &'static [u8],
-    /// The root file system as a cpio archive.
-    pub root_archive: File,
+    /// The root file system as a cpio archive, unless it is a tree of host files.
+    pub root_archive: Option<File>,
+    /// Bytes of the window host files are mapped into, whole chunks; 0 for none.
+    pub window_bytes: u64,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// `/dev/kvm`, see [`open_kvm`].
@@ -77,6 +79,10 @@ pub enum End {
 pub trait DoorbellHandler: Send + Sync {
     /// `value` was written to doorbell `port`.
     fn ring(&self, vcpu: u32, port: u16, value: u32) -> Served;
+
+    /// An access of the guest failed: to a file that has become shorter than what is mapped of it, or to nothing. The
+    /// access is made again on [`Served::Resume`].
+    fn memory_fault(&self, vcpu: u32) -> Served;
 }
 
 /// A machine that is ready to run.
@@ -85,6 +91,7 @@ pub struct Machine {
     vm: VmFd,
     memory: GuestMemory,
     layout: Layout,
+    window: Option<Window>,
     vcpus: Vec<Vcpu>,
     kickers: Vec<Kicker>,
     inspector: Arc<Inspector>,
@@ -140,21 +147,46 @@ impl Machine {
             .filter(|bytes| *bytes <= 1 << 39)
             .ok_or_else(too_large)?;
         let (region, ram) = memory::reserve_ram(ram_bytes)?;
-        let archive = memory::map_archive(&config.root_archive)?;
+        let archive = config
+            .root_archive
+            .as_ref()
+            .map(memory::map_archive)
+            .transpose()?;
         let rom = GuestRange {
             gpa: ram_bytes.next_multiple_of(1 << 30),
-            len: archive.bytes,
+            len: archive.as_ref().map_or(0, |archive| archive.bytes),
         };
         raw::set_memory(&vm, 0, 0, &ram, false).map_err(Error::kvm("add guest memory"))?;
-        raw::set_memory(&vm, 1, rom.gpa, &archive, true)
-            .map_err(Error::kvm("map the root archive into the guest"))?;
+        if let Some(archive) = &archive {
+            raw::set_memory(&vm, 1, rom.gpa, archive, true)
+                .map_err(Error::kvm("map the root archive into the guest"))?;
+        }
+        let window = (config.window_bytes > 0)
+            .then(|| Window::reserve(config.window_bytes))
+            .transpose()
+            .map_err(Error::Window)?;
+        let window_range = GuestRange {
+            gpa: (rom.gpa + rom.len).next_multiple_of(1 << 30),
+            len: config.window_bytes,
+        };
+        if let Some(window) = &window {
+            raw::set_memory(&vm, 2, window_range.gpa, &window.mapping(), false)
+                .map_err(Error::kvm("map the window of host files into the guest"))?;
+        }
         let memory = GuestMemoryMmap::from_regions(vec![region]).map_err(|_| too_large())?;
 
         loader::load(&memory, config.image)?;
         let encoded = config::encode(&config.guest).map_err(|_| too_large())?;
         let mut bump = Bump::from(image.end);
         let layout = Layout::new(&mut bump, config.vcpus, encoded.len() as u64);
-        tables::build(&memory, &mut bump, ram_bytes, rom, &layout.vcpus)?;
+        tables::build(
+            &memory,
+            &mut bump,
+            ram_bytes,
+            rom,
+            window_range,
+            &layout.vcpus,
+        )?;
         let write = |address: u64, bytes: &[u8]| {
             memory
                 .write_slice(bytes, GuestAddress(address))
@@ -180,8 +212,10 @@ impl Machine {
             host_events_gpa: layout.host_events,
             stdio_out: layout.stdio_out,
             stdio_in: layout.stdio_in,
+            fuse: layout.fuse,
+            window: window_range,
+            truncated_gpa: layout.truncated,
             xcr0,
-            reserved: 0,
             vcpus,
         };
         write(layout.boot_info, &raw::boot_info_bytes(&info))?;
@@ -198,7 +232,9 @@ impl Machine {
         let debug = Debug::new(&kickers, config.stopped).map_err(Error::Thread)?;
         let archive = config
             .root_archive
-            .try_clone()
+            .as_ref()
+            .map(File::try_clone)
+            .transpose()
             .map_err(Error::RootArchive)?;
         let inspector = Arc::new(Inspector::new(
             GuestSpace::new(memory.clone(), rom, archive),
@@ -231,6 +267,7 @@ impl Machine {
             vm,
             memory,
             layout,
+            window,
             vcpus: machine_vcpus,
             kickers,
             inspector,
@@ -259,6 +296,12 @@ impl Machine {
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The window host files are mapped into, if it has one.
+    #[must_use]
+    pub fn window(&self) -> Option<Window> {
+        self.window
     }
 
     /// Reads the guest's clock from outside.

@@ -3,11 +3,11 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 use husk_abi::boundary::layout::LARGE_PAGE_SIZE;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
+use vm_memory::{GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestRegionMmap, MmapRegion};
 
 use super::Error;
 
@@ -77,4 +77,66 @@ pub fn map_archive(file: &File) -> Result<Mapping, Error> {
         address: address.cast(),
         bytes,
     })
+}
+
+/// Moves up to the bytes of `ranges` between guest memory and `file` at `offset`, without a copy in between: what the guest
+/// changes meanwhile is its own loss.
+fn transfer(
+    memory: &GuestMemoryMmap,
+    ranges: &[(u64, usize)],
+    file: BorrowedFd<'_>,
+    offset: u64,
+    into_file: bool,
+) -> io::Result<usize> {
+    let invalid = || io::Error::from_raw_os_error(libc::EFAULT);
+    let slices = ranges
+        .iter()
+        .map(|(at, len)| memory.get_slice(GuestAddress(*at), *len))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| invalid())?;
+    let guards: Vec<_> = slices.iter().map(|slice| slice.ptr_guard_mut()).collect();
+    let vectors: Vec<libc::iovec> = guards
+        .iter()
+        .map(|guard| libc::iovec {
+            iov_base: guard.as_ptr().cast(),
+            iov_len: guard.len(),
+        })
+        .collect();
+    let count = i32::try_from(vectors.len()).map_err(|_| invalid())?;
+    let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: the vectors are ranges of guest memory, which is never unmapped and of which there are no references.
+    let moved = unsafe {
+        if into_file {
+            libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), count, offset)
+        } else {
+            libc::preadv(file.as_raw_fd(), vectors.as_ptr(), count, offset)
+        }
+    };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes ranges of guest memory to `file` at `offset`; returns how many bytes.
+///
+/// # Errors
+/// `EFAULT` outside guest memory; what `pwritev(2)` gives.
+pub fn guest_into_file(
+    memory: &GuestMemoryMmap,
+    ranges: &[(u64, usize)],
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<usize> {
+    transfer(memory, ranges, file, offset, true)
+}
+
+/// Reads `file` at `offset` into ranges of guest memory; returns how many bytes, 0 at the end.
+///
+/// # Errors
+/// `EFAULT` outside guest memory; what `preadv(2)` gives.
+pub fn file_into_guest(
+    memory: &GuestMemoryMmap,
+    ranges: &[(u64, usize)],
+    file: BorrowedFd<'_>,
+    offset: u64,
+) -> io::Result<usize> {
+    transfer(memory, ranges, file, offset, false)
 }

@@ -13,6 +13,7 @@ mod memory;
 mod raw;
 mod tables;
 mod vcpu;
+mod window;
 
 pub use error::Error;
 pub use kick::Kicker;
@@ -20,5 +21,6 @@ pub use layout::Layout;
 pub use machine::{
     DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm, open_kvm,
 };
-pub use memory::GuestMemory;
+pub use memory::{GuestMemory, file_into_guest, guest_into_file};
 pub use raw::{KvmClock, kvm_descriptor, kvm_of};
+pub use window::{Shows, Window};

@@ -56,14 +56,21 @@ pub fn build(
     bump: &mut Bump,
     ram_bytes: u64,
     rom: GuestRange,
+    window: GuestRange,
     vcpus: &[VcpuBoot],
 ) -> Result<(), Error> {
     const GIB: u64 = 1 << 30;
     let mut writer = Writer { memory, bump };
 
-    // The direct map, shared by all vCPUs: RAM, then the root archive's GiB-aligned range, read-only.
+    // The direct map, shared by all vCPUs: RAM, then the root archive's GiB-aligned range, read-only, and
+    // the window's.
     let mut pdpts = Vec::new();
-    let end = rom.gpa + rom.len;
+    let rom_end = rom.gpa + rom.len;
+    let end = if window.len > 0 {
+        window.gpa + window.len
+    } else {
+        rom_end
+    };
     for base in (0..end).step_by(512 * GIB as usize) {
         let pdpt = writer.bump.page();
         for slot in 0..512 {
@@ -71,8 +78,11 @@ pub fn build(
             if gpa < ram_bytes {
                 let directory = writer.directory(gpa, ram_bytes, 0, TABLE)?;
                 writer.set(pdpt, slot, directory | TABLE)?;
-            } else if gpa >= rom.gpa && gpa < end {
-                let directory = writer.directory(gpa, end, 0, PRESENT | USER)?;
+            } else if gpa >= rom.gpa && gpa < rom_end {
+                let directory = writer.directory(gpa, rom_end, 0, PRESENT | USER)?;
+                writer.set(pdpt, slot, directory | TABLE)?;
+            } else if gpa >= window.gpa && gpa < end {
+                let directory = writer.directory(gpa, end, 0, TABLE)?;
                 writer.set(pdpt, slot, directory | TABLE)?;
             }
         }

@@ -295,6 +295,7 @@ impl Vcpu {
             }
             Ok(_) => Exit::End(End::Crash("an exit nobody asked for")),
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Kicked,
+            Err(error) if error.errno() == libc::EFAULT => Exit::MemoryFault,
             Err(error) => Exit::End(End::RunFailed(error.errno())),
         };
         match exit {
@@ -317,6 +318,10 @@ impl Vcpu {
                 Served::Resume => {}
                 Served::End(end) => return Some(end),
             },
+            Exit::MemoryFault => match handler.memory_fault(self.index) {
+                Served::Resume => {}
+                Served::End(end) => return Some(end),
+            },
             Exit::End(end) => return Some(end),
         }
         None
@@ -327,5 +332,6 @@ impl Vcpu {
 enum Exit {
     Doorbell(u16, u32),
     Kicked,
+    MemoryFault,
     End(End),
 }

@@ -42,7 +42,7 @@ pub fn copy_frame_out(address: u64, frame: Frame, offset: usize, len: usize) -> 
 pub fn copy_frame_in(frame: Frame, offset: usize, address: u64, len: usize) -> usize {
     let mut bytes = vec![0; len];
     let done = copy_in(&mut bytes, address);
-    crate::phys::write(frame, offset, &bytes[..done]);
+    crate::phys::write_shared(frame, offset, &bytes[..done]);
     done
 }
 

@@ -73,12 +73,13 @@ pub unsafe fn init(info_address: u64, index: usize) {
     }
     load_task();
     let rom = info.root_archive;
-    // SAFETY: the boot page tables map RAM and the root archive at the direct map, for ever.
+    // SAFETY: the boot page tables map RAM, the root archive and the window at the direct map, for ever.
     unsafe {
         phys::init(
             DIRECT_MAP as usize,
             info.ram_bytes,
             rom.gpa..rom.gpa + rom.len,
+            info.window.gpa..info.window.gpa + info.window.len,
         )
     };
     fpu::init();
@@ -121,7 +122,7 @@ unsafe fn descriptor_tables() {
         core::ptr::write_bytes(bitmap, 0xff, usize::from(TSS_LIMIT - TSS_IO_BITMAP) + 1);
         // A 32-bit access needs the bits of four ports, so the three after the last doorbell are open too.
         bitmap.add(usize::from(doorbell::FIRST / 8)).write(0x00);
-        bitmap.add(usize::from(doorbell::FIRST / 8) + 1).write(0xe0);
+        bitmap.add(usize::from(doorbell::FIRST / 8) + 1).write(0xc0);
     }
 
     for vector in 0..entry::STUBS {
@@ -159,8 +160,8 @@ fn load_task() {
 }
 
 const _: () = {
-    // What `descriptor_tables` writes into the bitmap opens ten doorbells.
-    assert!(doorbell::FIRST.is_multiple_of(8) && doorbell::END == doorbell::FIRST + 10);
+    // What `descriptor_tables` writes into the bitmap opens eleven doorbells.
+    assert!(doorbell::FIRST.is_multiple_of(8) && doorbell::END == doorbell::FIRST + 11);
     assert!(INTERRUPT_VECTOR as usize == entry::STUBS - 1);
 };
 

@@ -323,33 +323,42 @@ pub fn fallocate(t: &Thread, fd: Fd, mode: Hex, offset: Off, len: Off) -> SysRes
     Ok(0)
 }
 
-/// Whether `fsync(2)` makes sense for it.
-fn check_syncable(file: &File) -> SysResult {
+/// Makes what was written to a file safe, if that makes sense for its kind.
+fn sync_file(file: &File, data_only: bool) -> SysResult {
     match file.inode.kind() {
-        // What is in memory is as safe as it will get.
-        FileKind::Regular | FileKind::Directory | FileKind::BlockDevice => Ok(0),
+        FileKind::Regular | FileKind::Directory | FileKind::BlockDevice => {
+            file.inode.sync(data_only)?;
+            Ok(0)
+        }
         _ => Err(Errno::EINVAL),
     }
 }
 
 /// `fsync(2)`.
 pub fn fsync(t: &Thread, fd: Fd) -> SysResult {
-    check_syncable(&*t.file(fd)?)
+    sync_file(&*t.file(fd)?, false)
 }
 
 /// `fdatasync(2)`.
 pub fn fdatasync(t: &Thread, fd: Fd) -> SysResult {
-    check_syncable(&*t.file(fd)?)
+    sync_file(&*t.file(fd)?, true)
 }
 
 /// `sync(2)`.
-pub fn sync(_t: &Thread) -> SysResult {
+pub fn sync(t: &Thread) -> SysResult {
+    for mount in t.kernel.fs.mounts() {
+        // As on Linux nobody is told.
+        let _ = mount.fs.sync();
+    }
     Ok(0)
 }
 
 /// `syncfs(2)`.
 pub fn syncfs(t: &Thread, fd: Fd) -> SysResult {
-    t.file(fd)?;
+    let file = t.file(fd)?;
+    if let Some(mount) = &file.mount {
+        mount.fs.sync()?;
+    }
     Ok(0)
 }
 

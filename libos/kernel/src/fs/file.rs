@@ -72,6 +72,22 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
         }
     }
 
+    /// Copies up to `len` bytes from `offset` on to `target` of the file `to`, without their passing through here; what
+    /// a file system can that has both files. Arguments were checked.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` if it cannot, so that the bytes must be read and written; as `copy_file_range(2)`.
+    fn copy_range(
+        &self,
+        _t: &Thread,
+        _offset: u64,
+        _to: &File,
+        _target: u64,
+        _len: u64,
+    ) -> Result<u64> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     /// Readiness now; if `table` is given, also registers where changes will be announced.
     fn poll(&self, _t: &Thread, _file: &File, _table: Option<&mut PollTable<'_>>) -> PollEvents {
         PollEvents::IN | PollEvents::OUT | PollEvents::RDNORM | PollEvents::WRNORM

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::Inode;
+use crate::Result;
 
 /// What `statfs(2)` says of a file system.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct FsStatistics {
     pub block_size: u32,
     pub blocks: u64,
     pub blocks_free: u64,
+    /// Of these, what others than root may use.
+    pub blocks_available: u64,
     pub files: u64,
     pub files_free: u64,
 }
@@ -32,6 +35,14 @@ pub trait FileSystem: Send + Sync + core::fmt::Debug {
     /// Whether nothing in it can be changed through any mount.
     fn is_read_only(&self) -> bool {
         false
+    }
+
+    /// Makes everything that was written safe (`sync(2)`).
+    ///
+    /// # Errors
+    /// `EIO`, `ENOSPC`: what writing back gave.
+    fn sync(&self) -> Result<()> {
+        Ok(())
     }
 
     /// Options of its own as `/proc/mounts` shows them, each with a leading comma (`,size=65536k`).

@@ -245,6 +245,14 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// Makes what was written safe (`fsync(2)`); the attributes only as far as the data need them if `data_only`.
+    ///
+    /// # Errors
+    /// `EIO`, `ENOSPC`: what writing back gave.
+    fn sync(&self, _data_only: bool) -> Result<()> {
+        Ok(())
+    }
+
     /// The value of an extended attribute (`xattr(7)`).
     ///
     /// # Errors

@@ -11,7 +11,7 @@
 //! | `rw`, `stat`, `attr`, `dir`, `link`, `xattr`, `fdops`, `transfer`, `mount_calls` | system calls by theme |
 //! | `locks`, `seals` | advisory locks; seals of memory files |
 //! | `init`, `cpio`, `surroundings`, `copy_tree` | what a container starts with: the root from its archive, mounts, devices, masks |
-//! | `tmpfs`, `procfs`, `devfs`, `pseudo`, `internal` | file systems |
+//! | `tmpfs`, `fuse`, `procfs`, `devfs`, `pseudo`, `internal` | file systems |
 //! | `pipe`, `eventfd`, `signalfd`, `pidfd`, `epoll`, `stdio`, `terminal`, `random`, `anon` | files that are not in a file system |
 //! | `poll_calls`, `select`, `sigmask`, `deadline` | waiting for readiness |
 //! | `sigio` | signals about readiness |
@@ -39,6 +39,7 @@ pub mod fdops;
 pub mod fdtable;
 pub mod file;
 pub mod filesystem;
+pub mod fuse;
 pub mod init;
 pub mod inode;
 mod internal;

@@ -202,7 +202,7 @@ fn write_statfs(buf: Ptr, s: &FsStatistics, dev: u64, flags: i64) -> SysResult {
         f_bsize: i64::from(s.block_size),
         f_blocks: s.blocks as i64,
         f_bfree: s.blocks_free as i64,
-        f_bavail: s.blocks_free as i64,
+        f_bavail: s.blocks_available as i64,
         f_files: s.files as i64,
         f_ffree: s.files_free as i64,
         f_fsid: __kernel_fsid_t {

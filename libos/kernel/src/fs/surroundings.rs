@@ -16,7 +16,7 @@ use super::mount_calls::{kept_flags, new_tmpfs};
 use super::procfs::ProcFs;
 use super::pseudo::{Fixed, Maker, Named};
 use super::tmpfs::{Options, Tmpfs};
-use super::{Create, FileKind, FileSystem, Location, Lookup, copy_tree, devfs, lookup_at};
+use super::{Create, FileKind, FileSystem, Location, Lookup, copy_tree, devfs, init, lookup_at};
 use crate::{Errno, Kernel, Result, Thread, log};
 
 const SYSFS_MAGIC: u32 = 0x6265_6572;
@@ -50,6 +50,7 @@ pub fn set_up(t: &Thread) -> Result<()> {
     for (index, wanted) in config.mounts.iter().enumerate() {
         mount(t, wanted, shown.get(&index)).map_err(told("mount", &wanted.target))?;
     }
+    init::mount_volumes(t.kernel)?;
     devices(t).map_err(told("make devices in", b"/dev"))?;
     // What cannot be written to comes last. Masks hide what read-only paths show, as runc orders them.
     for path in &config.readonly_paths {
@@ -130,6 +131,15 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
             magic: MQUEUE_MAGIC,
             inner: Tmpfs::new(t.kernel, Options::default(), 0o1777, 0, 0),
         })),
+        MountKind::Host if init::tree_at(t.kernel, &wanted.target).is_some() => {
+            let volume = init::open_tree(t.kernel, &wanted.target)?;
+            let root = volume.root();
+            let point = find_or_make(t, &wanted.target, root.kind() != FileKind::Directory)?;
+            t.kernel
+                .fs
+                .mount_at(point, volume, root, &wanted.source, flags)
+                .map(drop)
+        }
         MountKind::Host => {
             // Not there: the host has mounted something that the root cannot show.
             let shown = shown.ok_or(Errno::ENOENT)?;

@@ -142,9 +142,16 @@ pub fn copy_file_range(
     if overlaps && super::mount::same_inode(&input.inode, &output.inode) {
         return Err(Errno::EINVAL);
     }
-    let done = copy(t, &input, from.value, len, |buf, at| {
-        output.ops.write(t, &output, buf, to.value + at)
-    })?;
+    let direct = input
+        .ops
+        .copy_range(t, from.value, &output, to.value, len as u64);
+    let done = match direct {
+        Ok(done) => done as usize,
+        Err(Errno::EOPNOTSUPP) => copy(t, &input, from.value, len, |buf, at| {
+            output.ops.write(t, &output, buf, to.value + at)
+        })?,
+        Err(errno) => return Err(errno),
+    };
     from.advance(done)?;
     to.advance(done)?;
     Ok(done)

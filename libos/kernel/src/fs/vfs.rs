@@ -9,7 +9,7 @@ use spin::Once;
 
 use super::locks::LockTable;
 use super::mount::{Location, Mount, last_component};
-use super::{FileKind, FileSystem, Inode};
+use super::{FileKind, FileSystem, Inode, fuse};
 use crate::sync::Mutex;
 use crate::{Errno, Result};
 
@@ -18,6 +18,8 @@ use crate::{Errno, Result};
 pub struct Vfs {
     /// The archive the root file system is filled from.
     pub root_archive: GuestRange,
+    /// Where the contents of host files can be seen.
+    pub window: fuse::Window,
     /// Advisory locks.
     pub locks: LockTable,
     /// Held by whoever renames, mounts or unmounts: while it is held no directory moves.
@@ -32,9 +34,10 @@ pub struct Vfs {
 impl Vfs {
     /// Nothing mounted yet.
     #[must_use]
-    pub fn new(root_archive: GuestRange) -> Self {
+    pub fn new(root_archive: GuestRange, window: fuse::Window) -> Self {
         Self {
             root_archive,
+            window,
             locks: LockTable::new(),
             tree: Mutex::new(()),
             root: Once::new(),

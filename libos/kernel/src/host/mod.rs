@@ -1,6 +1,7 @@
 //! The guest's side of the boundary: queues to the VMM, and what the VMM tells unasked.
 
 mod console;
+mod files;
 mod virtqueue;
 
 use core::mem::offset_of;
@@ -18,12 +19,15 @@ use crate::sync::SpinLock;
 use crate::{Errno, Kernel};
 
 pub use console::Console;
+pub use files::{Ask, Exchange, FileQueue};
 
 /// Everything that leads out of the guest.
 #[derive(Debug)]
 pub struct Host {
     /// The standard streams.
     pub console: Console,
+    /// Files of the host.
+    pub files: FileQueue,
     events_gpa: u64,
     oom_kills: AtomicU64,
     kernel: SpinLock<Option<&'static Kernel>>,
@@ -35,6 +39,7 @@ impl Host {
     pub fn new(boot: &BootInfo) -> Self {
         Self {
             console: Console::new(boot),
+            files: FileQueue::new(boot),
             events_gpa: boot.host_events_gpa,
             oom_kills: AtomicU64::new(0),
             kernel: SpinLock::new(None),
@@ -48,6 +53,11 @@ impl Host {
     /// Looks what the VMM has answered or sent, and wakes who waits for it.
     pub fn poll(&self) {
         self.console.poll();
+        self.files.poll();
+        let kernel = *self.kernel.lock();
+        if let Some(kernel) = kernel {
+            kernel.fs.window.poll_truncated(kernel);
+        }
         let frame = Frame::containing(self.events_gpa);
         let signals = phys::swap_u64(frame, (self.events_gpa % 4096) as usize, 0);
         if signals == 0 {

@@ -8,6 +8,9 @@
 //! blocks that were: tens of GiB can be reserved and cost nothing. Nothing here allocates from the heap, which
 //! grows by frames.
 
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicU32, Ordering};
+
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_hal::phys::{self, Frame};
 
@@ -56,6 +59,53 @@ mod state {
 pub struct Frames {
     layout: Layout,
     pool: SpinLock<Pool>,
+    /// How often each chunk of the window of host files is mapped.
+    window: spin::Once<WindowCounts>,
+}
+
+/// References to the frames of the window, counted by chunk: pages of one chunk come and go together.
+#[derive(Debug)]
+pub struct WindowCounts {
+    first: u64,
+    chunks: Box<[AtomicU32]>,
+}
+
+/// The count of a chunk that is being given to another file.
+const CLAIMED: u32 = u32::MAX;
+
+impl WindowCounts {
+    fn chunk(&self, frame: Frame) -> Option<&AtomicU32> {
+        let index = frame.number().checked_sub(self.first)? / LARGE_FRAMES;
+        self.chunks.get(usize::try_from(index).ok()?)
+    }
+
+    /// One more reference to a chunk, unless it is being given away.
+    #[must_use]
+    pub fn pin(&self, chunk: usize) -> bool {
+        self.chunks[chunk]
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count != CLAIMED).then_some(count + 1)
+            })
+            .is_ok()
+    }
+
+    /// One reference less.
+    pub fn unpin(&self, chunk: usize) {
+        self.chunks[chunk].fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Takes a chunk nobody refers to; it stays so until [`WindowCounts::release`].
+    #[must_use]
+    pub fn claim(&self, chunk: usize) -> bool {
+        self.chunks[chunk]
+            .compare_exchange(0, CLAIMED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// A claimed chunk may be referred to again; it has `count` references.
+    pub fn release(&self, chunk: usize, count: u32) {
+        self.chunks[chunk].store(count, Ordering::Release);
+    }
 }
 
 /// Where the blocks and their bookkeeping are; never changes.
@@ -446,7 +496,26 @@ impl Frames {
                 used: 0,
                 limit: limit_bytes / PAGE_SIZE,
             }),
+            window: spin::Once::new(),
         }
+    }
+
+    /// Counts references to the frames of the window, `chunks` times 2 MiB from `first` on, from here on.
+    pub fn count_window(&self, first: Frame, chunks: usize) -> &WindowCounts {
+        self.window.call_once(|| WindowCounts {
+            first: first.number(),
+            chunks: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
+        })
+    }
+
+    /// References to the window's chunks, if there is one.
+    #[must_use]
+    pub fn window(&self) -> Option<&WindowCounts> {
+        self.window.get()
+    }
+
+    fn window_chunk(&self, frame: Frame) -> Option<&AtomicU32> {
+        self.window.get()?.chunk(frame)
     }
 
     /// A frame with one reference; contents undefined.
@@ -543,9 +612,13 @@ impl Frames {
         }
     }
 
-    /// One more reference to a frame; nothing for frames that are not handed out here (read-only memory).
+    /// One more reference to a frame; nothing for frames that are not handed out here (read-only memory) nor of
+    /// the window. The caller has a reference to the window's chunk already.
     pub fn get(&self, frame: Frame) {
         let Some(index) = self.layout.index(frame) else {
+            if let Some(count) = self.window_chunk(frame) {
+                count.fetch_add(1, Ordering::AcqRel);
+            }
             return;
         };
         let _pool = self.pool.lock();
@@ -565,6 +638,8 @@ impl Frames {
     pub fn put(&self, frame: Frame) {
         if let Some(index) = self.layout.index(frame) {
             self.pool.lock().put(&self.layout, index);
+        } else if let Some(count) = self.window_chunk(frame) {
+            count.fetch_sub(1, Ordering::AcqRel);
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `fork` | copying an address space |
 //! | `shelf`, `adopt`, `layout` | page tables kept for the next process; where a program's parts go |
 //! | `counts` | what `--stats` shows |
+//! | `invalidate` | taking pages away that an object has lost |
 //! | `access` | reading and writing another address space |
 //! | `code` | code mappings and thunks, for `crate::translate` |
 //! | `oom` | running out of memory |
@@ -33,6 +34,7 @@ mod fault;
 mod fork;
 mod frames;
 mod gather;
+mod invalidate;
 mod layout;
 pub mod load;
 mod map;
@@ -59,7 +61,7 @@ mod vma;
 
 pub use code::CodeRegion;
 pub use fault::{Access, FaultSignal};
-pub use frames::{Frames, Usage};
+pub use frames::{Frames, Usage, WindowCounts};
 pub use load::{Loaded, Program};
 pub use map::{Mapping, Placement, shared_anonymous};
 pub use mappable::Mappable;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Frames;
 
-const ARENA_BYTES: usize = 4 << 30;
+const ARENA_BYTES: usize = 6 << 30;
 const LARGE: u64 = 2 << 20;
 
 static NEXT: AtomicU64 = AtomicU64::new(LARGE);

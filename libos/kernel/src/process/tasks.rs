@@ -118,6 +118,20 @@ impl Tasks {
             .collect()
     }
 
+    /// Calls `f` with every address space in use.
+    pub fn for_each_space(&self, f: impl Fn(&crate::mm::AddressSpace)) {
+        let threads: Vec<_> = self.threads.lock().values().cloned().collect();
+        let mut seen: Vec<Arc<crate::mm::AddressSpace>> = Vec::new();
+        for thread in threads.iter().filter_map(Weak::upgrade) {
+            if let Some(space) = thread.mm_opt()
+                && !seen.iter().any(|other| Arc::ptr_eq(other, &space))
+            {
+                f(&space);
+                seen.push(space);
+            }
+        }
+    }
+
     /// Number of threads.
     #[must_use]
     pub fn thread_count(&self) -> usize {

@@ -180,8 +180,10 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
         host_events_gpa: shared_gpa + 2 * 4096,
         stdio_out: queue(shared_gpa + 3 * 4096),
         stdio_in: queue(shared_gpa + 6 * 4096),
+        fuse: queue(shared_gpa + 9 * 4096),
+        window: GuestRange::default(),
+        truncated_gpa: shared_gpa + 12 * 4096,
         xcr0: 7,
-        reserved: 0,
         vcpus: [VcpuBoot::default(); MAX_VCPUS],
     };
     let config = GuestConfig {
@@ -209,6 +211,7 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
         terminal: false,
         streams: [StreamKind::Null; 3],
         log_levels: [LogLevel::Error; husk_abi::boundary::log::ROOMS.len()],
+        trees: Vec::new(),
         count_sites: false,
     };
     Box::leak(Box::new(Kernel::new(&boot, config, &[])))

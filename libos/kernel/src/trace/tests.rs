@@ -179,8 +179,10 @@ fn boot(filter_gpa: u64) -> BootInfo {
         host_events_gpa: 0,
         stdio_out: Default::default(),
         stdio_in: Default::default(),
+        fuse: Default::default(),
+        window: GuestRange::default(),
+        truncated_gpa: 0,
         xcr0: 0,
-        reserved: 0,
         vcpus: [VcpuBoot::default(); MAX_VCPUS],
     }
 }

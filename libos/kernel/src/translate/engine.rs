@@ -133,8 +133,8 @@ fn consider_in(space: &impl CodeSpace, trap: &Trap, region: &Region) -> TrapReas
             _ => TrapReason::ModifiedCode,
         },
         Err(reason) => {
-            // Want of memory says nothing about the site.
-            if reason != TrapReason::NoMemory {
+            // Want of memory says nothing about the site, and another call from it may come back.
+            if reason != TrapReason::NoMemory && trap.returns {
                 text.refuse(syscall, reason);
             }
             reason

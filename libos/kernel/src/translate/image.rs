@@ -330,8 +330,8 @@ impl TextImage {
     }
 
     /// Notes that a jump has led to `offset` of the file, between instructions that were displaced. Each costs a fault: a
-    /// site that this happens to often is given up. `page` is the file's own page there; no other vCPU runs (`alone`), or
-    /// nothing is changed.
+    /// site that this happens to often is given up. `page` is the file's own page there. Nothing is changed unless no
+    /// other vCPU runs (`alone`).
     pub fn note_entry(&self, offset: u64, page: Frame, alone: bool) {
         let mut state = self.state.lock();
         let Some(patch) = state.table.containing(offset).copied() else {
@@ -342,9 +342,11 @@ impl TextImage {
         if *entries < MAX_ENTRIES || !alone {
             return;
         }
-        let mut old = [0; MAX_REPLACED];
-        let old = &mut old[..usize::from(patch.len)];
         let at = index(patch.start % PAGE_SIZE);
+        // What lies on the next page did not change.
+        let len = usize::from(patch.len).min(PAGE_SIZE as usize - at);
+        let mut old = [0; MAX_REPLACED];
+        let old = &mut old[..len];
         phys::read(page, at, old);
         let here = patch.start / PAGE_SIZE;
         let retired = state.retired.iter().filter(|(index, _)| *index == here);
@@ -363,7 +365,8 @@ impl TextImage {
         entries.is_some_and(|entries| *entries >= MAX_ENTRIES)
     }
 
-    /// Patches `site`; one that is patched already is not patched again. The caller has proven what [`super::decode`] asks for and that `old` is what the file has.
+    /// Patches `site`; one that is patched already is not patched again. The caller has proven what [`super::decode`]
+    /// asks for and that `code` is what the file has.
     ///
     /// # Errors
     /// Why it cannot be done. Nothing has changed then.

@@ -12,8 +12,8 @@
 //! - Nobody outside sees thunk addresses: [`original_rip`], [`settle`].
 //! - The thunk is entered and left with nothing on the user's stack, so a clone child may return on another.
 //!
-//! Locks: an image's is a leaf above a file's page map and the frame allocator; the memory room may hold an address space's lock when it
-//! asks an image for a page.
+//! Locks: an image's is a leaf above a file's page map and the frame allocator; the memory room may hold an address
+//! space's lock when it asks an image for a page.
 
 mod area;
 pub mod decode;

@@ -43,12 +43,12 @@ pub struct MappedRange {
 pub struct GuestSpace {
     memory: GuestMemory,
     rom: GuestRange,
-    archive: File,
+    archive: Option<File>,
 }
 
 impl GuestSpace {
     /// RAM is `memory`; the root archive lies at `rom`.
-    pub(in crate::vmm) fn new(memory: GuestMemory, rom: GuestRange, archive: File) -> Self {
+    pub(in crate::vmm) fn new(memory: GuestMemory, rom: GuestRange, archive: Option<File>) -> Self {
         Self {
             memory,
             rom,
@@ -108,7 +108,9 @@ impl GuestSpace {
             let is_read = if (self.rom.gpa..end).contains(&page.gpa) {
                 // Behind the archive's end its last page is zeros.
                 part.fill(0);
-                self.archive.read_at(part, page.gpa - self.rom.gpa).is_ok()
+                self.archive
+                    .as_ref()
+                    .is_some_and(|archive| archive.read_at(part, page.gpa - self.rom.gpa).is_ok())
             } else {
                 self.memory.read_slice(part, GuestAddress(page.gpa)).is_ok()
             };
@@ -258,7 +260,7 @@ mod tests {
             gpa: 0x4000_0000,
             len: 4096,
         };
-        GuestSpace::new(Arc::new(memory), rom, archive)
+        GuestSpace::new(Arc::new(memory), rom, Some(archive))
     }
 
     #[test]

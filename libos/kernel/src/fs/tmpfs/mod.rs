@@ -163,6 +163,7 @@ impl FileSystem for Tmpfs {
             block_size: PAGE as u32,
             blocks,
             blocks_free: blocks.saturating_sub(used),
+            blocks_available: blocks.saturating_sub(used),
             files: if options.files == 0 {
                 blocks
             } else {

@@ -72,6 +72,10 @@ impl FakeSpace {
     }
 
     fn trap(&self, syscall: u64, nr: u32) -> Verdict {
+        self.trap_of(syscall, nr, true)
+    }
+
+    fn trap_of(&self, syscall: u64, nr: u32, returns: bool) -> Verdict {
         consider(
             self,
             &Trap {
@@ -81,7 +85,7 @@ impl FakeSpace {
                     rax: u64::from(nr),
                     r8: 0,
                 },
-                returns: true,
+                returns,
                 slot: SLOT,
             },
         )
@@ -333,6 +337,23 @@ fn a_site_that_is_often_entered_in_the_middle_is_given_up() {
         }
         assert_eq!(again.resume, None);
     }
+}
+
+#[test]
+fn what_follows_a_call_that_does_not_come_back_stays_where_it_is() {
+    // syscall; mov %rax, %rdi; ret: perhaps data.
+    let file = file_with(0x1100, &[0x0f, 0x05, 0x48, 0x89, 0xc7, 0xc3]);
+    let space = FakeSpace::new(&file, 0x40_0000, true);
+    let exit = space.trap_of(0x1100, 60, false);
+    assert_eq!(exit.reason, TrapReason::NoPattern);
+    assert_eq!(file.text.patched_sites(), 0);
+    // Another call from there comes back.
+    assert_eq!(space.trap(0x1100, 39).reason, TrapReason::FirstUse);
+
+    let file = file_with(0x1100, &READ[2..]);
+    let space = FakeSpace::new(&file, 0x40_0000, true);
+    let exit = space.trap_of(0x1100, 231, false);
+    assert_eq!(exit.reason, TrapReason::FirstUse, "the usual test follows");
 }
 
 #[test]

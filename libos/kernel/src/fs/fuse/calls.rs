@@ -1,0 +1,444 @@
+//! The messages, typed: one function an operation.
+
+use alloc::vec::Vec;
+
+use husk_abi::boundary::fuse::{
+    Attr, AttrOut, CHUNK_BYTES, CopyIn, Dirent, EntryOut, FallocateIn, FsyncIn, LinkIn, LseekIn,
+    LseekOut, MAP_READ, MAP_WRITE, MAX_DATA, MkdirIn, MknodIn, OpenIn, ReadIn, Rename2In,
+    SetattrIn, SetupmappingIn, SetxattrIn, StatfsOut, Validity, WriteIn, WriteOut, encode_dev, op,
+};
+use husk_abi::linux::general;
+
+use crate::fs::{Create, FileKind, devfs};
+use crate::host::Ask;
+use crate::user::IoBuf;
+use crate::{Errno, Kernel, Result};
+
+/// Sends `ask` and gives the answer, which is at most a page.
+fn call(kernel: &Kernel, ask: &Ask<'_>) -> Result<Vec<u8>> {
+    let long = ask.body.len() > 3072;
+    let mut exchange = kernel.host.files.begin(&kernel.frames, long)?;
+    let len = exchange.call(&kernel.frames, ask)?;
+    Ok(exchange.answer(len))
+}
+
+fn ask<'a>(opcode: u32, node: u64, body: &'a [u8]) -> Ask<'a> {
+    Ask {
+        opcode,
+        node,
+        body,
+        ..Ask::default()
+    }
+}
+
+/// `name` and its NUL behind what `body` has.
+fn with_name(mut body: Vec<u8>, name: &[u8]) -> Vec<u8> {
+    body.reserve(name.len() + 1);
+    body.extend_from_slice(name);
+    body.push(0);
+    body
+}
+
+macro_rules! body {
+    ($arguments:expr) => {{
+        let mut body = Vec::with_capacity(128);
+        $arguments.put(&mut body);
+        body
+    }};
+}
+
+fn attr(bytes: &[u8]) -> Result<Attr> {
+    AttrOut::take(bytes)
+        .map(|(out, _)| out.attr)
+        .ok_or(Errno::EIO)
+}
+
+/// A file found or made, and its directory's attributes where the message gives them.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    pub node: u64,
+    pub attr: Attr,
+}
+
+fn entry(bytes: &[u8]) -> Result<(Entry, &[u8])> {
+    let (out, rest) = EntryOut::take(bytes).ok_or(Errno::EIO)?;
+    let entry = Entry {
+        node: out.nodeid,
+        attr: out.attr,
+    };
+    Ok((entry, rest))
+}
+
+fn entry_and_directory(bytes: &[u8]) -> Result<(Entry, Attr)> {
+    let (entry, rest) = entry(bytes)?;
+    Ok((entry, attr(rest)?))
+}
+
+/// Attributes, and how long they are good.
+pub fn getattr(kernel: &Kernel, node: u64) -> Result<(Attr, Validity)> {
+    let answer = call(kernel, &ask(op::GETATTR, node, &[]))?;
+    let (out, _) = AttrOut::take(&answer).ok_or(Errno::EIO)?;
+    Ok((
+        out.attr,
+        Validity::from_wire(out.attr_valid, out.attr_valid_nsec),
+    ))
+}
+
+pub fn setattr(kernel: &Kernel, node: u64, change: &SetattrIn) -> Result<Attr> {
+    attr(&call(kernel, &ask(op::SETATTR, node, &body!(change)))?)
+}
+
+pub fn lookup(kernel: &Kernel, directory: u64, name: &[u8]) -> Result<Entry> {
+    let body = with_name(Vec::new(), name);
+    entry(&call(kernel, &ask(op::LOOKUP, directory, &body))?).map(|(entry, _)| entry)
+}
+
+/// Makes a name.
+pub fn create(
+    kernel: &Kernel,
+    directory: u64,
+    name: &[u8],
+    what: &Create<'_>,
+) -> Result<(Entry, Attr)> {
+    let (opcode, body) = match what.kind {
+        FileKind::Directory => {
+            let arguments = MkdirIn {
+                mode: what.mode,
+                umask: 0,
+            };
+            (op::MKDIR, with_name(body!(arguments), name))
+        }
+        FileKind::Symlink => {
+            let body = with_name(Vec::new(), name);
+            (op::SYMLINK, with_name(body, what.target))
+        }
+        FileKind::Anonymous => return Err(Errno::EINVAL),
+        _ => (op::MKNOD, with_name(body!(mknod_arguments(what)), name)),
+    };
+    let ask = Ask {
+        owner: (what.uid, what.gid),
+        ..ask(opcode, directory, &body)
+    };
+    entry_and_directory(&call(kernel, &ask)?)
+}
+
+fn mknod_arguments(what: &Create<'_>) -> MknodIn {
+    let (major, minor) = devfs::split(what.rdev);
+    MknodIn {
+        mode: what.kind.mode_bits() | what.mode,
+        rdev: encode_dev(major as u32, minor as u32),
+        umask: 0,
+        padding: 0,
+    }
+}
+
+/// Makes a regular file without a name.
+pub fn tmpfile(kernel: &Kernel, directory: u64, what: &Create<'_>) -> Result<Entry> {
+    let body = body!(mknod_arguments(what));
+    let ask = Ask {
+        owner: (what.uid, what.gid),
+        ..ask(op::TMPFILE, directory, &body)
+    };
+    entry(&call(kernel, &ask)?).map(|(entry, _)| entry)
+}
+
+pub fn unlink(kernel: &Kernel, directory: u64, name: &[u8], is_directory: bool) -> Result<Attr> {
+    let opcode = if is_directory { op::RMDIR } else { op::UNLINK };
+    let body = with_name(Vec::new(), name);
+    attr(&call(kernel, &ask(opcode, directory, &body))?)
+}
+
+pub fn link(kernel: &Kernel, directory: u64, name: &[u8], file: u64) -> Result<(Entry, Attr)> {
+    let body = with_name(body!(LinkIn { oldnodeid: file }), name);
+    entry_and_directory(&call(kernel, &ask(op::LINK, directory, &body))?)
+}
+
+/// Moves a name; gives both directories' attributes.
+pub fn rename(
+    kernel: &Kernel,
+    source: u64,
+    from: &[u8],
+    target: u64,
+    to: &[u8],
+    flags: u32,
+) -> Result<(Attr, Attr)> {
+    let arguments = Rename2In {
+        newdir: target,
+        flags,
+        padding: 0,
+    };
+    let body = with_name(with_name(body!(arguments), from), to);
+    let answer = call(kernel, &ask(op::RENAME2, source, &body))?;
+    let rest = answer.get(AttrOut::BYTES..).unwrap_or_default();
+    Ok((attr(&answer)?, attr(rest)?))
+}
+
+pub fn readlink(kernel: &Kernel, node: u64) -> Result<Vec<u8>> {
+    call(kernel, &ask(op::READLINK, node, &[]))
+}
+
+/// Whether the file can be opened for writing.
+pub fn open_to_write(kernel: &Kernel, node: u64) -> Result<Attr> {
+    let arguments = OpenIn {
+        flags: general::O_RDWR,
+        open_flags: 0,
+    };
+    attr(&call(kernel, &ask(op::OPEN, node, &body!(arguments)))?)
+}
+
+pub fn statfs(kernel: &Kernel, node: u64) -> Result<StatfsOut> {
+    let answer = call(kernel, &ask(op::STATFS, node, &[]))?;
+    StatfsOut::take(&answer)
+        .map(|(out, _)| out)
+        .ok_or(Errno::EIO)
+}
+
+pub fn fsync(kernel: &Kernel, node: u64, data_only: bool) -> Result<()> {
+    let arguments = FsyncIn {
+        fsync_flags: data_only.into(),
+        ..FsyncIn::default()
+    };
+    call(kernel, &ask(op::FSYNC, node, &body!(arguments))).map(drop)
+}
+
+pub fn syncfs(kernel: &Kernel, node: u64) -> Result<()> {
+    call(kernel, &ask(op::SYNCFS, node, &[])).map(drop)
+}
+
+/// Sends `body` and gives an answer that may be long.
+fn call_long(kernel: &Kernel, opcode: u32, node: u64, body: &[u8], room: usize) -> Result<Vec<u8>> {
+    let mut exchange = kernel.host.files.begin(&kernel.frames, true)?;
+    let ask = Ask {
+        answer_bytes: room,
+        ..ask(opcode, node, body)
+    };
+    let len = exchange.call(&kernel.frames, &ask)?;
+    Ok(exchange.bulk_bytes(len))
+}
+
+/// The most a value or a list of names can be.
+const XATTR_BYTES: usize = 64 << 10;
+
+pub fn getxattr(kernel: &Kernel, node: u64, name: &[u8]) -> Result<Vec<u8>> {
+    let body = with_name(Vec::new(), name);
+    call_long(kernel, op::GETXATTR, node, &body, XATTR_BYTES)
+}
+
+/// The names, each with its NUL.
+pub fn listxattr(kernel: &Kernel, node: u64) -> Result<Vec<u8>> {
+    call_long(kernel, op::LISTXATTR, node, &[], XATTR_BYTES)
+}
+
+pub fn setxattr(
+    kernel: &Kernel,
+    node: u64,
+    name: &[u8],
+    value: Option<&[u8]>,
+    flags: u32,
+) -> Result<Attr> {
+    let answer = match value {
+        None => {
+            let body = with_name(Vec::new(), name);
+            call(kernel, &ask(op::REMOVEXATTR, node, &body))?
+        }
+        Some(value) => {
+            let arguments = SetxattrIn {
+                size: value.len() as u32,
+                flags,
+            };
+            let mut body = with_name(body!(arguments), name);
+            body.extend_from_slice(value);
+            call(kernel, &ask(op::SETXATTR, node, &body))?
+        }
+    };
+    attr(&answer)
+}
+
+pub fn fallocate(kernel: &Kernel, node: u64, mode: u32, offset: u64, len: u64) -> Result<Attr> {
+    let arguments = FallocateIn {
+        offset,
+        length: len,
+        mode,
+        ..FallocateIn::default()
+    };
+    attr(&call(kernel, &ask(op::FALLOCATE, node, &body!(arguments)))?)
+}
+
+pub fn seek(kernel: &Kernel, node: u64, offset: u64, hole: bool) -> Result<u64> {
+    let whence = if hole {
+        general::SEEK_HOLE
+    } else {
+        general::SEEK_DATA
+    };
+    let arguments = LseekIn {
+        offset,
+        whence,
+        ..LseekIn::default()
+    };
+    let answer = call(kernel, &ask(op::LSEEK, node, &body!(arguments)))?;
+    LseekOut::take(&answer)
+        .map(|(out, _)| out.offset)
+        .ok_or(Errno::EIO)
+}
+
+/// Copies between two files on the host; gives the bytes copied and the target's attributes.
+pub fn copy(kernel: &Kernel, from: (u64, u64), to: (u64, u64), len: u64) -> Result<(u64, Attr)> {
+    let arguments = CopyIn {
+        off_in: from.1,
+        nodeid_out: to.0,
+        off_out: to.1,
+        len,
+        ..CopyIn::default()
+    };
+    written(&call(
+        kernel,
+        &ask(op::COPY_FILE_RANGE, from.0, &body!(arguments)),
+    )?)
+}
+
+fn written(answer: &[u8]) -> Result<(u64, Attr)> {
+    let (out, rest) = WriteOut::take(answer).ok_or(Errno::EIO)?;
+    Ok((u64::from(out.size), attr(rest)?))
+}
+
+/// Reads up to `len` bytes, at most `MAX_DATA`, into `buf`; less than asked for is the end of the file.
+pub fn read(
+    kernel: &Kernel,
+    node: u64,
+    buf: &mut IoBuf<'_>,
+    offset: u64,
+    len: usize,
+) -> Result<usize> {
+    let want = len.min(MAX_DATA);
+    let arguments = ReadIn {
+        offset,
+        size: want as u32,
+        ..ReadIn::default()
+    };
+    let mut exchange = kernel.host.files.begin(&kernel.frames, true)?;
+    let body = body!(arguments);
+    let ask = Ask {
+        answer_bytes: want,
+        ..ask(op::READ, node, &body)
+    };
+    let got = exchange.call(&kernel.frames, &ask)?.min(want);
+    let mut moved = 0;
+    while moved < got {
+        let frame = exchange.bulk().offset(moved as u64 / 4096);
+        let piece = (got - moved).min(4096);
+        match buf.put_frame(frame, 0, piece) {
+            Ok(done) => {
+                moved += done;
+                if done < piece {
+                    break;
+                }
+            }
+            Err(_) if moved > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(moved)
+}
+
+/// Writes up to `len` bytes, at most `MAX_DATA`, from `buf`; gives the bytes written and the attributes then.
+pub fn write(
+    kernel: &Kernel,
+    node: u64,
+    buf: &mut IoBuf<'_>,
+    offset: u64,
+    len: usize,
+) -> Result<(usize, Attr)> {
+    let want = len.min(MAX_DATA);
+    let mut exchange = kernel.host.files.begin(&kernel.frames, true)?;
+    let mut taken = 0;
+    while taken < want {
+        let frame = exchange.bulk().offset(taken as u64 / 4096);
+        let piece = (want - taken).min(4096);
+        match buf.take_frame(frame, 0, piece) {
+            Ok(done) => {
+                taken += done;
+                if done < piece {
+                    break;
+                }
+            }
+            Err(_) if taken > 0 => break,
+            Err(errno) => return Err(errno),
+        }
+    }
+    let arguments = WriteIn {
+        offset,
+        size: taken as u32,
+        ..WriteIn::default()
+    };
+    let body = body!(arguments);
+    let ask = Ask {
+        data_bytes: taken,
+        ..ask(op::WRITE, node, &body)
+    };
+    let len = exchange.call(&kernel.frames, &ask)?;
+    let (size, attr) = written(&exchange.answer(len))?;
+    Ok(((size as usize).min(taken), attr))
+}
+
+/// Shows chunk `index` of a file in `slot` of the window; gives its attributes.
+pub fn map(kernel: &Kernel, node: u64, index: u64, slot: usize, writable: bool) -> Result<Attr> {
+    let arguments = SetupmappingIn {
+        foffset: index * CHUNK_BYTES,
+        len: CHUNK_BYTES,
+        flags: MAP_READ | if writable { MAP_WRITE } else { 0 },
+        moffset: slot as u64 * CHUNK_BYTES,
+        ..SetupmappingIn::default()
+    };
+    attr(&call(
+        kernel,
+        &ask(op::SETUPMAPPING, node, &body!(arguments)),
+    )?)
+}
+
+/// An entry of a listing.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The file; nothing for `.` and `..` and for what was gone when it was looked at.
+    pub entry: Option<Entry>,
+    pub ino: u64,
+    pub next: u64,
+    pub kind: FileKind,
+    pub name: Vec<u8>,
+}
+
+/// Entries from `position` on, as many as one answer holds; none at the end.
+pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<Vec<Listed>> {
+    let arguments = ReadIn {
+        offset: position,
+        size: MAX_DATA as u32,
+        ..ReadIn::default()
+    };
+    let answer = call_long(
+        kernel,
+        op::READDIRPLUS,
+        directory,
+        &body!(arguments),
+        MAX_DATA,
+    )?;
+    let mut listed = Vec::new();
+    let mut rest = answer.as_slice();
+    while !rest.is_empty() {
+        let (out, after) = EntryOut::take(rest).ok_or(Errno::EIO)?;
+        let (dirent, after) = Dirent::take(after).ok_or(Errno::EIO)?;
+        let len = dirent.namelen as usize;
+        let name = after.get(..len).ok_or(Errno::EIO)?.to_vec();
+        let skip = (Dirent::BYTES + len).next_multiple_of(8) - Dirent::BYTES;
+        rest = after.get(skip..).unwrap_or_default();
+        listed.push(Listed {
+            entry: (out.nodeid != 0).then_some(Entry {
+                node: out.nodeid,
+                attr: out.attr,
+            }),
+            ino: dirent.ino,
+            next: dirent.off,
+            kind: FileKind::from_mode(dirent.kind << 12).unwrap_or(FileKind::Regular),
+            name,
+        });
+    }
+    Ok(listed)
+}

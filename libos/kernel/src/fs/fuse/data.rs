@@ -1,0 +1,346 @@
+//! Contents of a regular file.
+//!
+//! Pages that are mapped, and those that are read over and over, are the host's own, seen through the window; long runs of bytes
+//! that are read or written once go by messages. Both are the host's page cache, so they agree. The size is what
+//! the server said last; who meets it as a limit asks again where others may change the file.
+
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use core::ops::Range;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use husk_abi::boundary::fuse::{CHUNK_BYTES, MAX_DATA};
+use husk_hal::phys::{self, Frame};
+use spin::Once;
+
+use super::calls;
+use super::node::Node;
+use super::{CHUNK_PAGES, PAGE};
+use crate::sync::{Mutex, SpinLock};
+use crate::translate::TextImage;
+use crate::user::IoBuf;
+use crate::{Errno, Result};
+
+/// Largest file (`MAX_LFS_FILESIZE`).
+pub(super) const MAX_BYTES: u64 = i64::MAX as u64;
+/// Reads of at least so many bytes that the window does not show go by message.
+const LONG_READ: usize = 32 << 10;
+
+/// Contents of a regular file.
+#[derive(Debug)]
+pub(super) struct Data {
+    size: AtomicU64,
+    /// Held over a whole write, truncation or allocation.
+    pub writing: Mutex<()>,
+    /// Chunks in the window.
+    chunks: SpinLock<BTreeMap<u64, Shown>>,
+    /// Held while a chunk is asked for.
+    mapping: Mutex<()>,
+    /// How many have it open for writing; negative: how many execute it (`ETXTBSY`).
+    users: AtomicI32,
+    /// It is known that it can be opened for writing.
+    pub can_write: AtomicBool,
+    text: Once<Box<TextImage>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Shown {
+    slot: usize,
+    writable: bool,
+}
+
+impl Data {
+    pub(super) fn new(size: u64, can_write: bool) -> Self {
+        Self {
+            size: AtomicU64::new(size),
+            writing: Mutex::new(()),
+            chunks: SpinLock::new(BTreeMap::new()),
+            mapping: Mutex::new(()),
+            users: AtomicI32::new(0),
+            can_write: AtomicBool::new(can_write),
+            text: Once::new(),
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    /// Takes over the file's size; returns the bytes that came or went.
+    fn set_size(&self, size: u64) -> Range<u64> {
+        let old = self.size.swap(size, Ordering::AcqRel);
+        size.min(old)..size.max(old)
+    }
+
+    pub(super) fn text(&self) -> &TextImage {
+        self.text.call_once(Box::default)
+    }
+
+    /// Counts somebody who writes (1) or executes (-1).
+    pub(super) fn begin_use(&self, step: i32) -> Result<()> {
+        self.users
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+                (count.signum() != -step).then_some(count + step)
+            })
+            .map(drop)
+            .map_err(|_| Errno::ETXTBSY)
+    }
+
+    /// Undoes [`Data::begin_use`].
+    pub(super) fn end_use(&self, step: i32) {
+        self.users.fetch_sub(step, Ordering::AcqRel);
+    }
+
+    /// The slots of its chunks, to be taken out of the window.
+    pub(super) fn take_slots(&self) -> impl Iterator<Item = usize> + use<> {
+        core::mem::take(&mut *self.chunks.lock())
+            .into_values()
+            .map(|shown| shown.slot)
+    }
+
+    /// Chunk `index` is no longer in `slot`.
+    pub(super) fn lost(&self, index: u64, slot: usize) {
+        let mut chunks = self.chunks.lock();
+        if chunks.get(&index).is_some_and(|shown| shown.slot == slot) {
+            chunks.remove(&index);
+        }
+    }
+}
+
+/// A chunk of the window that stays what it is while this lives.
+struct Pinned<'n> {
+    node: &'n Node,
+    slot: usize,
+}
+
+impl Pinned<'_> {
+    fn frame(&self, page: u64) -> Frame {
+        self.node
+            .kernel()
+            .fs
+            .window
+            .frame(self.slot, page % CHUNK_PAGES)
+    }
+}
+
+impl Drop for Pinned<'_> {
+    fn drop(&mut self) {
+        if let Some(counts) = self.node.kernel().frames.window() {
+            counts.unpin(self.slot);
+        }
+    }
+}
+
+impl Node {
+    /// The server told the file's size.
+    pub(super) fn size_learned(&self, data: &Data, size: u64) {
+        let changed = data.set_size(size);
+        if !changed.is_empty() {
+            self.text_changed(data, changed);
+        }
+    }
+
+    /// Tells the translator that these bytes are not what they were.
+    pub(super) fn text_changed(&self, data: &Data, bytes: Range<u64>) {
+        if let Some(text) = data.text.get() {
+            let pages = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
+            text.file_changed(pages, |index, frame| self.fill(data, index, frame));
+        }
+    }
+
+    /// Copies what the window shows of page `index` to `frame`. Under a lock, so it asks for nothing: what the
+    /// window does not show reads as zeros, as it would after a truncation.
+    fn fill(&self, data: &Data, index: u64, frame: Frame) {
+        match self.shown(data, index, false) {
+            Some(pinned) => phys::copy_frames(pinned.frame(index), frame, 1),
+            None => phys::zero(frame, 0, PAGE as usize),
+        }
+    }
+
+    /// The chunk with page `page` if the window shows it, writable if need be.
+    fn shown(&self, data: &Data, page: u64, write: bool) -> Option<Pinned<'_>> {
+        let counts = self.kernel().frames.window()?;
+        let chunks = data.chunks.lock();
+        let shown = chunks.get(&(page / CHUNK_PAGES))?;
+        if write && !shown.writable {
+            return None;
+        }
+        counts.pin(shown.slot).then_some(Pinned {
+            node: self,
+            slot: shown.slot,
+        })
+    }
+
+    /// The chunk with page `page`, shown if it is not yet.
+    fn show(&self, data: &Data, page: u64, write: bool) -> Result<Pinned<'_>> {
+        if let Some(pinned) = self.shown(data, page, write) {
+            return Ok(pinned);
+        }
+        let kernel = self.kernel();
+        let counts = kernel.frames.window().ok_or(Errno::ENODEV)?;
+        let window = &kernel.fs.window;
+        let index = page / CHUNK_PAGES;
+        let _mapping = data.mapping.lock();
+        if let Some(pinned) = self.shown(data, page, write) {
+            return Ok(pinned);
+        }
+        let shown = data.chunks.lock().get(&index).copied();
+        if let Some(shown) = shown
+            && counts.pin(shown.slot)
+        {
+            // In place: what page tables have of it stays right.
+            let pinned = Pinned {
+                node: self,
+                slot: shown.slot,
+            };
+            let attr = calls::map(kernel, self.id(), index, shown.slot, true)?;
+            self.learned(&attr);
+            let mut chunks = data.chunks.lock();
+            if let Some(shown) = chunks.get_mut(&index) {
+                shown.writable = true;
+            }
+            drop(chunks);
+            return Ok(pinned);
+        }
+        let slot = window.take(kernel, counts, self.weak(), index)?;
+        match calls::map(kernel, self.id(), index, slot, write) {
+            Ok(attr) => {
+                self.learned(&attr);
+                let shown = Shown {
+                    slot,
+                    writable: write,
+                };
+                data.chunks.lock().insert(index, shown);
+                counts.release(slot, 1);
+                Ok(Pinned { node: self, slot })
+            }
+            Err(errno) => {
+                window.give_back(counts, slot);
+                Err(errno)
+            }
+        }
+    }
+
+    /// Reads from `offset` on, up to the end of the file.
+    pub(super) fn read_data(&self, buf: &mut IoBuf<'_>, offset: u64) -> Result<usize> {
+        let data = self.data()?;
+        let end = offset.saturating_add(buf.remaining() as u64);
+        if end > data.size() {
+            self.refresh_size();
+        }
+        let mut at = offset;
+        loop {
+            let size = data.size();
+            if at >= size || buf.remaining() == 0 {
+                break;
+            }
+            let len = usize::try_from(size - at)
+                .unwrap_or(usize::MAX)
+                .min(buf.remaining());
+            let in_chunk = (CHUNK_BYTES - at % CHUNK_BYTES).min(len as u64) as usize;
+            let moved = match self.shown(data, at / PAGE, false) {
+                Some(pinned) => self.read_window(&pinned, buf, at, in_chunk),
+                None if len >= LONG_READ => {
+                    calls::read(self.kernel(), self.id(), buf, at, len.min(MAX_DATA))
+                }
+                None => match self.show(data, at / PAGE, false) {
+                    Ok(pinned) => self.read_window(&pinned, buf, at, in_chunk),
+                    // The window is full of what is in use.
+                    Err(Errno::ENOMEM) => {
+                        calls::read(self.kernel(), self.id(), buf, at, len.min(MAX_DATA))
+                    }
+                    Err(errno) => Err(errno),
+                },
+            };
+            match moved {
+                Ok(0) => break,
+                Ok(moved) => at += moved as u64,
+                Err(_) if at > offset => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok((at - offset) as usize)
+    }
+
+    fn read_window(
+        &self,
+        pinned: &Pinned<'_>,
+        buf: &mut IoBuf<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<usize> {
+        let mut moved = 0;
+        while moved < len {
+            let at = offset + moved as u64;
+            let in_page = (at % PAGE) as usize;
+            let piece = (PAGE as usize - in_page).min(len - moved);
+            match buf.put_frame(pinned.frame(at / PAGE), in_page, piece) {
+                Ok(done) => {
+                    moved += done;
+                    if done < piece {
+                        break;
+                    }
+                }
+                Err(_) if moved > 0 => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Writes at `offset`; the caller holds `writing`. At most `limit` is the new end of what is written.
+    pub(super) fn write_data(&self, buf: &mut IoBuf<'_>, offset: u64, limit: u64) -> Result<usize> {
+        let data = self.data()?;
+        let mut at = offset;
+        let mut failed = None;
+        while at < limit && buf.remaining() > 0 {
+            let len = usize::try_from(limit - at)
+                .unwrap_or(usize::MAX)
+                .min(buf.remaining())
+                .min(MAX_DATA);
+            match calls::write(self.kernel(), self.id(), buf, at, len) {
+                Ok((written, attr)) => {
+                    at += written as u64;
+                    self.learned(&attr);
+                    if written < len {
+                        break;
+                    }
+                }
+                Err(errno) => {
+                    failed = Some(errno);
+                    break;
+                }
+            }
+        }
+        self.text_changed(data, offset..at);
+        match failed {
+            Some(errno) if at == offset => Err(errno),
+            _ => Ok((at - offset) as usize),
+        }
+    }
+
+    /// The frame to map for page `index`, its chunk's count raised for the caller.
+    pub(super) fn map_page(&self, index: u64, write: bool) -> Result<Frame> {
+        let data = self.data()?;
+        if write {
+            // From now on its bytes change without anybody's being told.
+            data.text()
+                .file_may_change(|index, frame| self.fill(data, index, frame));
+        }
+        let is_past_end = || index >= data.size().div_ceil(PAGE);
+        if is_past_end() {
+            self.refresh_size();
+            if is_past_end() {
+                return Err(Errno::ENXIO);
+            }
+        }
+        let pinned = self.show(data, index, write)?;
+        // Where others change the file, what is shown may end before what was known.
+        if is_past_end() {
+            return Err(Errno::ENXIO);
+        }
+        let frame = pinned.frame(index);
+        self.kernel().frames.get(frame);
+        Ok(frame)
+    }
+}

@@ -1,0 +1,381 @@
+//! Requests for files of the host over the VMM's queue (`abi::boundary::fuse`).
+//!
+//! An [`Exchange`] is a request and its answer, in frames of its own while it lasts. Most are answered when the doorbell
+//! returns; a thread sleeps for the others. What nobody waits for is queued without ringing: the VMM comes by with the
+//! next request, or when the vCPU has nothing to do.
+
+use alloc::vec::Vec;
+
+use husk_abi::boundary::boot::BootInfo;
+use husk_abi::boundary::doorbell;
+use husk_abi::boundary::fuse::{CountIn, ForgetOne, InHeader, MAX_DATA, OutHeader, op};
+use husk_hal::doorbell as bell;
+use husk_hal::phys::{self, Frame};
+
+use super::virtqueue::{Buffer, Virtqueue};
+use crate::mm::Frames;
+use crate::sync::{SpinLock, WaitQueue};
+use crate::{Errno, Result, Thread};
+
+const PAGE: usize = 4096;
+/// Exchanges at once; each takes at most four descriptors of the queue.
+const SLOTS: usize = 16;
+/// Buffers for data, for exchanges that need one.
+const BULKS: usize = 4;
+const BULK_FRAMES: u64 = (MAX_DATA / PAGE) as u64;
+/// Nodes forgotten in one message.
+const FORGET_BATCH: usize = (PAGE - InHeader::BYTES - CountIn::BYTES) / ForgetOne::BYTES;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    /// Under way, as this chain; somebody waits for it or not.
+    Sent(u16, bool),
+    /// Answered; whether the VMM wrote an answer.
+    Answered(bool),
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// Two frames: the request's and the answer's.
+    frames: Frame,
+    bulk: Option<Frame>,
+    phase: Phase,
+    taken: bool,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Virtqueue,
+    slots: Vec<Slot>,
+    /// Data buffers that are not in use, and how many there are.
+    bulks: Vec<Frame>,
+    made_bulks: usize,
+    forgotten: Vec<ForgetOne>,
+    next_unique: u64,
+}
+
+/// The queue.
+#[derive(Debug)]
+pub struct FileQueue {
+    state: SpinLock<State>,
+    /// Woken when answers have come, and when slots or buffers are free again.
+    changed: WaitQueue,
+}
+
+/// A request and its answer. Its frames are its own while it lives.
+#[derive(Debug)]
+pub struct Exchange<'q> {
+    queue: &'q FileQueue,
+    slot: usize,
+    frames: Frame,
+    bulk: Option<Frame>,
+}
+
+/// What to ask.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ask<'a> {
+    /// `op::*`.
+    pub opcode: u32,
+    /// The node it is about.
+    pub node: u64,
+    /// Owner of what is made.
+    pub owner: (u32, u32),
+    /// What follows the header.
+    pub body: &'a [u8],
+    /// Bytes of the exchange's data buffer that follow the body.
+    pub data_bytes: usize,
+    /// Bytes of the exchange's data buffer for the answer; else the answer is at most a page.
+    pub answer_bytes: usize,
+}
+
+/// Moves bytes out of consecutive frames.
+fn read_frames(first: Frame, bytes: &mut [u8]) {
+    phys::read_gpa(first.gpa(), bytes);
+}
+
+fn write_frames(first: Frame, bytes: &[u8]) {
+    for (at, page) in (0..).zip(bytes.chunks(PAGE)) {
+        phys::write(first.offset(at), 0, page);
+    }
+}
+
+impl FileQueue {
+    pub(super) fn new(boot: &BootInfo) -> Self {
+        Self {
+            state: SpinLock::new(State {
+                queue: Virtqueue::new(boot.fuse),
+                slots: Vec::new(),
+                bulks: Vec::new(),
+                made_bulks: 0,
+                forgotten: Vec::new(),
+                next_unique: 1,
+            }),
+            changed: WaitQueue::new(),
+        }
+    }
+
+    /// Sleeps until `condition` gives a value. Before there are threads nothing takes long.
+    fn wait<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+        if let Some(value) = condition() {
+            return value;
+        }
+        if husk_hal::cpu::with_current(|_: &Thread| ()).is_some() {
+            return self.changed.wait_uninterruptible(condition);
+        }
+        loop {
+            core::hint::spin_loop();
+            if let Some(value) = condition() {
+                return value;
+            }
+        }
+    }
+
+    /// A slot, and a data buffer if `with_bulk`, when there is one.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn begin(&self, frames: &Frames, with_bulk: bool) -> Result<Exchange<'_>> {
+        self.wait(|| self.try_begin(frames, with_bulk))
+    }
+
+    fn try_begin(&self, frames: &Frames, with_bulk: bool) -> Option<Result<Exchange<'_>>> {
+        let mut state = self.state.lock();
+        let index = match state.slots.iter().position(|slot| !slot.taken) {
+            Some(index) => index,
+            None if state.slots.len() == SLOTS => return None,
+            None => match frames.alloc_contiguous(2) {
+                Ok(first) => {
+                    state.slots.push(Slot {
+                        frames: first,
+                        bulk: None,
+                        phase: Phase::Idle,
+                        taken: false,
+                    });
+                    state.slots.len() - 1
+                }
+                Err(errno) => return Some(Err(errno)),
+            },
+        };
+        let bulk = match (with_bulk, state.bulks.pop()) {
+            (false, spare) => {
+                state.bulks.extend(spare);
+                None
+            }
+            (true, Some(frame)) => Some(frame),
+            (true, None) if state.made_bulks == BULKS => return None,
+            (true, None) => match frames.alloc_contiguous(BULK_FRAMES) {
+                Ok(frame) => {
+                    state.made_bulks += 1;
+                    Some(frame)
+                }
+                // With one buffer at least everything works.
+                Err(_) if state.made_bulks > 0 => return None,
+                Err(errno) => return Some(Err(errno)),
+            },
+        };
+        let slot = &mut state.slots[index];
+        slot.taken = true;
+        slot.bulk = bulk;
+        slot.phase = Phase::Idle;
+        Some(Ok(Exchange {
+            queue: self,
+            slot: index,
+            frames: slot.frames,
+            bulk,
+        }))
+    }
+
+    /// The VMM may forget `count` of the times it told us of `node`: told with the next request.
+    pub fn forget(&self, node: u64, count: u64) {
+        self.state.lock().forgotten.push(ForgetOne {
+            nodeid: node,
+            nlookup: count,
+        });
+    }
+
+    /// Queues what nobody waits for; the VMM sees it with the next doorbell.
+    pub fn post_forgotten(&self, frames: &Frames) {
+        loop {
+            let batch: Vec<ForgetOne> = {
+                let mut state = self.state.lock();
+                let len = state.forgotten.len().min(FORGET_BATCH);
+                if len == 0 {
+                    return;
+                }
+                state.forgotten.drain(..len).collect()
+            };
+            let Some(Ok(mut exchange)) = self.try_begin(frames, false) else {
+                self.state.lock().forgotten.extend(batch);
+                return;
+            };
+            let mut body = Vec::with_capacity(CountIn::BYTES + batch.len() * ForgetOne::BYTES);
+            CountIn {
+                count: batch.len() as u32,
+                dummy: 0,
+            }
+            .put(&mut body);
+            for one in &batch {
+                one.put(&mut body);
+            }
+            exchange.push(
+                &Ask {
+                    opcode: op::BATCH_FORGET,
+                    body: &body,
+                    ..Ask::default()
+                },
+                false,
+            );
+            // The slot is free again when the VMM is done.
+            core::mem::forget(exchange);
+        }
+    }
+
+    /// Takes what the VMM is done with; true if anything.
+    fn collect(&self) -> bool {
+        let mut state = self.state.lock();
+        let mut any = false;
+        while let Some((chain, len)) = state.queue.pop_used() {
+            any = true;
+            let slot = state
+                .slots
+                .iter_mut()
+                .find(|slot| matches!(slot.phase, Phase::Sent(sent, _) if sent == chain));
+            let Some(slot) = slot else { continue };
+            if slot.phase == Phase::Sent(chain, true) {
+                slot.phase = Phase::Answered(len as usize >= OutHeader::BYTES);
+            } else {
+                slot.phase = Phase::Idle;
+                slot.taken = false;
+            }
+        }
+        any
+    }
+
+    /// Looks what the VMM has answered.
+    pub(super) fn poll(&self) {
+        if self.collect() {
+            self.changed.wake_all();
+        }
+    }
+}
+
+impl Exchange<'_> {
+    /// First frame of the data buffer, `MAX_DATA` bytes.
+    ///
+    /// # Panics
+    /// If the exchange was begun without one.
+    #[must_use]
+    pub fn bulk(&self) -> Frame {
+        self.bulk.expect("begun with a data buffer")
+    }
+
+    /// Queues the request.
+    fn push(&mut self, ask: &Ask<'_>, waits: bool) {
+        let (request, answer) = (self.frames, self.frames.offset(1));
+        let mut state = self.queue.state.lock();
+        let unique = state.next_unique;
+        state.next_unique += 1;
+        let mut bytes = Vec::with_capacity(InHeader::BYTES + ask.body.len());
+        InHeader {
+            len: (InHeader::BYTES + ask.body.len() + ask.data_bytes) as u32,
+            opcode: ask.opcode,
+            unique,
+            nodeid: ask.node,
+            uid: ask.owner.0,
+            gid: ask.owner.1,
+            ..InHeader::default()
+        }
+        .put(&mut bytes);
+        bytes.extend_from_slice(ask.body);
+        let mut buffers = Vec::with_capacity(4);
+        let mut buffer = |frame: Frame, len: usize, device_writes: bool| {
+            if len > 0 {
+                buffers.push(Buffer {
+                    gpa: frame.gpa(),
+                    len: len as u32,
+                    device_writes,
+                });
+            }
+        };
+        let head = bytes.len().min(PAGE);
+        phys::write(request, 0, &bytes[..head]);
+        buffer(request, head, false);
+        if head < bytes.len() {
+            // A long value or target: it takes the data buffer.
+            write_frames(self.bulk(), &bytes[head..]);
+            buffer(self.bulk(), bytes.len() - head, false);
+        }
+        if ask.data_bytes > 0 {
+            buffer(self.bulk(), ask.data_bytes, false);
+        }
+        if ask.answer_bytes > 0 {
+            buffer(answer, OutHeader::BYTES, true);
+            buffer(self.bulk(), ask.answer_bytes, true);
+        } else {
+            buffer(answer, PAGE, true);
+        }
+        // A slot's descriptors are always there: the queue has room for all slots.
+        let chain = state.queue.push(&buffers).expect("room for every slot");
+        state.slots[self.slot].phase = Phase::Sent(chain, waits);
+    }
+
+    /// Sends a request and waits for its answer; gives the bytes of data in it.
+    ///
+    /// # Errors
+    /// The request's own; `EIO` if the VMM does not answer.
+    pub fn call(&mut self, frames: &Frames, ask: &Ask<'_>) -> Result<usize> {
+        self.queue.post_forgotten(frames);
+        self.push(ask, true);
+        bell::ring(doorbell::FUSE, 0);
+        let slot = self.slot;
+        let queue = self.queue;
+        let answered = queue.wait(|| {
+            queue.poll();
+            match queue.state.lock().slots[slot].phase {
+                Phase::Answered(good) => Some(good),
+                _ => None,
+            }
+        });
+        if !answered {
+            return Err(Errno::EIO);
+        }
+        let mut bytes = [0; OutHeader::BYTES];
+        phys::read(self.frames.offset(1), 0, &mut bytes);
+        let (header, _) = OutHeader::take(&bytes).ok_or(Errno::EIO)?;
+        match header.error {
+            0 => Ok((header.len as usize).saturating_sub(OutHeader::BYTES)),
+            error => Err(Errno::from_code(error.saturating_neg())),
+        }
+    }
+
+    /// The answer's data, the first `len` bytes of them.
+    #[must_use]
+    pub fn answer(&self, len: usize) -> Vec<u8> {
+        let mut bytes = alloc::vec![0; len.min(PAGE - OutHeader::BYTES)];
+        phys::read(self.frames.offset(1), OutHeader::BYTES, &mut bytes);
+        bytes
+    }
+
+    /// The data buffer's first `len` bytes.
+    #[must_use]
+    pub fn bulk_bytes(&self, len: usize) -> Vec<u8> {
+        let mut bytes = alloc::vec![0; len.min(MAX_DATA)];
+        read_frames(self.bulk(), &mut bytes);
+        bytes
+    }
+}
+
+impl Drop for Exchange<'_> {
+    fn drop(&mut self) {
+        {
+            let mut state = self.queue.state.lock();
+            let slot = &mut state.slots[self.slot];
+            slot.taken = false;
+            slot.phase = Phase::Idle;
+            let bulk = slot.bulk.take();
+            state.bulks.extend(bulk);
+        }
+        self.queue.changed.wake_all();
+    }
+}

@@ -330,7 +330,7 @@ fn what_may_not_be_read_or_written_is_one_line() {
     let line = nobody(&["image", "load", &source]);
     assert!(line.contains("not permitted; run as root"), "{line}");
     let path = source.strip_prefix("docker-archive:").unwrap();
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
     let line = nobody(&["image", "load", &source]);
     assert!(
         line.contains("Permission denied") && line.contains(path),

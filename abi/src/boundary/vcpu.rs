@@ -32,8 +32,14 @@ pub struct VcpuShared {
     pub debug_answer: AtomicU32,
     /// Reserved, 0.
     pub reserved: AtomicU32,
+    /// Guest to VMM, with `IDLE`, whose value says how many: guest physical addresses of 2 MiB blocks nobody uses, whose
+    /// memory the VMM may give back to the host. They read as anything afterwards.
+    pub freed_blocks: [AtomicU64; FREED_BLOCKS],
 }
-super::assert_size!(VcpuShared, 40);
+super::assert_size!(VcpuShared, 40 + FREED_BLOCKS * 8);
+
+/// Blocks given back at a time, at most.
+pub const FREED_BLOCKS: usize = 32;
 
 /// The trap is not the debugger's: the libOS handles it as ever.
 pub const DEBUG_NOT_OURS: u32 = 0;

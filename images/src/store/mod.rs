@@ -28,6 +28,7 @@
 //! `v2` is the version of this layout and of the root archive: another version stands beside it. It is open to its
 //! owner only: the layers hold setuid files of strangers.
 
+mod error;
 mod layers;
 mod lock;
 mod names;
@@ -45,13 +46,15 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use crate::config::{self, ConfigDocument, ImageConfig};
-use crate::cpio::{self, CpioError};
+use crate::cpio;
 use crate::digest::{Algorithm, Digest};
 use crate::merged::Stack;
 use crate::progress::{NoProgress, Progress};
-use crate::read::{self, FoundImage, ReadError};
+use crate::read::{self, FoundImage};
 use crate::source::Source;
-use crate::unpack::{self, UnpackError};
+use crate::unpack;
+pub use error::StoreError;
+use error::{failed, not_found};
 use lock::Lock;
 pub use names::{Name, Named};
 pub use remove::Removed;
@@ -93,80 +96,6 @@ pub struct Image {
     archive: PathBuf,
     /// Keeps the image from being removed.
     _lease: Option<Arc<File>>,
-}
-
-/// Why the store did not do what it was to do. Nothing half-made is left.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The source is at fault.
-    #[error("{0}")]
-    Read(ReadError),
-    /// A layer could not be completed.
-    #[error("{0}")]
-    Unpack(UnpackError),
-    /// The root archive could not be made.
-    #[error("{0}")]
-    RootArchive(CpioError),
-    /// More layers than overlayfs stacks.
-    #[error(
-        "the image has {layers} layers, more than the {limit} that can be stacked: rebuild it with fewer"
-    )]
-    TooManyLayers {
-        /// Of the image.
-        layers: usize,
-        /// The most there can be.
-        limit: usize,
-    },
-    /// No such image.
-    #[error(
-        "no image {wanted} in the store: husk pull or husk image load brings one, husk image ls shows what is there"
-    )]
-    NotFound {
-        /// What was asked for, in quotes.
-        wanted: String,
-    },
-    /// Several images whose ids begin alike.
-    #[error("{wanted} is the beginning of several image ids: write more digits")]
-    Ambiguous {
-        /// What was asked for, in quotes.
-        wanted: String,
-    },
-    /// The image has several names and was to be removed by its id.
-    #[error("image {id} has several names ({names}): remove them one by one, or use --force")]
-    SeveralNames {
-        /// Short form of its id.
-        id: String,
-        /// The names, separated by commas.
-        names: String,
-    },
-    /// A container runs from the image.
-    #[error("image {wanted} is in use by a container or by another husk: let that end first")]
-    InUse {
-        /// What was asked for, in quotes.
-        wanted: String,
-    },
-    /// A file of the store is not what was put there.
-    #[error("{} is damaged ({why}): remove the image with husk image rm and load it again", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What does not fit.
-        why: String,
-    },
-    /// A registry is at fault, or the way there.
-    #[cfg(feature = "registry")]
-    #[error("{0}")]
-    Registry(Box<crate::registry::RegistryError>),
-    /// The store itself is at fault.
-    #[error("cannot {action} {}: {cause}; check the image store's disk and permissions", path.display())]
-    Store {
-        /// `create`, `lock` and the like.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// Why.
-        cause: io::Error,
-    },
 }
 
 impl Store {
@@ -553,12 +482,6 @@ fn from_key(key: &str) -> Option<Digest> {
     key.replacen('-', ":", 1).parse().ok()
 }
 
-fn not_found(wanted: &str) -> StoreError {
-    StoreError::NotFound {
-        wanted: crate::text::shown(wanted),
-    }
-}
-
 /// The names in a directory of the store. What is no text was not put there by a store.
 fn entries(dir: &Path) -> Result<Vec<String>, StoreError> {
     let read = |c| failed("read", dir, c);
@@ -597,14 +520,6 @@ fn sync_parent(path: &Path) -> Result<(), StoreError> {
 fn make_dir(path: &Path) -> Result<(), StoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|c| failed("create", path, c))
-}
-
-fn failed(action: &'static str, path: &Path, cause: io::Error) -> StoreError {
-    StoreError::Store {
-        action,
-        path: path.to_owned(),
-        cause,
-    }
 }
 
 #[cfg(test)]

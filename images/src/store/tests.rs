@@ -6,7 +6,9 @@ use std::thread;
 use std::time::Instant;
 
 use super::*;
+use crate::cpio::CpioError;
 use crate::progress::NoProgress;
+use crate::read::ReadError;
 use crate::testing::*;
 
 #[derive(Default)]

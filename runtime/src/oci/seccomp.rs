@@ -64,7 +64,7 @@ pub fn profile(seccomp: &LinuxSeccomp) -> Result<Seccomp, Error> {
             .names()
             .iter()
             .filter_map(|name| ALL.iter().find(|row| row.name == name))
-            .map(|row| u32::from(row.nr))
+            .map(|row| row.nr)
             .collect();
         if syscalls.is_empty() || action == default_action {
             // A rule that does what happens anyway; libseccomp does not take it either.

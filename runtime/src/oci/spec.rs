@@ -323,7 +323,8 @@ mod tests {
 
     #[test]
     fn complaints_name_the_field() {
-        let cases: [(&str, Box<dyn FnOnce(&mut Value)>); 12] = [
+        type Spoil = Box<dyn FnOnce(&mut Value)>;
+        let cases: [(&str, Spoil); 12] = [
             (
                 "process.args[0]",
                 Box::new(|v| v["process"]["args"] = json!([1])),

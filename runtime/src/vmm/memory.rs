@@ -46,6 +46,19 @@ pub fn reserve_ram(bytes: u64) -> Result<(GuestRegionMmap, Mapping), Error> {
     Ok((region, Mapping { address, bytes }))
 }
 
+/// Gives the RAM of `bytes` at `gpa` back to the host; it reads as zeros when it is next used. Nothing if that is not all
+/// RAM: the guest named it.
+pub fn give_back(memory: &GuestMemory, gpa: u64, bytes: u64) {
+    let length = usize::try_from(bytes).unwrap_or(0);
+    let Ok(slice) = memory.get_slice(GuestAddress(gpa), length) else {
+        return;
+    };
+    let range = slice.ptr_guard_mut();
+    // SAFETY: the range lies in the guest's RAM, private anonymous memory of which nobody holds references: it changes
+    // under accesses that copy, as the guest could change it itself.
+    unsafe { libc::madvise(range.as_ptr().cast(), range.len(), libc::MADV_DONTNEED) };
+}
+
 /// Maps the root archive read-only; its pages are the host page cache's.
 pub fn map_archive(file: &File) -> Result<Mapping, Error> {
     let bytes = file
@@ -139,4 +152,32 @@ pub fn file_into_guest(
     offset: u64,
 ) -> io::Result<usize> {
     transfer(memory, ranges, file, offset, false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::Bytes;
+
+    #[test]
+    fn what_is_given_back_reads_as_zeros() {
+        let (region, _) = reserve_ram(4 * LARGE_PAGE_SIZE).unwrap();
+        let memory: GuestMemory = Arc::new(GuestMemoryMmap::from_regions(vec![region]).unwrap());
+        for block in 0..4 {
+            memory
+                .write_obj(7u64, GuestAddress(block * LARGE_PAGE_SIZE + 8))
+                .unwrap();
+        }
+        give_back(&memory, LARGE_PAGE_SIZE, LARGE_PAGE_SIZE);
+        // Not RAM, or only in part: nothing happens.
+        give_back(&memory, 4 * LARGE_PAGE_SIZE, LARGE_PAGE_SIZE);
+        give_back(&memory, 3 * LARGE_PAGE_SIZE, 2 * LARGE_PAGE_SIZE);
+        give_back(&memory, u64::MAX - 4095, LARGE_PAGE_SIZE);
+        let word = |block: u64| {
+            memory
+                .read_obj::<u64>(GuestAddress(block * LARGE_PAGE_SIZE + 8))
+                .unwrap()
+        };
+        assert_eq!([word(0), word(1), word(2), word(3)], [7, 0, 7, 7]);
+    }
 }

@@ -10,10 +10,10 @@ use std::time::Duration;
 use husk_abi::boundary::boot::VcpuBoot;
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::layout::{
-    DIRECT_MAP, INTERRUPT_VECTOR, PERCPU, PERCPU_GDT, PERCPU_IDLE_STACK_TOP, PERCPU_IDT,
-    PERCPU_PVCLOCK, PERCPU_TSS, TSS_LIMIT, selector,
+    DIRECT_MAP, INTERRUPT_VECTOR, LARGE_PAGE_SIZE, PERCPU, PERCPU_GDT, PERCPU_IDLE_STACK_TOP,
+    PERCPU_IDT, PERCPU_PVCLOCK, PERCPU_TSS, TSS_LIMIT, selector,
 };
-use husk_abi::boundary::vcpu::{NO_DEADLINE, VcpuShared};
+use husk_abi::boundary::vcpu::{FREED_BLOCKS, NO_DEADLINE, VcpuShared};
 use kvm_bindings::{CpuId, Msrs, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs};
 use kvm_ioctls::{VcpuExit, VcpuFd, VmFd};
 use vm_memory::{Bytes, GuestAddress};
@@ -21,7 +21,7 @@ use vm_memory::{Bytes, GuestAddress};
 use super::debug::{Inspector, Reason};
 use super::loader::Image;
 use super::machine::{DoorbellHandler, End, SHARED_OFFSET, Served};
-use super::memory::GuestMemory;
+use super::memory::{self, GuestMemory};
 use super::raw::{self, KickTimer};
 use super::{Error, Kicker};
 
@@ -228,6 +228,18 @@ impl Vcpu {
         }
     }
 
+    /// Gives the first `count` blocks back that the libOS says nobody uses.
+    fn give_back(&self, count: u32) {
+        let blocks = std::mem::offset_of!(VcpuShared, freed_blocks) as u64;
+        for index in 0..u64::from(count).min(FREED_BLOCKS as u64) {
+            let at = GuestAddress(self.shared + blocks + index * 8);
+            let gpa: u64 = self.memory.load(at, Ordering::SeqCst).unwrap_or(u64::MAX);
+            if gpa.is_multiple_of(LARGE_PAGE_SIZE) {
+                memory::give_back(&self.memory, gpa, LARGE_PAGE_SIZE);
+            }
+        }
+    }
+
     /// Injects the interrupt, unless one is in service or the vCPU cannot take it yet; then asks to be told.
     fn interrupt(&mut self) {
         let in_service = std::mem::offset_of!(VcpuShared, interrupt_in_service);
@@ -309,7 +321,8 @@ impl Vcpu {
                     timer.arm(after);
                 }
             }
-            Exit::Doorbell(doorbell::IDLE, _) => {
+            Exit::Doorbell(doorbell::IDLE, freed) => {
+                self.give_back(freed);
                 self.kicker.sleep(self.deadline());
                 self.fd.set_kvm_immediate_exit(0);
             }

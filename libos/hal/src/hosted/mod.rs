@@ -82,6 +82,8 @@ pub mod cpu {
 
     pub fn set_deadline(_deadline_in_ns: u64) {}
 
+    pub fn set_freed_blocks(_blocks: &[u64]) {}
+
     pub fn set_current<T: Send + Sync + 'static>(
         _thread: std::sync::Arc<T>,
     ) -> Option<std::sync::Arc<T>> {

@@ -112,6 +112,13 @@ pub fn set_deadline(deadline_in_ns: u64) {
         .store(deadline_in_ns, Ordering::Release);
 }
 
+/// Says which blocks the next `IDLE` doorbell gives back; the rest of more than `FREED_BLOCKS` are left out.
+pub fn set_freed_blocks(blocks: &[u64]) {
+    for (slot, gpa) in shared().freed_blocks.iter().zip(blocks) {
+        slot.store(*gpa, Ordering::Release);
+    }
+}
+
 /// Tells the VMM that the container's first process is about to run.
 pub fn shared_started() {
     shared().started.store(1, Ordering::Release);

@@ -23,6 +23,8 @@ pub const LARGE_FRAMES: u64 = 512;
 /// Bytes of bookkeeping for a block: its record, and a 32-bit reference count a frame.
 const RECORD_BYTES: u64 = 256;
 const COUNTS_BYTES: u64 = LARGE_FRAMES * 4;
+/// Free blocks (64 MiB) whose memory is not given back to the host.
+const KEPT_BLOCKS: u64 = 32;
 /// How many split blocks are searched for a run of frames before another block is split.
 const RUN_SEARCH: usize = 16;
 /// End of a list of blocks.
@@ -52,6 +54,10 @@ mod state {
     pub const FREE: u64 = 1;
     pub const LARGE: u64 = 2;
     pub const SPLIT: u64 = 3;
+    /// Free, its memory given back to the host.
+    pub const COLD: u64 = 5;
+    /// Free, its memory being given back.
+    pub const OFFERED: u64 = 6;
 }
 
 /// Free frames and reference counts.
@@ -127,8 +133,11 @@ struct Pool {
     split: u64,
     /// First block of page tables with free frames.
     tables: u64,
-    /// First free block.
+    /// First free block, and how many there are.
     free: u64,
+    warm: u64,
+    /// First block whose memory was given back.
+    cold: u64,
     /// First block that was never used; all after it are fresh as well.
     fresh: u64,
     used: u64,
@@ -210,6 +219,7 @@ impl Pool {
         match of {
             state::SPLIT => &mut self.split,
             state::TABLES => &mut self.tables,
+            state::COLD => &mut self.cold,
             _ => &mut self.free,
         }
     }
@@ -243,7 +253,12 @@ impl Pool {
     fn take_block(&mut self, layout: &Layout, whole: bool) -> Option<(u64, bool)> {
         if self.free != NONE {
             let block = self.free;
-            self.unlink(layout, block, state::FREE);
+            self.unlink_free(layout, block);
+            return Some((block, false));
+        }
+        if self.cold != NONE {
+            let block = self.cold;
+            self.unlink(layout, block, state::COLD);
             return Some((block, false));
         }
         if whole && self.fresh == 0 && layout.skip > 0 && layout.blocks > 0 {
@@ -382,11 +397,12 @@ impl Pool {
         let first_whole = u64::from(layout.skip > 0);
         let mut run = 0;
         for block in first_whole..self.fresh {
-            let is_free = layout.word(block, word::STATE) == state::FREE;
+            let kind = layout.word(block, word::STATE);
+            let is_free = matches!(kind, state::FREE | state::COLD);
             run = if is_free { run + 1 } else { 0 };
             if run == count {
                 let first = block + 1 - count;
-                (first..=block).for_each(|block| self.unlink(layout, block, state::FREE));
+                (first..=block).for_each(|block| self.unlink_free(layout, block));
                 return Some((first, false));
             }
         }
@@ -401,9 +417,23 @@ impl Pool {
     }
 
     fn free_block(&mut self, layout: &Layout, block: u64) {
+        self.link_free(layout, block);
+        self.used -= LARGE_FRAMES;
+    }
+
+    fn link_free(&mut self, layout: &Layout, block: u64) {
         layout.set_word(block, word::STATE, state::FREE);
         self.link(layout, block, state::FREE);
-        self.used -= LARGE_FRAMES;
+        self.warm += 1;
+    }
+
+    /// Takes a free block out of its list, warm or cold.
+    fn unlink_free(&mut self, layout: &Layout, block: u64) {
+        let kind = layout.word(block, word::STATE);
+        self.unlink(layout, block, kind);
+        if kind == state::FREE {
+            self.warm -= 1;
+        }
     }
 
     fn put(&mut self, layout: &Layout, index: u64) {
@@ -428,8 +458,7 @@ impl Pool {
         }
         if free_count == LARGE_FRAMES {
             self.unlink(layout, block, kind);
-            layout.set_word(block, word::STATE, state::FREE);
-            self.link(layout, block, state::FREE);
+            self.link_free(layout, block);
         }
         self.used -= 1;
     }
@@ -492,6 +521,8 @@ impl Frames {
                 split: NONE,
                 tables: NONE,
                 free: NONE,
+                warm: 0,
+                cold: NONE,
                 fresh: 0,
                 used: 0,
                 limit: limit_bytes / PAGE_SIZE,
@@ -722,6 +753,34 @@ impl Frames {
         }
         self.layout.set_word(block, word::FREE_COUNT, 0);
         self.layout.set_word(block, word::STATE, state::SPLIT);
+    }
+
+    /// Takes free blocks out, so that their memory can be given back to the host, and fills in their guest physical
+    /// addresses; how many. Some stay for those who need memory next. They come back with [`Frames::given_back`].
+    pub fn offer(&self, blocks: &mut [u64]) -> usize {
+        let mut pool = self.pool.lock();
+        let mut count = 0;
+        while count < blocks.len() && pool.warm > KEPT_BLOCKS {
+            let block = pool.free;
+            pool.unlink_free(&self.layout, block);
+            self.layout.set_word(block, word::STATE, state::OFFERED);
+            blocks[count] = self.layout.frame(block, 0).gpa();
+            count += 1;
+        }
+        count
+    }
+
+    /// The memory of `blocks`, which [`Frames::offer`] gave, is the host's now. They are free again, and used last.
+    pub fn given_back(&self, blocks: &[u64]) {
+        let mut pool = self.pool.lock();
+        for gpa in blocks {
+            let Some(index) = self.layout.index(Frame::containing(*gpa)) else {
+                continue;
+            };
+            let block = index / LARGE_FRAMES;
+            self.layout.set_word(block, word::STATE, state::COLD);
+            pool.link(&self.layout, block, state::COLD);
+        }
     }
 
     /// How much is handed out, and how much may be.

@@ -158,3 +158,40 @@ fn page_tables_have_blocks_of_their_own() {
     all.into_iter().for_each(|frame| frames.put(frame));
     assert_eq!(frames.usage().used_bytes, 0);
 }
+
+#[test]
+fn free_blocks_are_offered_and_come_back() {
+    let frames = testing::frames(128);
+    let large: Vec<_> = (0..50).map(|_| frames.alloc_large().unwrap()).collect();
+    let mut blocks = [0; 32];
+    assert_eq!(frames.offer(&mut blocks), 0, "all in use");
+    for frame in &large {
+        frames.put_large(*frame);
+    }
+    let count = frames.offer(&mut blocks);
+    assert_eq!(count, 18, "some are kept");
+    assert!(
+        blocks[..count]
+            .iter()
+            .all(|gpa| gpa.is_multiple_of(2 << 20))
+    );
+    assert_eq!(frames.offer(&mut blocks[count..]), 0);
+    frames.given_back(&blocks[..count]);
+    assert_eq!(frames.offer(&mut blocks), 0, "once");
+    // All can be had again, those last, and as zeros though they may hold anything.
+    phys::write(Frame::containing(blocks[0]), 0, &[1; 8]);
+    let again: Vec<_> = (0..50)
+        .map(|_| frames.alloc_large_zeroed().unwrap())
+        .collect();
+    assert!(blocks[..count].contains(&again[49].gpa()));
+    let mut word = [1; 8];
+    phys::read(Frame::containing(blocks[0]), 0, &mut word);
+    assert_eq!(word, [0; 8]);
+    again.iter().for_each(|frame| frames.put_large(*frame));
+    // In one piece, warm or cold.
+    let count = frames.offer(&mut blocks);
+    frames.given_back(&blocks[..count]);
+    let piece = frames.alloc_contiguous(50 * 512).unwrap();
+    frames.free_contiguous(piece, 50 * 512);
+    assert_eq!(frames.usage().used_bytes, 0);
+}

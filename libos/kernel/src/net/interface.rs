@@ -142,8 +142,10 @@ mod tests {
         assert_eq!(entry[16..20], LOOPBACK_MTU.to_ne_bytes());
         assert_eq!(ioctl(&t, request::SIOCGIFADDR, at), Ok(0));
         assert_eq!(entry[20..24], [127, 0, 0, 1]);
-        entry[0] = b'e';
-        assert_eq!(ioctl(&t, request::SIOCGIFMTU, at), Err(Errno::ENODEV));
+        let mut other = [0u8; REQUEST_BYTES];
+        other[..2].copy_from_slice(b"eo");
+        let other = other.as_mut_ptr() as u64;
+        assert_eq!(ioctl(&t, request::SIOCGIFMTU, other), Err(Errno::ENODEV));
         assert_eq!(ioctl(&t, 0x5401, at), Err(Errno::ENOTTY));
     }
 }

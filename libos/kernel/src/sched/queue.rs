@@ -5,11 +5,12 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use husk_abi::boundary::{doorbell, vcpu::NO_DEADLINE};
+use husk_abi::boundary::doorbell;
+use husk_abi::boundary::vcpu::{FREED_BLOCKS, NO_DEADLINE};
 use husk_hal::{clock, cpu, doorbell as bell, thread};
 
 use super::{SLEEPER_CREDIT_NS, SLICE_NS, WAKE_GRANULARITY_NS};
-use crate::mm::AddressSpace;
+use crate::mm::{AddressSpace, Frames};
 use crate::sync::SpinLock;
 use crate::{Kernel, Thread};
 
@@ -240,6 +241,7 @@ impl Scheduler {
         let now = clock::now_ns();
         crate::log::flush();
         self.cpu().armed_ns.store(NO_DEADLINE, Ordering::Relaxed);
+        give_memory_back(&kernel.frames);
         let wait = if deadline == NO_DEADLINE {
             deadline
         } else {
@@ -247,5 +249,22 @@ impl Scheduler {
         };
         cpu::set_deadline(wait);
         bell::ring(doorbell::IDLE, 0);
+    }
+}
+
+/// Gives free memory back to the host: there is nothing better to do. Others cannot have it meanwhile, so this does not
+/// sleep.
+fn give_memory_back(frames: &Frames) {
+    let mut blocks = [0; FREED_BLOCKS];
+    loop {
+        let count = frames.offer(&mut blocks);
+        if count == 0 {
+            return;
+        }
+        let blocks = &blocks[..count];
+        cpu::set_freed_blocks(blocks);
+        cpu::set_deadline(0);
+        bell::ring(doorbell::IDLE, count as u32);
+        frames.given_back(blocks);
     }
 }

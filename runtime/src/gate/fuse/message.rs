@@ -261,7 +261,7 @@ mod tests {
         memory
             .write_slice(&bytes[10..], GuestAddress(5000))
             .unwrap();
-        let ranges = vec![(100, 10), (5000, bytes.len() - 10)];
+        let ranges = [(100, 10), (5000, bytes.len() - 10)];
         let request = Request::from_ranges(&memory, ranges, vec![(8192, 20)]).unwrap();
         assert_eq!(request.body, b"name\0");
         assert_eq!((request.header.nodeid, request.room()), (1, 4));

@@ -131,12 +131,6 @@ impl Nodes {
         id
     }
 
-    /// Number of nodes.
-    #[cfg(test)]
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// The tree of a node.
     pub fn tree(&self, id: u64) -> Result<TreeId, Errno> {
         self.nodes

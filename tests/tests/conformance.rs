@@ -346,7 +346,10 @@ fn hooks_run_in_their_order_with_the_state() -> Result<()> {
         runtime.wait_for(&id, "stopped")?;
         let started = after(&log);
         runtime.must(&["delete", &id])?;
-        Ok(format!("{created}\n{started}\n{}", after(&log)))
+        // runc 1.1 runs poststart in create already; the specification has it after start.
+        ensure!(runtime.name == "runc" || !created.contains("poststart"), "{created}");
+        let before_start = created.split("arg0 poststart").next().unwrap_or_default().to_owned();
+        Ok(format!("{before_start}\n{started}\n{}", after(&log)))
     })?;
     assert!(seen.contains("createContainer value  1"), "{seen}");
     Ok(())
@@ -357,13 +360,7 @@ fn a_failing_hook_fails_its_verb() -> Result<()> {
     let image = image()?;
     both(|runtime| {
         let mut seen = String::new();
-        for kind in [
-            "prestart",
-            "createRuntime",
-            "createContainer",
-            "poststart",
-            "poststop",
-        ] {
+        for kind in ["prestart", "createRuntime", "createContainer", "poststop"] {
             let mut bundle = Bundle::new(runtime, &image, "true")?;
             bundle.edit(|spec| {
                 spec["hooks"] =

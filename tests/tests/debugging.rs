@@ -69,7 +69,7 @@ fn contains(text: &str, parts: &[&str]) {
 fn gdb_stops_in_a_call_reads_the_process_and_lets_go() {
     let (printed, run) = debugged(
         "/bin/echo found me; exit 3",
-        "break husk_kernel::process::exec::execve\n\
+        "break husk_kernel::process::exec::execveat\n\
          continue\n\
          backtrace\n\
          info threads\n\
@@ -86,7 +86,7 @@ fn gdb_stops_in_a_call_reads_the_process_and_lets_go() {
     contains(
         &printed,
         &[
-            "hit Breakpoint 1, husk_kernel::process::exec::execve",
+            "hit Breakpoint 1, husk_kernel::process::exec::execveat",
             "husk_kernel::syscall::dispatch",
             "vCPU 0, thread 2 of 2 sh",
             // The parent waits in fork or for its child.
@@ -213,7 +213,7 @@ fn a_libos_that_crashes_leaves_a_backtrace() {
     // Its own instruction overwritten by ud2.
     let (printed, run) = debugged(
         "/bin/echo not reached",
-        "break husk_kernel::process::exec::execve\n\
+        "break husk_kernel::process::exec::execveat\n\
          continue\n\
          delete\n\
          set var *(unsigned short *)$rip = 0x0b0f\n\
@@ -233,7 +233,7 @@ fn a_libos_that_crashes_leaves_a_backtrace() {
             "vCPU 0: thread 1 of process 1 (sh), in execve(",
             "user rip 0x",
             "husk_fatal_exception at libos/image/src/hooks.rs:",
-            "husk_kernel::process::exec::execve at libos/kernel/src/process/exec.rs:",
+            "husk_kernel::process::exec::execveat at libos/kernel/src/process/exec.rs:",
             "husk_kernel::syscall::dispatch at libos/kernel/src/syscall/mod.rs:",
         ],
     );

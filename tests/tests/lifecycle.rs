@@ -88,19 +88,12 @@ fn resource_limits() -> Result<()> {
 
 #[test]
 fn environment_arguments_names() -> Result<()> {
-    let seen = equal(
-        "env | sort; hostname; cat /proc/sys/kernel/domainname; cat /proc/self/oom_score_adj",
-        |v| {
-            v["process"]["env"] = json!(["PATH=/bin", "A=b c", "EMPTY=", "PATH2=x"]);
-            v["hostname"] = json!("a-name");
-            v["domainname"] = json!("a-domain");
-            v["process"]["oomScoreAdj"] = json!(100);
-        },
-    )?;
-    assert!(
-        seen.contains("HOME=/root") && seen.contains("a-domain"),
-        "{seen}"
-    );
+    let seen = equal("env | sort; hostname; cat /proc/self/oom_score_adj", |v| {
+        v["process"]["env"] = json!(["PATH=/bin", "A=b c", "EMPTY=", "PATH2=x"]);
+        v["hostname"] = json!("a-name");
+        v["process"]["oomScoreAdj"] = json!(100);
+    })?;
+    assert!(seen.contains("HOME=/root"), "{seen}");
     Ok(())
 }
 
@@ -108,7 +101,7 @@ fn environment_arguments_names() -> Result<()> {
 fn mounts_as_mountinfo_shows_them() -> Result<()> {
     // Path, options of the mount, type and options of the file system; the root's own and cgroups differ, and masks of
     // what the libOS has not.
-    let script = "sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo | grep -v -e ' / / ' -e cgroup -e /proc/acpi \
+    let script = "sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo | grep -v -e '^[^ ]* / ' -e cgroup -e /proc/acpi \
                   -e /proc/keys -e /proc/timer_list -e /proc/sched_debug | sed 's/,inode64//'";
     let seen = equal(script, |v| {
         v["mounts"].as_array_mut().into_iter().for_each(|mounts| {
@@ -406,7 +399,7 @@ fn whatever_dies_nothing_stays() -> Result<()> {
 fn bundles_of_engines() -> Result<()> {
     let script = "id; hostname; pwd; env | sort | grep -v ^container; grep -e ^Cap -e NoNew -e Seccomp: /proc/self/status; \
                   grep -e 'open files' /proc/self/limits; cat /etc/hosts /etc/resolv.conf; ls /dev | sort; \
-                  sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo | grep -e devpts -e mqueue -e ' sysfs ' -e ' shm ' -e /scratch; \
+                  sed 's/^[0-9]* [0-9]* [0-9:]* //' /proc/self/mountinfo | grep -e devpts -e mqueue -e ' sysfs ' -e ' shm ' -e ' /scratch '; \
                   touch /scratch/x && echo scratch; touch /root-file && echo root; unshare -m true 2>/dev/null || echo no unshare; \
                   cat /proc/kcore 2>/dev/null | wc -c; ls /sys/firmware | wc -l; echo x > /proc/sysrq-trigger || echo no sysrq";
     let image = image()?;

@@ -1,5 +1,6 @@
 //! The process part of the specification (config.md, "Process"), as the libOS takes it.
 
+use nix::sys::resource::{Resource, getrlimit};
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -149,6 +150,16 @@ fn rlimits(spec: &Spec) -> Result<Vec<Rlimit>, Error> {
         }
         limits.push(Rlimit {
             resource,
+            soft,
+            hard,
+        });
+    }
+    // As under runc: what is not said is the caller's.
+    if !limits.iter().any(|l| l.resource == linux::RLIMIT_NOFILE)
+        && let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+    {
+        limits.push(Rlimit {
+            resource: linux::RLIMIT_NOFILE,
             soft,
             hard,
         });

@@ -13,7 +13,7 @@ use super::machine::{gdb_socket, report};
 const COMMANDS: &str = "\
 set pagination off
 set remotetimeout 60
-break husk_kernel::process::exec::execve
+break husk_kernel::process::exec::execveat
 continue
 backtrace
 monitor threads
@@ -26,7 +26,7 @@ continue
 
 /// What gdb must print.
 const EXPECTED: [&str; 4] = [
-    "hit Breakpoint 1, husk_kernel::process::exec::execve",
+    "hit Breakpoint 1, husk_kernel::process::exec::execveat",
     "husk_kernel::syscall::dispatch",
     "in execve(",
     "exited with code 03",

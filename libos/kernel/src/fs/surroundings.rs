@@ -158,7 +158,8 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
 fn tmpfs(t: &Thread, wanted: &Wanted, flags: u32, copy_up: bool) -> Result<()> {
     let covered = find(t, &wanted.target).ok();
     let point = find_or_make(t, &wanted.target, false)?;
-    let fs = new_tmpfs(t, &wanted.data, flags)?;
+    // Only the mount is read-only, not the file system: runc remounts it so afterwards.
+    let fs = new_tmpfs(t, &wanted.data, flags & !general::MS_RDONLY)?;
     let says = |key: &str| {
         wanted
             .data

@@ -261,7 +261,7 @@ mod tests {
         memory
             .write_slice(&bytes[10..], GuestAddress(5000))
             .unwrap();
-        let ranges = [(100, 10), (5000, bytes.len() - 10)];
+        let ranges = vec![(100, 10), (5000, bytes.len() - 10)];
         let request = Request::from_ranges(&memory, ranges, vec![(8192, 20)]).unwrap();
         assert_eq!(request.body, b"name\0");
         assert_eq!((request.header.nodeid, request.room()), (1, 4));
@@ -321,7 +321,7 @@ mod tests {
             }
             memory.write_slice(&bytes, GuestAddress(0)).unwrap();
             let cut = random() as usize % (bytes.len() + 3);
-            let ranges = vec![
+            let ranges = [
                 (0, cut),
                 (cut as u64, bytes.len().saturating_sub(cut)),
                 (random() % (2 * MEMORY), (random() % 8) as usize * 1000),

@@ -1,6 +1,8 @@
 //! The root a container starts with, and its first thread's place in it.
 
-use husk_abi::boundary::config::Tree;
+use alloc::sync::Arc;
+
+use husk_abi::boundary::config::{Mount, MountKind, Tree};
 use husk_abi::linux::general;
 
 use super::fuse::FuseFs;
@@ -66,13 +68,33 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
     Ok(())
 }
 
-/// Mounts the host's trees other than the root.
+/// The tree that is to be mounted on `target`, with its number.
+pub(super) fn tree_at(kernel: &'static Kernel, target: &[u8]) -> Option<(usize, &'static Tree)> {
+    let mut trees = kernel.config.trees.iter().enumerate();
+    trees.find(|(_, tree)| tree.target == target && target != b"/")
+}
+
+/// The file system of that tree.
+///
+/// # Errors
+/// `ENOENT` if there is none; what asking the host gives.
+pub(super) fn open_tree(kernel: &'static Kernel, target: &[u8]) -> Result<Arc<FuseFs>> {
+    let (index, tree) = tree_at(kernel, target).ok_or(Errno::ENOENT)?;
+    FuseFs::new(kernel, index, tree)
+}
+
+/// Mounts the host's trees other than the root and those that are mounts of the configuration.
 ///
 /// # Errors
 /// What making the mount points and mounting gives; the log says where.
 pub(super) fn mount_volumes(kernel: &'static Kernel) -> Result<()> {
     let trees = kernel.config.trees.iter().enumerate();
-    for (index, tree) in trees.filter(|(_, tree)| tree.target != b"/") {
+    let has_place = |tree: &Tree| {
+        let mounts = &kernel.config.mounts;
+        let is_this = |mount: &Mount| mount.kind == MountKind::Host && mount.target == tree.target;
+        tree.target == b"/" || mounts.iter().any(is_this)
+    };
+    for (index, tree) in trees.filter(|(_, tree)| !has_place(tree)) {
         if let Err(errno) = mount_volume(kernel, index, tree) {
             log!(
                 Error,

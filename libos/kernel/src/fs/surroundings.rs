@@ -131,6 +131,15 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
             magic: MQUEUE_MAGIC,
             inner: Tmpfs::new(t.kernel, Options::default(), 0o1777, 0, 0),
         })),
+        MountKind::Host if init::tree_at(t.kernel, &wanted.target).is_some() => {
+            let volume = init::open_tree(t.kernel, &wanted.target)?;
+            let root = volume.root();
+            let point = find_or_make(t, &wanted.target, root.kind() != FileKind::Directory)?;
+            t.kernel
+                .fs
+                .mount_at(point, volume, root, &wanted.source, flags)
+                .map(drop)
+        }
         MountKind::Host => {
             // Not there: the host has mounted something that the root cannot show.
             let shown = shown.ok_or(Errno::ENOENT)?;

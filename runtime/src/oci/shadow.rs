@@ -143,12 +143,12 @@ fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
             !mounts::is_guests(later) && path != of && path.starts_with(of)
         })
     };
-    // The VMM reopens files by their descriptors' names there; the guest mounts its own over it.
+    // The VMM reopens files by their descriptors' names there, and needs nothing else of it; the guest mounts its own over it.
     let mut shadow = vec![json!({
         "destination": "/proc",
         "type": "proc",
         "source": "proc",
-        "options": ["nosuid", "nodev", "noexec"],
+        "options": ["nosuid", "nodev", "noexec", "subset=pid"],
     })];
     for (index, (mount, value)) in typed.iter().zip(written).enumerate() {
         let destination = mounts::destination(mount.destination());

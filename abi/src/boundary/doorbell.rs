@@ -3,11 +3,11 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x50b;
+pub const END: u16 = 0x50c;
 
-/// Buffers were queued for the host's standard output or error (bound to an ioeventfd).
+/// Buffers were queued for the standard output or error of the session the value names (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
-/// A request was queued for standard input (bound to an ioeventfd).
+/// A request was queued for the standard input of the session the value names (bound to an ioeventfd).
 pub const STDIO_IN: u16 = 0x501;
 /// The vCPU has nothing to run: sleep until an event or `VcpuShared::deadline_ns`.
 pub const IDLE: u16 = 0x502;
@@ -28,3 +28,5 @@ pub const DEBUG: u16 = 0x508;
 pub const STARTED: u16 = 0x509;
 /// Requests were queued for files of the host, see [`super::fuse`]; returns when those that cannot take long are answered.
 pub const FUSE: u16 = 0x50a;
+/// A control queue has changed, see [`super::control`] (bound to an ioeventfd).
+pub const CONTROL: u16 = 0x50b;

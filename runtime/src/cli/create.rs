@@ -68,6 +68,7 @@ pub fn container(
         bundle: &bundle.path,
     };
     let launch = Launch {
+        bundle: bundle.raw.clone(),
         shadow: shadow::of_bundle(&bundle, &parts).map_err(oci::Error::from)?,
         guest,
         memory_bytes: memory.bytes,

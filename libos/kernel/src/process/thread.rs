@@ -13,7 +13,7 @@ use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
-use super::Credentials;
+use super::{Credentials, Outside};
 use super::limits::{CpuLimit, cpu_limit};
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
@@ -260,6 +260,8 @@ pub struct Process {
     pub(super) oom_score_adj_min: AtomicI32,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
+    /// Set if it was started from outside.
+    pub outside: Option<Outside>,
 }
 
 /// A process's relatives and fate; locked parent before child.

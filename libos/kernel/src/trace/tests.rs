@@ -182,6 +182,9 @@ fn boot(filter_gpa: u64) -> BootInfo {
         fuse: Default::default(),
         window: GuestRange::default(),
         truncated_gpa: 0,
+        control_in: Virtqueue::default(),
+        control_out: Virtqueue::default(),
+        sessions_gpa: 0,
         xcr0: 0,
         vcpus: [VcpuBoot::default(); MAX_VCPUS],
     }

@@ -475,8 +475,8 @@ const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
 const OTHER_VERBS: [&str; 15] = [
-    "pull", "image", "create", "start", "state", "kill", "exec", "delete", "list", "spec", "features",
-    "check", "trace", "debug", "version",
+    "pull", "image", "create", "start", "state", "kill", "exec", "delete", "list", "spec",
+    "features", "check", "trace", "debug", "version",
 ];
 
 impl Cli {

@@ -135,8 +135,8 @@ fn kind(number: i32, detached: bool) -> StreamKind {
 }
 
 fn open_terminal() -> Result<Terminal, Error> {
-    let pty = openpty(None, None)
-        .map_err(|errno| oci::Error::host("make a terminal")(errno.into()))?;
+    let pty =
+        openpty(None, None).map_err(|errno| oci::Error::host("make a terminal")(errno.into()))?;
     Ok(Terminal {
         master: pty.master,
         slave: pty.slave,

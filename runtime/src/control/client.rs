@@ -41,19 +41,35 @@ impl Client {
     /// What receiving gives; what is no answer.
     pub fn answer(&mut self) -> io::Result<Option<Answer>> {
         loop {
-            if let Some((answer, _)) = self.inbox.take()? {
+            if let Some(answer) = self.received()? {
                 return Ok(Some(answer));
             }
-            match self.inbox.receive(&self.socket) {
-                Ok(true) => {}
-                Ok(false) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
-                Err(error) => return Err(error),
+            if !self.receive()? {
+                return Ok(None);
             }
         }
     }
 
-    /// What to wait for.
+    /// Takes what has come, waiting for something; false when the VMM has ended.
+    ///
+    /// # Errors
+    /// What receiving gives.
+    pub fn receive(&mut self) -> io::Result<bool> {
+        match self.inbox.receive(&self.socket) {
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(false),
+            received => received,
+        }
+    }
+
+    /// The next answer, if it has come with the one before.
+    ///
+    /// # Errors
+    /// What is no answer.
+    pub fn received(&mut self) -> io::Result<Option<Answer>> {
+        Ok(self.inbox.take()?.map(|(answer, _)| answer))
+    }
+
+    /// What to wait for, if nothing was [`Client::received`].
     #[must_use]
     pub fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

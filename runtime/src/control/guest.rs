@@ -48,6 +48,7 @@ impl GuestQueues {
         if bytes.len() > MAX_MESSAGE_BYTES || self.pending.len() + parts.len() > MAX_PENDING {
             return false;
         }
+        tracing::trace!(parts = parts.len(), "request: {request:?}");
         for (at, part) in (1..).zip(&parts) {
             let header = ChunkHeader {
                 len: u32::try_from(part.len()).unwrap_or(0),
@@ -74,6 +75,7 @@ impl GuestQueues {
                 .and_then(|mut writer| writer.write_all(part).ok());
             // One that is too small is the guest's loss: it cannot make sense of what follows.
             let len = written.map_or(0, |()| u32::try_from(part.len()).unwrap_or(0));
+            tracing::trace!(head, len, "request goes");
             any |= self.requests.add_used(&*memory, head, len).is_ok();
             self.pending.pop_front();
         }
@@ -117,7 +119,10 @@ impl GuestQueues {
         }
         let whole = std::mem::take(&mut self.partial);
         match control::decode(&whole) {
-            Ok(report) => Some(report),
+            Ok(report) => {
+                tracing::trace!("report: {report:?}");
+                Some(report)
+            }
             Err(error) => {
                 tracing::warn!("a report of the guest makes no sense: {error}");
                 None

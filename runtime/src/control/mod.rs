@@ -15,7 +15,7 @@
 
 pub mod client;
 mod guest;
-pub mod server;
 pub mod proxy;
+pub mod server;
 mod session;
 pub mod wire;

@@ -99,8 +99,15 @@ pub fn stay(
     terminal: Option<BorrowedFd<'_>>,
 ) -> io::Result<i32> {
     loop {
-        let mut fds = [client.as_fd(), signals.as_fd()]
-            .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        while let Some(answer) = client.received()? {
+            match answer {
+                Answer::Ended(status) => return Ok(status),
+                Answer::Refused(why) => return Err(io::Error::other(why)),
+                _ => {}
+            }
+        }
+        let mut fds =
+            [client.as_fd(), signals.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) => {}
             Err(Errno::EINTR) => continue,
@@ -118,13 +125,8 @@ pub fn stay(
             // A VMM that is gone shows below.
             let _ = ask.map(|ask| client.ask(&ask, &[]));
         }
-        if answered {
-            match client.answer()? {
-                Some(Answer::Ended(status)) => return Ok(status),
-                Some(Answer::Refused(why)) => return Err(io::Error::other(why)),
-                Some(_) => {}
-                None => return Ok(libc::SIGKILL),
-            }
+        if answered && !client.receive()? {
+            return Ok(libc::SIGKILL);
         }
     }
 }

@@ -324,7 +324,11 @@ impl Server {
                 self.progress(number);
             }
             Report::Released(number) => {
-                if self.sessions.get(&number).is_some_and(|one| one.is_released) {
+                if self
+                    .sessions
+                    .get(&number)
+                    .is_some_and(|one| one.is_released)
+                {
                     self.sessions.remove(&number);
                 }
             }

@@ -8,9 +8,7 @@ use std::os::unix::net::UnixStream;
 use husk_abi::boundary::config::{ProcessConfig, WindowSize};
 use husk_abi::boundary::control::{Limits, MAX_MESSAGE_BYTES, Obstacle, ProcessInfo};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg,
-};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -87,7 +85,13 @@ pub fn send<T: Serialize>(
     let mut rest = &bytes[..];
     while !rest.is_empty() {
         let slices = [IoSlice::new(rest)];
-        match sendmsg::<()>(socket.as_raw_fd(), &slices, &rights, MsgFlags::MSG_NOSIGNAL, None) {
+        match sendmsg::<()>(
+            socket.as_raw_fd(),
+            &slices,
+            &rights,
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        ) {
             Ok(sent) => {
                 rest = &rest[sent..];
                 rights.clear();
@@ -127,7 +131,9 @@ impl Inbox {
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(numbers) = control {
                 // SAFETY: the kernel has just made them for this process.
-                let owned = numbers.iter().map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) });
+                let owned = numbers
+                    .iter()
+                    .map(|fd| unsafe { OwnedFd::from_raw_fd(*fd) });
                 self.descriptors.extend(owned);
             }
         }

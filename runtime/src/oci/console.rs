@@ -17,7 +17,13 @@ pub fn send(path: &Path, master: BorrowedFd<'_>) -> io::Result<()> {
     let numbers = [master.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&numbers)];
     let name = [IoSlice::new(b"/dev/ptmx")];
-    sendmsg::<()>(socket.as_raw_fd(), &name, &rights, MsgFlags::MSG_NOSIGNAL, None)?;
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &name,
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
     Ok(())
 }
 

@@ -58,8 +58,7 @@ pub struct Process {
 /// When the file cannot be written.
 pub fn keep(container: &Container, bundle: &Value) -> Result<(), Error> {
     let process = bundle.get("process").cloned().unwrap_or_default();
-    fs::write(container.file(FILE), process.to_string())
-        .map_err(Error::host("keep the process"))
+    fs::write(container.file(FILE), process.to_string()).map_err(Error::host("keep the process"))
 }
 
 /// Adds what `changes` say.
@@ -81,7 +80,13 @@ fn change(process: &mut Value, changes: &Changes) {
     }
     append(&mut process["env"], &changes.env);
     if !changes.capabilities.is_empty() {
-        for set in ["bounding", "effective", "inheritable", "permitted", "ambient"] {
+        for set in [
+            "bounding",
+            "effective",
+            "inheritable",
+            "permitted",
+            "ambient",
+        ] {
             append(&mut process["capabilities"][set], &changes.capabilities);
         }
     }

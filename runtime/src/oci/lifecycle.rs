@@ -257,7 +257,10 @@ pub fn start(container: &Container) -> Result<(), Error> {
 
 /// libcontainer's process waits for a connection.
 fn notify(container: &Container) -> io::Result<()> {
-    let path = container.file("run").join(&container.id).join("notify.sock");
+    let path = container
+        .file("run")
+        .join(&container.id)
+        .join("notify.sock");
     let mut stream = super::socket::connect(&path)?;
     io::Write::write_all(&mut stream, b"start container")
 }

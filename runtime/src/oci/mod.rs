@@ -35,8 +35,8 @@ pub mod mounts;
 mod pidfd;
 pub mod process;
 mod seccomp;
-pub mod socket;
 pub mod shadow;
+pub mod socket;
 pub mod spec;
 pub mod state;
 

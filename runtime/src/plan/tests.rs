@@ -66,9 +66,17 @@ fn the_image_fills_the_gaps() {
     assert_eq!(guest.process.args, [b"sh"]);
     assert_eq!(guest.process.cwd, b"/w");
     assert_eq!(guest.hostname, "0123456789ab");
-    assert_eq!((guest.process.uid, guest.process.gid, guest.process.umask), (0, 0, 0o022));
+    assert_eq!(
+        (guest.process.uid, guest.process.gid, guest.process.umask),
+        (0, 0, 0o022)
+    );
     assert!(guest.process.env.contains(&b"A=image".to_vec()));
-    assert!(guest.process.env.contains(&b"HOSTNAME=0123456789ab".to_vec()));
+    assert!(
+        guest
+            .process
+            .env
+            .contains(&b"HOSTNAME=0123456789ab".to_vec())
+    );
     assert!(guest.process.env.contains(&b"HOME=/root".to_vec()));
     assert_eq!(guest.process.capabilities[1].count_ones(), 14);
     assert_eq!(guest.process.capabilities[2], 0);

@@ -205,12 +205,7 @@ fn appearance(kind: StreamKind) -> (FileKind, u32, u64, &'static str) {
     }
 }
 
-fn open_stream(
-    set: &Arc<StreamSet>,
-    number: u32,
-    kind: StreamKind,
-    owner: (u32, u32),
-) -> FileRef {
+fn open_stream(set: &Arc<StreamSet>, number: u32, kind: StreamKind, owner: (u32, u32)) -> FileRef {
     let (file_kind, mode, rdev, name) = appearance(kind);
     let stream = Arc::new(Stream {
         set: set.clone(),
@@ -277,7 +272,13 @@ fn open_terminal(set: Arc<StreamSet>) -> Arc<dyn FileOps> {
 /// # Errors
 /// `ENXIO` if it has none.
 pub(super) fn open_console(t: &Thread) -> Result<Arc<dyn FileOps>> {
-    if !t.kernel.config.process.streams.contains(&StreamKind::Terminal) {
+    if !t
+        .kernel
+        .config
+        .process
+        .streams
+        .contains(&StreamKind::Terminal)
+    {
         return Err(Errno::ENXIO);
     }
     let set = t.kernel.host.streams(|console| console.session == 0);
@@ -290,9 +291,10 @@ pub(super) fn open_console(t: &Thread) -> Result<Arc<dyn FileOps>> {
 /// `ENXIO` if it has none.
 pub(super) fn open_controlling(t: &Thread) -> Result<Arc<dyn FileOps>> {
     let sid = t.process.sid();
-    let set = t.kernel.host.streams(|console| {
-        console.is_terminal() && console.terminal.session() == sid
-    });
+    let set = t
+        .kernel
+        .host
+        .streams(|console| console.is_terminal() && console.terminal.session() == sid);
     set.map(open_terminal).ok_or(Errno::ENXIO)
 }
 

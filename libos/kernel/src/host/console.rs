@@ -264,7 +264,10 @@ impl Console {
         let answer = self.writable.wait(t, Interruptible::Yes, None, || {
             self.poll_output();
             let mut output = self.output.lock();
-            let at = output.answers.iter().position(|answer| answer.0 == ticket)?;
+            let at = output
+                .answers
+                .iter()
+                .position(|answer| answer.0 == ticket)?;
             Some(output.answers.swap_remove(at).1)
         });
         match answer {

@@ -175,7 +175,9 @@ impl Host {
     #[must_use]
     pub fn console_of(&self, session: u32) -> Option<Arc<Console>> {
         let sessions = self.sessions.lock();
-        sessions.get(&session).map(|session| session.console.clone())
+        sessions
+            .get(&session)
+            .map(|session| session.console.clone())
     }
 
     /// The streams, still open somewhere, of the first session that `fits`.

@@ -27,8 +27,8 @@ use husk_abi::boundary::config::Rlimit;
 
 pub use clone::thread_started;
 pub use credentials::Credentials;
-pub use outside::Outside;
 pub use exit::{begin_group_exit, exit_group_signal, exit_killed, job_event};
+pub use outside::Outside;
 pub use peer::may_trace;
 pub use tasks::{PID_MAX, Tasks};
 pub use thread::{Life, Process, Thread};

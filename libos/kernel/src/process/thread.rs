@@ -13,8 +13,8 @@ use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
-use super::{Credentials, Outside};
 use super::limits::{CpuLimit, cpu_limit};
+use super::{Credentials, Outside};
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;

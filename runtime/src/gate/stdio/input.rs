@@ -118,35 +118,35 @@ impl Worker {
     /// Serves one request; returns the bytes written into the chain, or `None` if the chain is malformed.
     fn answer(&self, chain: DescriptorChain<&GuestMemoryMmap>) -> Option<u32> {
         let memory = &self.memory;
-    let mut reader = chain.clone().reader(memory).ok()?;
-    let mut writer = chain.writer(memory).ok()?;
-    let mut request = [0; size_of::<InRequest>()];
-    io::Read::read_exact(&mut reader, &mut request).ok()?;
-    let word = |at: usize| {
-        u32::from_le_bytes([
-            request[at],
-            request[at + 1],
-            request[at + 2],
-            request[at + 3],
-        ])
-    };
-    let (op, len) = (word(0), word(4));
-    let room = writer.available_bytes().checked_sub(size_of::<InReply>())?;
-    let outcome = match op {
-        IN_WAIT => self.wait().map(|()| Vec::new()),
-        IN_READ => self.read((len as usize).min(room).min(MAX_PAYLOAD)),
-        _ => Err(Errno::EINVAL),
-    };
-    let (error, bytes) = match outcome {
-        Ok(bytes) => (0, bytes),
-        Err(errno) => (errno as i32 as u32, Vec::new()),
-    };
-    let mut reply = error.to_le_bytes().to_vec();
-    reply.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_le_bytes());
-    reply.extend_from_slice(&bytes);
-    io::Write::write_all(&mut writer, &reply).ok()?;
-    u32::try_from(reply.len()).ok()
-}
+        let mut reader = chain.clone().reader(memory).ok()?;
+        let mut writer = chain.writer(memory).ok()?;
+        let mut request = [0; size_of::<InRequest>()];
+        io::Read::read_exact(&mut reader, &mut request).ok()?;
+        let word = |at: usize| {
+            u32::from_le_bytes([
+                request[at],
+                request[at + 1],
+                request[at + 2],
+                request[at + 3],
+            ])
+        };
+        let (op, len) = (word(0), word(4));
+        let room = writer.available_bytes().checked_sub(size_of::<InReply>())?;
+        let outcome = match op {
+            IN_WAIT => self.wait().map(|()| Vec::new()),
+            IN_READ => self.read((len as usize).min(room).min(MAX_PAYLOAD)),
+            _ => Err(Errno::EINVAL),
+        };
+        let (error, bytes) = match outcome {
+            Ok(bytes) => (0, bytes),
+            Err(errno) => (errno as i32 as u32, Vec::new()),
+        };
+        let mut reply = error.to_le_bytes().to_vec();
+        reply.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_le_bytes());
+        reply.extend_from_slice(&bytes);
+        io::Write::write_all(&mut writer, &reply).ok()?;
+        u32::try_from(reply.len()).ok()
+    }
 
     /// Sleeps until there is something to read.
     fn wait(&self) -> Result<(), Errno> {

@@ -122,9 +122,7 @@ impl Streams {
 }
 
 /// Sleeps until one of `fds` has what is asked of it; gives which have.
-fn wait_for_any<const N: usize>(
-    fds: [(BorrowedFd<'_>, PollFlags); N],
-) -> Result<[bool; N], Errno> {
+fn wait_for_any<const N: usize>(fds: [(BorrowedFd<'_>, PollFlags); N]) -> Result<[bool; N], Errno> {
     let mut fds = fds.map(|(fd, flags)| PollFd::new(fd, flags));
     loop {
         match poll(&mut fds, PollTimeout::NONE) {

@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use husk_abi::boundary::boot::Virtqueue;
-use husk_abi::boundary::stdio::{
-    MAX_PAYLOAD, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES,
-};
+use husk_abi::boundary::stdio::{MAX_PAYLOAD, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::signal::{SigSet, Signal};
@@ -165,7 +163,7 @@ impl Worker {
                 Err(_) => INVALID,
             };
         }
-        if op != OUT_WRITE ||  !(1..=2).contains(&stream) || len > MAX_PAYLOAD {
+        if op != OUT_WRITE || !(1..=2).contains(&stream) || len > MAX_PAYLOAD {
             return INVALID;
         }
         let failed = &mut self.failed[stream as usize];

@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn streams_look_like_the_host_s() {
-        let kernel = crate::process::testing::thread().kernel;
+        let kernel = crate::process::testing::test_thread().kernel;
         let set = Arc::new(StreamSet {
             kernel,
             console: kernel.host.console.clone(),

@@ -77,7 +77,7 @@ pub mod xattr;
 pub use context::FsContext;
 pub use dirfile::DirFile;
 pub use fdtable::FdTable;
-pub use file::{File, FileOps};
+pub use file::{File, FileOps, FileRef, WeakFile};
 pub use filesystem::{FileSystem, FsStatistics};
 pub use init::{enter_directory, mount_initial, open_streams};
 pub use inode::{Attributes, Create, DirEntry, FileKind, Inode, SetAttributes};

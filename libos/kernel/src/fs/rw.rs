@@ -1,10 +1,8 @@
 //! `read(2)`, `write(2)` and their relatives, `lseek(2)`.
 
-use alloc::sync::Arc;
-
 use husk_abi::linux::general;
 
-use super::File;
+use super::{File, FileRef};
 use crate::syscall::{BufIn, BufOut, Fd, Hex, Iov, Len, Off, Whence};
 use crate::user::IoBuf;
 use crate::{Errno, Result, SysResult, Thread};
@@ -26,7 +24,7 @@ fn check_direction(file: &File, direction: Direction) -> Result<()> {
 }
 
 /// The open file, if it may be read from or written to.
-fn open_file(t: &Thread, fd: Fd, direction: Direction) -> Result<Arc<File>> {
+fn open_file(t: &Thread, fd: Fd, direction: Direction) -> Result<FileRef> {
     let file = t.file(fd)?;
     check_direction(&file, direction)?;
     Ok(file)

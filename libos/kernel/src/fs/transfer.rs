@@ -1,11 +1,10 @@
 //! Copying between open files inside the kernel: `sendfile(2)`, `copy_file_range(2)`.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use husk_abi::linux::general;
 
-use super::{File, FileKind, rw};
+use super::{File, FileKind, FileRef, rw};
 use crate::syscall::{Fd, Hex, Len, Ptr};
 use crate::user::{IoBuf, MAX_RW_COUNT};
 use crate::{Errno, Result, SysResult, Thread};
@@ -76,7 +75,7 @@ impl<'a> Offset<'a> {
     }
 }
 
-fn files(t: &Thread, input: Fd, output: Fd) -> Result<(Arc<File>, Arc<File>)> {
+fn files(t: &Thread, input: Fd, output: Fd) -> Result<(FileRef, FileRef)> {
     let files = t.files();
     let (input, output) = (files.get(input)?, files.get(output)?);
     if !input.is_readable() || !output.is_writable() {

@@ -8,7 +8,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::general;
 
 use super::{Fill, Pipe, of_file};
-use crate::fs::File;
+use crate::fs::{File, FileRef};
 use crate::signal;
 use crate::syscall::{Fd, Hex, Iov, Len, Ptr};
 use crate::user::IoBuf;
@@ -30,7 +30,7 @@ fn is_nonblocking(flags: Hex) -> Result<bool> {
 }
 
 /// The two files, if one may be read and the other written.
-fn open_files(t: &Thread, fd_in: Fd, fd_out: Fd) -> Result<(Arc<File>, Arc<File>)> {
+fn open_files(t: &Thread, fd_in: Fd, fd_out: Fd) -> Result<(FileRef, FileRef)> {
     let files = t.files();
     let (from, to) = (files.get(fd_in)?, files.get(fd_out)?);
     if from.is_readable() && to.is_writable() {

@@ -1,6 +1,5 @@
 //! `/proc/PID/fd` and `/proc/PID/fdinfo`.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use husk_abi::linux::general;
@@ -12,7 +11,7 @@ use crate::fs::epoll::Epoll;
 use crate::fs::eventfd::EventFd;
 use crate::fs::pidfd::PidFd;
 use crate::fs::signalfd::SignalFd;
-use crate::fs::{File, FileKind, Location};
+use crate::fs::{FileKind, FileRef, Location};
 use crate::{Errno, Result, Thread};
 
 /// What follows the path of a file without a name.
@@ -28,7 +27,7 @@ pub(super) static LINK: Row = Row {
 /// `/proc/PID/fdinfo/N`.
 pub(super) static INFO: Row = file("", info);
 
-fn open_file(subject: &Subject) -> Result<Arc<File>> {
+fn open_file(subject: &Subject) -> Result<FileRef> {
     let thread = subject.thread().map_err(|_| Errno::ENOENT)?;
     let files = thread.files_opt().ok_or(Errno::ENOENT)?;
     files.get_any(subject.fd).map_err(|_| Errno::ENOENT)

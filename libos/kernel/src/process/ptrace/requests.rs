@@ -21,9 +21,11 @@ const NT_PRFPREG: u32 = 2;
 const NT_X86_XSTATE: u32 = 0x202;
 
 /// Bytes of `struct user`.
-const USER_BYTES: u64 = 912;
+const USER_BYTES: u64 = 928;
 /// Offset of its `u_debugreg`.
 const DEBUG_REGISTERS: u64 = 848;
+/// Its end; the last fault follows, which is never shown.
+const DEBUG_END: u64 = DEBUG_REGISTERS + 64;
 /// `struct ptrace_rseq_configuration`.
 const RSEQ_CONFIGURATION_BYTES: usize = 24;
 
@@ -181,7 +183,7 @@ fn user_word(addr: u64) -> Result<UserWord> {
     let index = (addr / 8) as usize;
     Ok(match addr {
         _ if index < WORDS => UserWord::Register(index),
-        DEBUG_REGISTERS.. => UserWord::Debug(index - (DEBUG_REGISTERS / 8) as usize),
+        DEBUG_REGISTERS..DEBUG_END => UserWord::Debug(index - (DEBUG_REGISTERS / 8) as usize),
         _ => UserWord::Unused,
     })
 }
@@ -372,7 +374,8 @@ mod tests {
         assert!(matches!(user_word(27 * 8), Ok(UserWord::Unused)));
         assert!(matches!(user_word(848), Ok(UserWord::Debug(0))));
         assert!(matches!(user_word(904), Ok(UserWord::Debug(7))));
-        for bad in [1, 7, 849, 912, u64::MAX] {
+        assert!(matches!(user_word(912), Ok(UserWord::Unused)));
+        for bad in [1, 7, 849, 928, u64::MAX] {
             assert!(matches!(user_word(bad), Err(Errno::EIO)), "{bad}");
         }
     }

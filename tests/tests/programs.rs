@@ -130,6 +130,16 @@ fn processes_that_start_while_their_program_is_patched() {
 }
 
 #[test]
+fn requests_and_stops_of_tracers() {
+    same(&["/t/ptrace"], 60);
+}
+
+#[test]
+fn events_and_lives_of_tracees() {
+    same(&["/t/ptrace_events"], 120);
+}
+
+#[test]
 fn code_that_changes() {
     same(&["/t/tr_jit"], 60);
 }

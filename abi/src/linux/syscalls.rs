@@ -113,7 +113,7 @@ macro_rules! syscall_table {
             98 getrusage(who: Int, usage: Ptr) => [time::getrusage];
             99 sysinfo(info: Ptr) => [process::sysinfo::sysinfo];
             100 times(buf: Ptr) => [time::times];
-            101 ptrace() => [];
+            101 ptrace(request: Hex, pid: Pid, addr: Hex, data: Hex) => [process::ptrace::ptrace];
             102 getuid() => [process::users::getuid];
             103 syslog() => [];
             104 getgid() => [process::users::getgid];

@@ -88,16 +88,7 @@ impl Vfs {
             .call_once(|| {
                 let fs = fs();
                 let root = fs.root();
-                Mount::new(
-                    self,
-                    fs,
-                    root,
-                    b"/".to_vec(),
-                    b"none",
-                    None,
-                    0,
-                    self.watches.clone(),
-                )
+                Mount::new(self, fs, root, b"/".to_vec(), b"none", None, 0)
             })
             .clone()
     }

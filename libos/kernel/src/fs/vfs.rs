@@ -20,6 +20,8 @@ pub struct Vfs {
     pub root_archive: GuestRange,
     /// Where the contents of host files can be seen.
     pub window: fuse::Window,
+    /// What waits to be written to host files.
+    pub behind: fuse::WriteBehind,
     /// Advisory locks.
     pub locks: LockTable,
     /// Held by whoever renames, mounts or unmounts: while it is held no directory moves.
@@ -38,6 +40,7 @@ impl Vfs {
         Self {
             root_archive,
             window,
+            behind: fuse::WriteBehind::default(),
             locks: LockTable::new(),
             tree: Mutex::new(()),
             root: Once::new(),

@@ -36,9 +36,7 @@ const CLONE_PIDFD: u64 = general::CLONE_PIDFD as u64;
 const CLONE_DETACHED: u64 = general::CLONE_DETACHED as u64;
 const CLONE_CLEAR_SIGHAND: u64 = general::CLONE_CLEAR_SIGHAND;
 /// Flags without an effect here: what they are about does not exist or is always so.
-const NEUTRAL: u64 = (general::CLONE_SYSVSEM
-    | general::CLONE_IO
-    | general::CLONE_DETACHED) as u64;
+const NEUTRAL: u64 = (general::CLONE_SYSVSEM | general::CLONE_IO | general::CLONE_DETACHED) as u64;
 /// Needs `CAP_SYS_ADMIN`; no nested namespaces here.
 const NAMESPACES: u64 = (general::CLONE_NEWNS
     | general::CLONE_NEWCGROUP
@@ -425,6 +423,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
         leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
     })
 }
 
@@ -493,6 +492,7 @@ pub(crate) fn init_process(
         oom_score_adj_min: AtomicI32::new(kernel.config.oom_score_adj),
         exit_signal: AtomicU32::new(general::SIGCHLD),
         leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
     });
     let frame = TrapFrame::user_entry(0, 0);
     let context =

@@ -3,12 +3,12 @@
 use alloc::sync::Arc;
 
 use husk_abi::linux::general::{
-    self, __WALL, __WCLONE, __WNOTHREAD, CLD_TRAPPED, P_ALL, P_PGID, P_PID, P_PIDFD, SIGCHLD, WCONTINUED,
-    WEXITED, WNOHANG, WNOWAIT, WSTOPPED, WUNTRACED,
+    self, __WALL, __WCLONE, __WNOTHREAD, CLD_TRAPPED, P_ALL, P_PGID, P_PID, P_PIDFD, SIGCHLD,
+    WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED, WUNTRACED,
 };
 
-use super::thread::Life;
 use super::ptrace::{self, TraceeEvent};
+use super::thread::Life;
 use super::{Process, Thread, exit};
 use crate::fs::pidfd;
 use crate::signal::Info;
@@ -113,7 +113,7 @@ fn look_at_children(t: &Thread, which: Which, options: u32) -> Option<Option<Eve
             continue;
         }
         any = true;
-        let is_others = child.foreign_tracer().is_some();
+        let is_others = child.foreign_tracer().is_some() || child.end_to_tell().is_none();
         let status = {
             let mut family = child.family.lock();
             match (family.life, family.job_event) {

@@ -11,7 +11,9 @@ use crate::{Process, Thread};
 
 use super::info::{Info, STATUS_CONTINUED};
 use super::set::{SIGCHLD, SIGCONT, SIGSTOP, SigSet};
-use super::state::{EXITING, REPORT, STOP, STOPPED, TOOK_PART, TRACE_STOPPED, TRAP_NOTIFY, TRAP_STOP};
+use super::state::{
+    EXITING, REPORT, STOP, STOPPED, TOOK_PART, TRACE_STOPPED, TRAP_NOTIFY, TRAP_STOP,
+};
 
 /// The wait status of a process that `signo` stopped.
 const fn stopped_by(signo: i32) -> i32 {
@@ -185,7 +187,8 @@ pub(super) fn stand_still(t: &Thread) {
 
 /// Reports the stop if `t` was the last thread it waited for.
 pub(super) fn complete(t: &Thread) {
-    let still = |thread: &Arc<Thread>| thread.signals.flags() & (STOPPED | EXITING | TOOK_PART) != 0;
+    let still =
+        |thread: &Arc<Thread>| thread.signals.flags() & (STOPPED | EXITING | TOOK_PART) != 0;
     if !t.process.signals.group.lock().is_stopping() {
         return;
     }

@@ -25,7 +25,9 @@ impl MemFile {
     pub fn open(t: &Thread, subject: &Subject) -> Result<Arc<Self>> {
         let thread = subject.thread()?;
         process::may_trace(t, &thread).map_err(|_| Errno::EACCES)?;
-        let memory = thread.mm_opt().map_or_else(Weak::new, |mm| Arc::downgrade(&mm));
+        let memory = thread
+            .mm_opt()
+            .map_or_else(Weak::new, |mm| Arc::downgrade(&mm));
         Ok(Arc::new(Self { memory }))
     }
 }

@@ -64,7 +64,7 @@ impl Row {
             What::Directory(_) | What::Dynamic(..) => FileKind::Directory,
             What::File(_) | What::Writable(..) | What::Sysctl(_) | What::Memory => {
                 FileKind::Regular
-            },
+            }
             What::Link(_) | What::Magic(..) => FileKind::Symlink,
         }
     }

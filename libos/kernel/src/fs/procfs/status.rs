@@ -212,7 +212,9 @@ fn identity_lines(text: &mut Text, task: &Task) {
         process.pid,
         task.tid,
         process.ppid(),
-        thread.and_then(|thread| thread.trace.tracer()).map_or(0, |tracer| tracer.tid())
+        thread
+            .and_then(|thread| thread.trace.tracer())
+            .map_or(0, |tracer| tracer.tid())
     );
     if let Some(credentials) = thread.map(|thread| thread.credentials()) {
         let c = &credentials;

@@ -32,12 +32,12 @@ use husk_abi::linux::ptrace::{
     PTRACE_ATTACH, PTRACE_INTERRUPT, PTRACE_KILL, PTRACE_SEIZE, PTRACE_TRACEME,
 };
 
-pub use link::{clone_event, inherit, replaced_leader, thread_ended};
 pub(super) use link::forget_leader;
+pub use link::{clone_event, inherit, replaced_leader, thread_ended};
 pub use state::Tracing;
 pub use stop::{
-    call_begins, call_ends, childs_flags, deliver, ends_step, entered_handler, event, executed, group_stop,
-    own_flags,
+    call_begins, call_ends, childs_flags, deliver, ends_step, entered_handler, event, executed,
+    group_stop, own_flags,
 };
 pub(super) use waiting::{TraceeEvent, look};
 

@@ -80,7 +80,10 @@ pub(super) fn serve(
         }
         PTRACE_GETREGSET => get_set(tracee, addr, to),
         PTRACE_SETREGSET => set_set(tracee, addr, to),
-        PTRACE_CONT | PTRACE_SYSCALL | PTRACE_SINGLESTEP | PTRACE_SYSEMU
+        PTRACE_CONT
+        | PTRACE_SYSCALL
+        | PTRACE_SINGLESTEP
+        | PTRACE_SYSEMU
         | PTRACE_SYSEMU_SINGLESTEP => resume(tracee, request, data),
         PTRACE_DETACH => {
             let signo = signal_number(data)?;
@@ -242,7 +245,11 @@ fn get_set(tracee: &Thread, kind: u64, iov: UserAddr) -> SysResult {
     let kind = check_set(kind, len)?;
     let bytes: Vec<u8> = registers(tracee, |registers| {
         Ok(match kind {
-            NT_PRSTATUS => registers.words().iter().flat_map(|w| w.to_le_bytes()).collect(),
+            NT_PRSTATUS => registers
+                .words()
+                .iter()
+                .flat_map(|w| w.to_le_bytes())
+                .collect(),
             NT_PRFPREG => registers.fxsave(),
             _ => registers.xstate(),
         })
@@ -267,7 +274,12 @@ fn set_set(tracee: &Thread, kind: u64, iov: UserAddr) -> SysResult {
         NT_PRSTATUS => {
             let words: Vec<u64> = bytes
                 .chunks_exact(8)
-                .map(|chunk| chunk.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+                .map(|chunk| {
+                    chunk
+                        .iter()
+                        .rev()
+                        .fold(0, |word, byte| word << 8 | u64::from(*byte))
+                })
                 .collect();
             set_words(tracee, &words)?;
         }

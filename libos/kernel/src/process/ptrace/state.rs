@@ -136,7 +136,13 @@ impl Tracing {
 
     /// Whether `PTRACE_EVENT_` `event` is to be reported.
     pub(super) fn wants(&self, event: u32) -> bool {
-        self.is_traced() && self.state.lock().link.as_ref().is_some_and(|l| l.wants(event))
+        self.is_traced()
+            && self
+                .state
+                .lock()
+                .link
+                .as_ref()
+                .is_some_and(|l| l.wants(event))
     }
 
     /// Whether the thread stands in a stop that `PTRACE_LISTEN` made no obstacle for new ones.

@@ -82,7 +82,15 @@ mod tests {
 
     fn stopped(code: i32) -> Stopped {
         let mut registers = Registers::for_tests();
-        for (index, value) in [(15, 1), (14, 11), (13, 12), (12, 13), (7, 14), (9, 15), (8, 16)] {
+        for (index, value) in [
+            (15, 1),
+            (14, 11),
+            (13, 12),
+            (12, 13),
+            (7, 14),
+            (9, 15),
+            (8, 16),
+        ] {
             registers.set_word(index, value).unwrap();
         }
         registers.set_word(10, -22_i64 as u64).unwrap();

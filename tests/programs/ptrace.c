@@ -338,7 +338,7 @@ static void next_call(const char *what, int request) {
         wait_child();
         struct user_regs_struct r = regs();
         if (r.orig_rax != SYS_write && r.orig_rax != SYS_newfstatat && r.orig_rax != SYS_getppid) break;
-        if (r.orig_rax == SYS_getppid && r.rax == -ENOSYS) { printf("%s: getppid\n", what); return; }
+        if (r.orig_rax == SYS_getppid && (long long)r.rax == -ENOSYS) { printf("%s: getppid\n", what); return; }
     }
     struct user_regs_struct r = regs();
     printf("%s: %x nr %lld rax %lld\n", what, status, (long long)r.orig_rax, (long long)r.rax);
@@ -482,7 +482,7 @@ static void steps(void) {
     run_out();
 }
 
-static void crashes(void) { *(volatile int *)8 = 1; }
+static void crashes(void) { int *volatile nowhere = (int *)8; *nowhere = 1; }
 
 static void faults(void) {
     trace(crashes);

@@ -229,3 +229,8 @@ fn futexes_in_numbers_and_limits_of_cpu_time() {
 fn signals_about_input_and_output() {
     same(&["/t/sigio"], 60);
 }
+
+#[test]
+fn file_events() {
+    same(&["/t/inotify"], 60);
+}

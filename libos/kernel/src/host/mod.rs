@@ -56,7 +56,7 @@ impl Host {
         self.files.poll();
         let kernel = *self.kernel.lock();
         if let Some(kernel) = kernel {
-            kernel.fs.window.poll_truncated(kernel);
+            kernel.fs.window.poll_truncated();
         }
         let frame = Frame::containing(self.events_gpa);
         let signals = phys::swap_u64(frame, (self.events_gpa % 4096) as usize, 0);

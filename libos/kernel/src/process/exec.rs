@@ -9,7 +9,7 @@ use husk_hal::trap::TrapFrame;
 use husk_hal::{fpu, thread as hal_thread};
 
 use super::{Thread, capabilities, exit, ptrace};
-use crate::fs::{self, File};
+use crate::fs::{self, FileRef};
 use crate::mm::load::{self, Program};
 use crate::sync::Interruptible;
 use crate::user::UserAddr;
@@ -146,7 +146,7 @@ fn script_line(head: &[u8]) -> Result<Option<ScriptLine>> {
 /// As `execve(2)`; after the point of no return the process dies by `SIGKILL` instead.
 pub fn replace_program(
     t: &Thread,
-    mut file: Arc<File>,
+    mut file: FileRef,
     name: Vec<u8>,
     mut argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,

@@ -16,7 +16,7 @@ use husk_hal::trap::LiveFrame;
 use super::Credentials;
 use super::limits::{CpuLimit, cpu_limit};
 use super::ptrace;
-use crate::fs::{FdTable, File, FsContext};
+use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
 use crate::sched::rseq::Registration;
@@ -137,7 +137,7 @@ impl Thread {
     ///
     /// # Errors
     /// `EBADF` if it is not open, or was opened with `O_PATH`.
-    pub fn file(&self, fd: i32) -> Result<Arc<File>> {
+    pub fn file(&self, fd: i32) -> Result<FileRef> {
         // On every read and write: without counting a reference to the table.
         self.files.lock().as_ref().ok_or(Errno::EBADF)?.get(fd)
     }
@@ -146,7 +146,7 @@ impl Thread {
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn any_file(&self, fd: i32) -> Result<Arc<File>> {
+    pub fn any_file(&self, fd: i32) -> Result<FileRef> {
         self.files.lock().as_ref().ok_or(Errno::EBADF)?.get_any(fd)
     }
 
@@ -250,7 +250,7 @@ pub struct Process {
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
     /// The running program's file, open for execution: nobody may write it meanwhile (`ETXTBSY`).
-    pub(super) program: SpinLock<Option<Arc<File>>>,
+    pub(super) program: SpinLock<Option<FileRef>>,
     pub(super) has_execed: AtomicBool,
     pub(super) start_ns: u64,
     /// vCPU time of threads that ended, and of waited-for children, in nanoseconds.

@@ -423,6 +423,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
         exit_signal: AtomicU32::new(request.exit_signal),
         leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
     })
 }
 
@@ -491,6 +492,7 @@ pub(crate) fn init_process(
         oom_score_adj_min: AtomicI32::new(kernel.config.oom_score_adj),
         exit_signal: AtomicU32::new(general::SIGCHLD),
         leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
     });
     let frame = TrapFrame::user_entry(0, 0);
     let context =

@@ -87,6 +87,8 @@ pub struct Ask<'a> {
     pub data_bytes: usize,
     /// Bytes of the exchange's data buffer for the answer; else the answer is at most a page.
     pub answer_bytes: usize,
+    /// Where the data are, instead of the exchange's buffer: a guest physical address, all of it RAM.
+    pub data_gpa: Option<u64>,
 }
 
 /// Moves bytes out of consecutive frames.
@@ -137,6 +139,12 @@ impl FileQueue {
     /// `ENOMEM`.
     pub fn begin(&self, frames: &Frames, with_bulk: bool) -> Result<Exchange<'_>> {
         self.wait(|| self.try_begin(frames, with_bulk))
+    }
+
+    /// Whether a request could be begun without waiting.
+    pub fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.slots.len() < SLOTS || state.slots.iter().any(|slot| !slot.taken)
     }
 
     fn try_begin(&self, frames: &Frames, with_bulk: bool) -> Option<Result<Exchange<'_>>> {
@@ -289,10 +297,10 @@ impl Exchange<'_> {
         .put(&mut bytes);
         bytes.extend_from_slice(ask.body);
         let mut buffers = Vec::with_capacity(4);
-        let mut buffer = |frame: Frame, len: usize, device_writes: bool| {
+        let mut buffer = |gpa: u64, len: usize, device_writes: bool| {
             if len > 0 {
                 buffers.push(Buffer {
-                    gpa: frame.gpa(),
+                    gpa,
                     len: len as u32,
                     device_writes,
                 });
@@ -300,20 +308,21 @@ impl Exchange<'_> {
         };
         let head = bytes.len().min(PAGE);
         phys::write(request, 0, &bytes[..head]);
-        buffer(request, head, false);
+        buffer(request.gpa(), head, false);
         if head < bytes.len() {
             // A long value or target: it takes the data buffer.
             write_frames(self.bulk(), &bytes[head..]);
-            buffer(self.bulk(), bytes.len() - head, false);
+            buffer(self.bulk().gpa(), bytes.len() - head, false);
         }
+        let data = || ask.data_gpa.unwrap_or_else(|| self.bulk().gpa());
         if ask.data_bytes > 0 {
-            buffer(self.bulk(), ask.data_bytes, false);
+            buffer(data(), ask.data_bytes, false);
         }
         if ask.answer_bytes > 0 {
-            buffer(answer, OutHeader::BYTES, true);
-            buffer(self.bulk(), ask.answer_bytes, true);
+            buffer(answer.gpa(), OutHeader::BYTES, true);
+            buffer(data(), ask.answer_bytes, true);
         } else {
-            buffer(answer, PAGE, true);
+            buffer(answer.gpa(), PAGE, true);
         }
         // A slot's descriptors are always there: the queue has room for all slots.
         let chain = state.queue.push(&buffers).expect("room for every slot");

@@ -380,6 +380,49 @@ pub fn write(
     Ok(((size as usize).min(taken), attr))
 }
 
+/// Reads `len` bytes, at most `MAX_DATA`, to the guest physical address `to`; less is the end of the file.
+pub fn read_to(kernel: &Kernel, node: u64, to: u64, offset: u64, len: usize) -> Result<usize> {
+    let arguments = ReadIn {
+        offset,
+        size: len as u32,
+        ..ReadIn::default()
+    };
+    let mut exchange = kernel.host.files.begin(&kernel.frames, false)?;
+    let body = body!(arguments);
+    let ask = Ask {
+        answer_bytes: len,
+        data_gpa: Some(to),
+        ..ask(op::READ, node, &body)
+    };
+    Ok(exchange.call(&kernel.frames, &ask)?.min(len))
+}
+
+/// Writes `len` bytes, at most `MAX_DATA`, from the guest physical address `from`; gives the bytes written and the
+/// attributes then.
+pub fn write_from(
+    kernel: &Kernel,
+    node: u64,
+    from: u64,
+    offset: u64,
+    len: usize,
+) -> Result<(usize, Attr)> {
+    let arguments = WriteIn {
+        offset,
+        size: len as u32,
+        ..WriteIn::default()
+    };
+    let mut exchange = kernel.host.files.begin(&kernel.frames, false)?;
+    let body = body!(arguments);
+    let ask = Ask {
+        data_bytes: len,
+        data_gpa: Some(from),
+        ..ask(op::WRITE, node, &body)
+    };
+    let answer = exchange.call(&kernel.frames, &ask)?;
+    let (size, attr) = written(&exchange.answer(answer))?;
+    Ok(((size as usize).min(len), attr))
+}
+
 /// Shows chunk `index` of a file in `slot` of the window; gives its attributes.
 pub fn map(kernel: &Kernel, node: u64, index: u64, slot: usize, writable: bool) -> Result<Attr> {
     let arguments = SetupmappingIn {

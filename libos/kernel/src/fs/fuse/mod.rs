@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `buffer` | what is read ahead, and what waits to be written back |
 //! | `calls` | the messages, typed |
 //! | `node` | a file: its attributes as last told, and the [`Inode`] operations |
 //! | `names` | what is known of a directory: names, and names that are not there |
@@ -17,6 +18,7 @@
 //! VFS's tree lock); a file's `writing`; a file's `mapping`; then the short ones of names, attributes, chunks, the table
 //! of nodes, the window. No short lock is held over a request.
 
+mod buffer;
 mod calls;
 mod data;
 mod file;
@@ -35,6 +37,7 @@ use husk_abi::boundary::fuse::{Attr, Validity};
 use super::{Attributes, FileKind, FileSystem, FsStatistics, Inode, devfs};
 use crate::sync::SpinLock;
 use crate::{Kernel, Result};
+pub use buffer::WriteBehind;
 use node::Node;
 pub use window::Window;
 
@@ -187,6 +190,7 @@ impl FileSystem for FuseFs {
         if self.shared.read_only {
             return Ok(());
         }
+        self.shared.kernel.fs.behind.flush(self.shared.kernel);
         calls::syncfs(self.shared.kernel, self.root.id())
     }
 }

@@ -118,7 +118,10 @@ impl Node {
         };
         let node = match known {
             Some(node) => {
-                node.learned(&entry.attr);
+                // Of a tree that is ours alone nothing is news.
+                if !shared.is_exclusive() {
+                    node.learned(&entry.attr);
+                }
                 node
             }
             None => {
@@ -143,6 +146,11 @@ impl Node {
 
     pub(super) fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Whether nobody else changes it.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.shared.is_exclusive()
     }
 
     pub(super) fn kernel(&self) -> &'static Kernel {
@@ -185,7 +193,10 @@ impl Node {
     pub(super) fn learned(&self, attr: &Attr) {
         let attributes = self.shared.attributes(attr);
         let until = self.shared.good_until();
+        let mut attributes = attributes;
         if let Content::Regular(data) = &self.content {
+            // What waits to be written back counts.
+            attributes.size = attributes.size.max(data.buffered.dirty_end());
             let (size, old) = (attributes.size, data.set_size(attributes.size));
             if size != old {
                 self.text_changed(data, size.min(old)..size.max(old), false);
@@ -424,6 +435,7 @@ impl Node {
 
 impl Inode for Node {
     fn attributes(&self) -> Attributes {
+        self.flush_quietly();
         self.refresh();
         let meta = self.meta.lock();
         let mut attributes = meta.attributes;
@@ -443,6 +455,11 @@ impl Inode for Node {
             (_, Some(_)) => return Err(self.data().err().unwrap_or(Errno::EINVAL)),
             (_, None) => None,
         };
+        if change.size.is_some() {
+            self.drop_buffer();
+        } else {
+            self.flush_quietly();
+        }
         let mut message = SetattrIn::default();
         let mut set = |bit: u32| message.valid |= bit;
         change.mode.inspect(|_| set(fattr::MODE));
@@ -463,6 +480,9 @@ impl Inode for Node {
         (message.atime, message.atimensec) = split(change.atime_ns);
         (message.mtime, message.mtimensec) = split(change.mtime_ns);
         let attr = calls::setattr(self.kernel(), self.id, &message)?;
+        if change.size.is_some() {
+            self.drop_buffer();
+        }
         if change.atime_ns.is_some() {
             self.meta.lock().accessed_ns = None;
         }
@@ -524,6 +544,7 @@ impl Inode for Node {
         let _changing = directory.changing.lock();
         let (entry, attr) = calls::link(self.kernel(), self.id, name, node.id)?;
         self.made(directory, name, &entry, &attr);
+        node.learned(&entry.attr);
         Ok(())
     }
 
@@ -680,13 +701,16 @@ impl Inode for Node {
         let data = self.data()?;
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
         let _writing = data.writing.lock();
+        self.drop_buffer();
         let attr = calls::fallocate(self.kernel(), self.id, mode, offset, len)?;
+        self.drop_buffer();
         self.learned(&attr);
         self.text_changed(data, offset..end, true);
         Ok(())
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {
+        self.flush()?;
         calls::fsync(self.kernel(), self.id, data_only)
     }
 
@@ -705,6 +729,7 @@ impl Inode for Node {
     }
 
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
+        self.flush_quietly();
         let attr = calls::setxattr(self.kernel(), self.id, name, value, flags)?;
         self.learned(&attr);
         Ok(())

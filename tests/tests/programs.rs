@@ -140,6 +140,11 @@ fn events_and_lives_of_tracees() {
 }
 
 #[test]
+fn unwinding_through_calls() {
+    same(&["/t/unwind"], 60);
+}
+
+#[test]
 fn code_that_changes() {
     same(&["/t/tr_jit"], 60);
 }

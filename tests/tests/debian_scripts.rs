@@ -1,13 +1,13 @@
 //! bash, perl and Debian's tools: husk must do what runc does.
 
-use husk_tests::debian::{self, Script};
+use husk_tests::debian::{self, Flavour, Script};
 use husk_tests::differential::{Failures, difference};
 use husk_tests::{End, Husk, Runc, Runner};
 
 /// Every `step`th script, from `first` on: a few tests that run at the same time.
 fn share(first: usize) -> Vec<Script> {
     const STEP: usize = 3;
-    debian::scripts()
+    debian::scripts(Flavour::Plain)
         .unwrap()
         .into_iter()
         .skip(first)
@@ -16,11 +16,10 @@ fn share(first: usize) -> Vec<Script> {
 }
 
 /// A script must print the same twice under runc, or its differences would be blamed on husk.
-fn compare(first: usize) {
+fn compare(scripts: &[Script]) {
     let husk = Husk::find().unwrap();
     let mut failures = Failures::default();
-    let scripts = share(first);
-    for script in &scripts {
+    for script in scripts {
         let outcome = script.job().and_then(|job| {
             let expected = Runc.run(&job)?;
             if let End::TimedOut(_) = expected.end {
@@ -44,15 +43,20 @@ fn compare(first: usize) {
 
 #[test]
 fn first_third() {
-    compare(0);
+    compare(&share(0));
 }
 
 #[test]
 fn second_third() {
-    compare(1);
+    compare(&share(1));
 }
 
 #[test]
 fn last_third() {
-    compare(2);
+    compare(&share(2));
+}
+
+#[test]
+fn tools_for_files() {
+    compare(&debian::scripts(Flavour::Tools).unwrap());
 }

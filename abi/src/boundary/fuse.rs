@@ -10,6 +10,7 @@
 //!   file can be opened for writing; nothing is to be released.
 //! - What changes a file is answered with its new attributes, so that no `GETATTR` follows: operations on names by the
 //!   [`AttrOut`] of the directories involved, those on contents by the file's.
+//! - A listing ends with an entry without a name, or an answer without entries.
 //! - `MKNOD` makes regular files, too. `LOOKUP` of a name that is not there is `ENOENT`.
 //! - [`Attr::flags`] tells devices of one tree apart, see [`Attr::device`].
 //!

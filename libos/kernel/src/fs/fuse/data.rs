@@ -287,7 +287,7 @@ impl Node {
             let moved = match self.shown(data, at / PAGE, false) {
                 _ if kept != Ok(0) => kept,
                 // What the host does not know yet is not there to be read.
-                _ if len < LONG_READ && self.read_ahead(data, at, len) => continue,
+                _ if len < MAX_DATA && self.read_ahead(data, at, len) => continue,
                 Some(pinned) => self.read_window(&pinned, buf, at, in_chunk),
                 None if len >= LONG_READ => {
                     calls::read(self.kernel(), self.id(), buf, at, len.min(MAX_DATA))

@@ -141,7 +141,7 @@ impl FileOps for FuseFile {
 
     fn released(&self) {
         if self.step == 1 {
-            self.node.flush_quietly();
+            self.node.post_flush();
         }
     }
 

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::general::{self, open_how};
 
 use super::create::{self, New};
+use super::inotify::{Events, notify};
 use super::path::{Last, Lookup, Tail, Walker, lookup_with};
 use super::permission::{self, Access};
 use super::{Attributes, File, FileKind, FileOps, FileRef, Location, SetAttributes};
@@ -248,6 +249,7 @@ fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef
     let file = open_created(t, location, how)?;
     if truncate {
         truncate_inode(&file, &attributes, &credentials, 0)?;
+        notify::file(&file, Events::MODIFY);
     }
     Ok(file)
 }
@@ -263,7 +265,9 @@ fn open_created(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef>
         | FMODE_EXEC;
     // A 64-bit kernel reports O_LARGEFILE whether asked for or not.
     let flags = how.flags & !NOT_KEPT | general::O_LARGEFILE;
-    Ok(File::opened(ops, location, flags))
+    let file = File::opened(ops, location, flags);
+    notify::file(&file, Events::OPEN);
+    Ok(file)
 }
 
 /// Resizes the file behind `file` and drops its set-id bits as writing would.

@@ -15,6 +15,7 @@ use husk_hal::trap::LiveFrame;
 
 use super::Credentials;
 use super::limits::{CpuLimit, cpu_limit};
+use super::ptrace;
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
@@ -38,6 +39,8 @@ pub struct Thread {
     pub sched: ThreadSched,
     /// Signal mask, pending signals, alternate stack.
     pub signals: ThreadSignals,
+    /// Its part in `ptrace(2)`.
+    pub trace: ptrace::Tracing,
     /// Where the kernel writes 0 and wakes when the thread ends (`set_tid_address(2)`).
     pub clear_child_tid: SpinLock<UserAddr>,
     /// Head of the robust futex list (`set_robust_list(2)`).
@@ -260,12 +263,18 @@ pub struct Process {
     pub(super) oom_score_adj_min: AtomicI32,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
+    /// Who traces its first thread.
+    pub(super) leader_tracer: SpinLock<Weak<Thread>>,
+    /// Traced threads that have ended and whose tracers have not waited for them: until then its end is not told.
+    pub(super) ended_tracees: AtomicU32,
 }
 
 /// A process's relatives and fate; locked parent before child.
 #[derive(Debug)]
 pub(super) struct Family {
     pub parent: Weak<Process>,
+    /// The thread of the parent that made it; any other does once that is gone.
+    pub parent_thread: Weak<Thread>,
     pub children: Vec<Arc<Process>>,
     pub life: Life,
     /// A stop or continue that `wait(2)` has not reported.
@@ -295,6 +304,21 @@ impl Process {
     #[must_use]
     pub fn parent(&self) -> Option<Arc<Process>> {
         self.family.lock().parent.upgrade()
+    }
+
+    /// The thread that made it, or another of its parent.
+    #[must_use]
+    pub fn parent_thread(&self) -> Option<Arc<Thread>> {
+        let (parent, maker) = {
+            let family = self.family.lock();
+            (family.parent.upgrade()?, family.parent_thread.upgrade())
+        };
+        maker
+            .filter(|maker| {
+                Arc::ptr_eq(&maker.process, &parent)
+                    && parent.threads.lock().contains_key(&maker.tid())
+            })
+            .or_else(|| parent.any_thread())
     }
 
     /// Whether it lives, and if not, how it ended.

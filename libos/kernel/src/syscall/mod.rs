@@ -9,12 +9,40 @@ use husk_hal::trap::{ENTRY_TRANSLATED, ENTRY_TRAPPED, EXIT_FULL, LiveFrame};
 pub use args::*;
 use seccomp::Verdict;
 
+use crate::process::ptrace;
 use crate::{Errno, SysResult, Thread, translate};
 
 /// Serves the system call in `frame`, which lies at the top of the thread's stack.
 ///
 /// A handler that replaces the whole frame (exec, sigreturn) makes it no system call's; then `rax` is its own.
 pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
+    if thread.trace.watches_calls() {
+        watched(thread, frame);
+    } else {
+        serve(thread, frame);
+    }
+}
+
+/// A call of a thread whose tracer is told of calls, or steps over them.
+#[cold]
+fn watched(thread: &Thread, frame: &LiveFrame) {
+    let is_made = ptrace::call_begins(thread);
+    let nr = frame.nr();
+    if is_made {
+        serve(thread, frame);
+    }
+    let is_replaced = is_made && nr != u64::MAX && frame.nr() == u64::MAX && !is_sigreturn(nr);
+    ptrace::call_ends(thread, nr, is_replaced);
+}
+
+/// Whether call `nr` leaves a frame that is no call's on Linux, too.
+fn is_sigreturn(nr: u64) -> bool {
+    nr == u64::from(husk_abi::linux::general::__NR_rt_sigreturn)
+}
+
+/// Serves the call in `frame`.
+#[inline]
+fn serve(thread: &Thread, frame: &LiveFrame) {
     let nr = frame.nr();
     let kernel = &thread.kernel;
     let plain = frame.code() == ENTRY_TRANSLATED && nr != u64::MAX && kernel.seccomp.is_none();

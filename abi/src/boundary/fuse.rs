@@ -241,7 +241,7 @@ wire! {
     ReadIn, 40 { fh: u64, offset: u64, size: u32, read_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
 }
 wire! {
-    /// `WRITE`; the data follow.
+    /// `WRITE`; the data follow. With `O_APPEND` among the flags they go to the file's end, whatever the offset.
     WriteIn, 40 { fh: u64, offset: u64, size: u32, write_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
 }
 wire! {

@@ -409,7 +409,7 @@ impl Node {
         );
         let len = dirty.len();
         let node = self.arc();
-        let again = dirty.clone();
+        let (again, back) = (dirty.clone(), dirty);
         self.posting();
         let is_posted = calls::post_write(self.kernel(), self.id(), from, at, len, move |answer| {
             let data = node.data().expect("a regular file");
@@ -417,6 +417,12 @@ impl Node {
                 Ok((written, attr)) if written == len as u64 => {
                     node.learned(&attr);
                     Self::if_clean(data);
+                }
+                // The rest is tried again, and then told why it cannot be written.
+                Ok((written, attr)) if written > 0 => {
+                    node.learned(&attr);
+                    let rest = again.start + written as usize..again.end;
+                    node.dirty_again(data, &pages, rest);
                 }
                 Ok(_) => node.flush_failed(data, Errno::EIO),
                 Err(errno) => node.flush_failed(data, errno),
@@ -430,7 +436,7 @@ impl Node {
         }
         self.posted_done();
         if let Some(extent) = buffered.extent.lock().as_mut() {
-            extent.dirty = again;
+            extent.dirty = back;
         }
         self.flush_locked(data);
     }
@@ -456,6 +462,25 @@ impl Node {
             self.posted_done();
         }
         is_posted
+    }
+
+    /// Only a part of what was posted was written.
+    fn dirty_again(&self, data: &Data, pages: &Arc<Pages>, rest: Range<usize>) {
+        let mut extent = data.buffered.extent.lock();
+        match extent.as_mut() {
+            Some(extent) if Arc::ptr_eq(&extent.pages, pages) => {
+                let dirty = &extent.dirty;
+                extent.dirty = if dirty.is_empty() {
+                    rest
+                } else {
+                    dirty.start.min(rest.start)..dirty.end.max(rest.end)
+                };
+            }
+            _ => {
+                drop(extent);
+                self.flush_failed(data, Errno::EIO);
+            }
+        }
     }
 
     /// If nothing waits to be written any more, says so.

@@ -341,12 +341,13 @@ pub fn read(
     Ok(moved)
 }
 
-/// Writes up to `len` bytes, at most `MAX_DATA`, from `buf`; gives the bytes written and the attributes then.
+/// Writes up to `len` bytes, at most `MAX_DATA`, from `buf` at an offset, or else at the file's end; gives the bytes written and
+/// the attributes then.
 pub fn write(
     kernel: &Kernel,
     node: u64,
     buf: &mut IoBuf<'_>,
-    offset: u64,
+    offset: Option<u64>,
     len: usize,
 ) -> Result<(usize, Attr)> {
     let want = len.min(MAX_DATA);
@@ -367,8 +368,9 @@ pub fn write(
         }
     }
     let arguments = WriteIn {
-        offset,
+        offset: offset.unwrap_or(0),
         size: taken as u32,
+        flags: offset.map_or(general::O_APPEND, |_| 0),
         ..WriteIn::default()
     };
     let body = body!(arguments);

@@ -37,6 +37,8 @@ pub(super) struct Node {
     lookups: AtomicU64,
     meta: SpinLock<Meta>,
     content: Content,
+    /// It is known to have no extended attributes.
+    plain: AtomicBool,
     /// Made by this guest, so that nothing forbids changing it.
     ours: AtomicBool,
     /// Requests about it under way that nobody waits for.
@@ -110,6 +112,7 @@ impl Node {
                 accessed_ns: None,
             }),
             content,
+            plain: AtomicBool::new(false),
             ours: AtomicBool::new(false),
             posted: AtomicU32::new(0),
             unlinkable: AtomicBool::new(false),
@@ -802,18 +805,28 @@ impl Inode for Node {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        // Most files have none, and `ls -l` asks each for several.
+        if self.is_exclusive() && self.xattr_names()?.is_empty() {
+            return Err(Errno::ENODATA);
+        }
         calls::getxattr(self.kernel(), self.id, name)
     }
 
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
         self.flush_quietly();
+        self.plain.store(false, Ordering::Release);
         let attr = calls::setxattr(self.kernel(), self.id, name, value, flags)?;
         self.learned(&attr);
         Ok(())
     }
 
     fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
+        if self.plain.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
         let names = calls::listxattr(self.kernel(), self.id)?;
+        let is_plain = names.is_empty() && self.is_exclusive();
+        self.plain.store(is_plain, Ordering::Release);
         Ok(names
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())

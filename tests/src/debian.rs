@@ -1,4 +1,4 @@
-//! A Debian image and the scripts that run in it.
+//! Debian images and the scripts that run in them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,8 +15,8 @@ use crate::runner::Job;
 /// Debian's release.
 const SUITE: &str = "bookworm";
 
-/// What the image has beyond `minbase`.
-const PACKAGES: &str = "perl,procps,strace,gdb-minimal";
+/// What the image has beyond `minbase`: debuggers, and programs that work on files in ways of their own.
+const PACKAGES: &str = "attr,gdb-minimal,git,perl,procps,rsync,sqlite3,strace";
 
 /// What debuggers are shown, in `/t` with its source.
 const DEBUGGED: &str = "debuggee";

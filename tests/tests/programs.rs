@@ -239,3 +239,21 @@ fn signals_about_input_and_output() {
 fn file_events() {
     same(&["/t/inotify"], 60);
 }
+
+#[test]
+fn one_file_in_every_way_at_random() {
+    for file in ["/f", "/dev/shm/f"] {
+        for seed in ["1", "2"] {
+            same(&["/t/fsx", file, seed, "2000"], 120);
+        }
+    }
+}
+
+#[test]
+fn names_in_every_way_at_random() {
+    for directory in ["/names", "/dev/shm/names"] {
+        for seed in ["1", "2", "3"] {
+            same(&["/t/names", directory, seed, "3000"], 120);
+        }
+    }
+}

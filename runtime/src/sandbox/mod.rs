@@ -206,7 +206,11 @@ impl DoorbellHandler for Handler {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         match port {
-            doorbell::SHUTDOWN => return Served::End(End::Shutdown(value)),
+            doorbell::SHUTDOWN => {
+                // What the guest did not wait for.
+                self.idle(0);
+                return Served::End(End::Shutdown(value));
+            }
             doorbell::PANIC => return Served::End(End::Panic),
             doorbell::RECORDS => self.drain(),
             doorbell::LOG => self.forward_log(),

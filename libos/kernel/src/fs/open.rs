@@ -151,8 +151,8 @@ pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<File
                 }
             }
             Ok(inode) => {
-                let directory = walker.at.inode.attributes();
-                let file = inode.attributes();
+                let directory = walker.at.inode.rights();
+                let file = inode.rights();
                 if file.kind == FileKind::Directory {
                     return Err(Errno::EISDIR);
                 }

@@ -5,10 +5,14 @@
 //!
 //! - when the buffer is full, or something is written elsewhere in the file;
 //! - before anything else is asked about the file's contents or attributes, and before it is mapped;
-//! - when an open file that may write is released, and by `fsync(2)` and `sync(2)`;
+//! - when an open file that may write is released, by a request nobody waits for, and by `fsync(2)` and `sync(2)`;
 //! - when the vCPU has nothing to do, and [`MAX_AGE_NS`] after the first of it was written.
 //!
-//! An error of that is the next `write(2)`'s or `fsync(2)`'s to tell, as Linux tells those of its own writing back.
+//! Nothing is gathered while the host's disk has little room, so that a full one is told where it happens. Another error is the next `write(2)`'s or `fsync(2)`'s
+//! to tell, as Linux tells those of its own writing back.
+//!
+//! Changes of attributes of what this guest has made are posted, too: requests nobody waits for, served with the next one,
+//! or when the vCPU idles. Who asks for attributes waits for them, who asks for rights gets them as they will be.
 //!
 //! A file's lock here is a short one, never held over a copy to or from a process or over a request; `flushing` is held over
 //! requests, by whoever writes back. Lock order: `writing`, `flushing`, then this.
@@ -19,10 +23,12 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use husk_abi::boundary::fuse::SetattrIn;
 use husk_hal::phys::Frame;
 
 use super::node::Node;
 use super::{PAGE, calls, data::Data};
+use crate::fs::SetAttributes;
 use crate::mm::Frames;
 use crate::sync::{Mutex, SpinLock};
 use crate::user::IoBuf;
@@ -108,6 +114,11 @@ impl Buffered {
         self.next_read.store(at, Ordering::Relaxed);
     }
 
+    /// Writing back gave an error.
+    pub(super) fn failed(&self, errno: Errno) {
+        *self.failed.lock() = Some(errno);
+    }
+
     /// The error of writing back, told once.
     pub(super) fn take_error(&self) -> Result<()> {
         self.failed.lock().take().map_or(Ok(()), Err)
@@ -158,6 +169,11 @@ impl WriteBehind {
 
     /// Tells the host what waits, but of files that are being written back; may be called without a thread.
     pub fn flush(&self, kernel: &'static Kernel) {
+        self.flush_files(kernel);
+        kernel.host.files.settle_all();
+    }
+
+    fn flush_files(&self, kernel: &'static Kernel) {
         if !self.pending.load(Ordering::Acquire) || !kernel.host.files.has_room() {
             return;
         }
@@ -268,7 +284,7 @@ impl Node {
         at: u64,
         len: usize,
     ) -> Result<usize> {
-        if len >= SMALL_WRITE || !self.may_buffer(data) {
+        if len >= SMALL_WRITE || !self.may_buffer(data) || !self.has_room_for(len) {
             return Ok(0);
         }
         let fits = |extent: &Extent| {
@@ -368,16 +384,118 @@ impl Node {
     }
 
     /// The caller holds `flushing`.
-    fn flush_locked(&self, data: &Data) {
-        let buffered = &data.buffered;
-        let job = {
-            let mut extent = buffered.extent.lock();
-            extent.as_mut().and_then(|extent| {
-                let dirty = core::mem::take(&mut extent.dirty);
-                (!dirty.is_empty()).then(|| (extent.pages.clone(), extent.at, dirty))
-            })
+    fn take_dirty(data: &Data) -> Option<(Arc<Pages>, u64, Range<usize>)> {
+        let mut extent = data.buffered.extent.lock();
+        let extent = extent.as_mut()?;
+        let dirty = core::mem::take(&mut extent.dirty);
+        (!dirty.is_empty()).then(|| (extent.pages.clone(), extent.at, dirty))
+    }
+
+    /// Starts telling the host what it does not know of the file's contents.
+    pub(super) fn post_flush(&self) {
+        let Some((data, buffered)) = self.buffered() else {
+            return;
         };
-        let Some((pages, base, mut dirty)) = job else {
+        if !buffered.is_dirty() {
+            return;
+        }
+        let _flushing = buffered.flushing.lock();
+        let Some((pages, base, dirty)) = Self::take_dirty(data) else {
+            return;
+        };
+        let (from, at) = (
+            pages.first.gpa() + dirty.start as u64,
+            base + dirty.start as u64,
+        );
+        let len = dirty.len();
+        let node = self.arc();
+        let (again, back) = (dirty.clone(), dirty);
+        self.posting();
+        let is_posted = calls::post_write(self.kernel(), self.id(), from, at, len, move |answer| {
+            let data = node.data().expect("a regular file");
+            match answer {
+                Ok((written, attr)) if written == len as u64 => {
+                    node.learned(&attr);
+                    Self::if_clean(data);
+                }
+                // The rest is tried again, and then told why it cannot be written.
+                Ok((written, attr)) if written > 0 => {
+                    node.learned(&attr);
+                    let rest = again.start + written as usize..again.end;
+                    node.dirty_again(data, &pages, rest);
+                }
+                Ok(_) => node.flush_failed(data, Errno::EIO),
+                Err(errno) => node.flush_failed(data, errno),
+            }
+            drop(pages);
+            node.posted_done();
+        });
+        if is_posted {
+            self.kernel().fs.behind.dirtied(self.kernel());
+            return;
+        }
+        self.posted_done();
+        if let Some(extent) = buffered.extent.lock().as_mut() {
+            extent.dirty = back;
+        }
+        self.flush_locked(data);
+    }
+
+    /// Posts a change of attributes that nothing can forbid, and counts it as made; false if it is to be made at once.
+    pub(super) fn post_attributes(&self, change: &SetAttributes, message: &SetattrIn) -> bool {
+        if !self.may_post() {
+            return false;
+        }
+        let node = self.arc();
+        self.posting();
+        let is_posted = calls::post_setattr(self.kernel(), self.id(), message, move |answer| {
+            match answer {
+                Ok(attr) => node.learned(&attr),
+                Err(errno) => node.post_failed(errno),
+            }
+            node.posted_done();
+        });
+        if is_posted {
+            self.foresee(change);
+            self.kernel().fs.behind.dirtied(self.kernel());
+        } else {
+            self.posted_done();
+        }
+        is_posted
+    }
+
+    /// Only a part of what was posted was written.
+    fn dirty_again(&self, data: &Data, pages: &Arc<Pages>, rest: Range<usize>) {
+        let mut extent = data.buffered.extent.lock();
+        match extent.as_mut() {
+            Some(extent) if Arc::ptr_eq(&extent.pages, pages) => {
+                let dirty = &extent.dirty;
+                extent.dirty = if dirty.is_empty() {
+                    rest
+                } else {
+                    dirty.start.min(rest.start)..dirty.end.max(rest.end)
+                };
+            }
+            _ => {
+                drop(extent);
+                self.flush_failed(data, Errno::EIO);
+            }
+        }
+    }
+
+    /// If nothing waits to be written any more, says so.
+    fn if_clean(data: &Data) {
+        let extent = data.buffered.extent.lock();
+        if extent.as_ref().is_none_or(|extent| extent.dirty.is_empty()) {
+            data.buffered.dirty.store(false, Ordering::Release);
+        }
+    }
+
+    /// The caller holds `flushing`.
+    fn flush_locked(&self, data: &Data) {
+        self.settle();
+        let buffered = &data.buffered;
+        let Some((pages, base, mut dirty)) = Self::take_dirty(data) else {
             buffered.dirty.store(false, Ordering::Release);
             return;
         };
@@ -393,11 +511,7 @@ impl Node {
                 Err(errno) => return self.flush_failed(data, errno),
             }
         }
-        let extent = buffered.extent.lock();
-        let is_clean = extent.as_ref().is_none_or(|extent| extent.dirty.is_empty());
-        if is_clean {
-            buffered.dirty.store(false, Ordering::Release);
-        }
+        Self::if_clean(data);
     }
 
     /// What was to be written is lost, as Linux drops pages that cannot be written.
@@ -406,9 +520,7 @@ impl Node {
         *buffered.extent.lock() = None;
         buffered.dirty.store(false, Ordering::Release);
         *buffered.failed.lock() = Some(errno);
-        if let Ok((attr, _)) = calls::getattr(self.kernel(), self.id()) {
-            self.learned(&attr);
-        }
+        self.outdate();
     }
 
     /// Writes back and forgets the buffer: before and after the host changes the contents, and before processes see the

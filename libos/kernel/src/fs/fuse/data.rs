@@ -287,7 +287,7 @@ impl Node {
             let moved = match self.shown(data, at / PAGE, false) {
                 _ if kept != Ok(0) => kept,
                 // What the host does not know yet is not there to be read.
-                _ if len < LONG_READ && self.read_ahead(data, at, len) => continue,
+                _ if len < MAX_DATA && self.read_ahead(data, at, len) => continue,
                 Some(pinned) => self.read_window(&pinned, buf, at, in_chunk),
                 None if len >= LONG_READ => {
                     calls::read(self.kernel(), self.id(), buf, at, len.min(MAX_DATA))
@@ -338,8 +338,15 @@ impl Node {
         Ok(moved)
     }
 
-    /// Writes at `offset`; the caller holds `writing`. At most `limit` is the new end of what is written.
-    pub(super) fn write_data(&self, buf: &mut IoBuf<'_>, offset: u64, limit: u64) -> Result<usize> {
+    /// Writes at `offset`, or with `appends`, where others may write, too, wherever the end is by then; the caller holds `writing`. At
+    /// most `limit` is the new end of what is written.
+    pub(super) fn write_data(
+        &self,
+        buf: &mut IoBuf<'_>,
+        offset: u64,
+        limit: u64,
+        appends: bool,
+    ) -> Result<usize> {
         let data = self.data()?;
         let mut at = offset;
         let mut failed = None;
@@ -362,7 +369,8 @@ impl Node {
             }
             self.drop_buffer();
             told = true;
-            match calls::write(self.kernel(), self.id(), buf, at, len) {
+            let place = (!appends).then_some(at);
+            match calls::write(self.kernel(), self.id(), buf, place, len) {
                 Ok((written, attr)) => {
                     at += written as u64;
                     self.learned(&attr);

@@ -68,7 +68,8 @@ impl FileOps for FuseFile {
         let data = self.node.data()?;
         let _writing = data.writing.lock();
         data.buffered.take_error()?;
-        let offset = if file.flags() & general::O_APPEND != 0 {
+        let appends = file.flags() & general::O_APPEND != 0;
+        let offset = if appends {
             self.node.refresh_size();
             data.size()
         } else {
@@ -78,7 +79,9 @@ impl FileOps for FuseFile {
         if offset >= limit {
             return Err(Errno::EFBIG);
         }
-        let moved = self.node.write_data(buf, offset, limit)?;
+        let moved =
+            self.node
+                .write_data(buf, offset, limit, appends && !self.node.is_exclusive())?;
         self.node.written(&t.credentials())?;
         if moved > 0 && file.flags() & general::O_DSYNC != 0 {
             let data_only = file.flags() & general::O_SYNC != general::O_SYNC;
@@ -141,7 +144,7 @@ impl FileOps for FuseFile {
 
     fn released(&self) {
         if self.step == 1 {
-            self.node.flush_quietly();
+            self.node.post_flush();
         }
     }
 

@@ -27,6 +27,9 @@ pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
         match filter.judge(thread, nr, frame) {
             Verdict::Serve => {}
             Verdict::Fail(errno) => {
+                if thread.kernel.trace.records(nr) {
+                    let _ = crate::trace::recorded(thread, nr, frame.args(), || Err(errno));
+                }
                 frame.set_rax(i64::from(-errno.code()) as u64);
                 return;
             }

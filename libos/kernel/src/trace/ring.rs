@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::record::{
-    ARGS_BYTES, KIND_LOST, KIND_SYSCALL, MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_VERSION,
+    KIND_LOST, KIND_SYSCALL, MAX_ARGS, MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_VERSION,
     RING_DATA, RING_MAGIC, RecordHeader, RingHeader,
 };
 use husk_hal::phys::{self, Frame};
@@ -76,55 +76,68 @@ impl Ring {
         }
     }
 
-    fn room(&self, writer: &Writer) -> u64 {
-        let used = writer
+    /// Bytes written and not yet drained.
+    fn used(&self, writer: &Writer) -> u64 {
+        writer
             .head
-            .wrapping_sub(self.load(offset_of!(RingHeader, tail)));
-        self.data_bytes.saturating_sub(used)
+            .wrapping_sub(self.load(offset_of!(RingHeader, tail)))
     }
 
-    fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64; 6], payload: &[u8]) {
-        let mut start = [0; MIN_RECORD_BYTES];
-        let (head, arguments) = start.split_at_mut(MIN_RECORD_BYTES - ARGS_BYTES);
-        head.copy_from_slice(&header.to_bytes());
-        for (place, arg) in arguments.chunks_exact_mut(8).zip(args) {
+    fn room(&self, writer: &Writer) -> u64 {
+        self.data_bytes.saturating_sub(self.used(writer))
+    }
+
+    fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64], payload: &[u8]) {
+        const MOST: usize = MIN_RECORD_BYTES + 8 * MAX_ARGS;
+        let mut start = [0; MOST];
+        start[..MIN_RECORD_BYTES].copy_from_slice(&header.to_bytes());
+        let places = start[MIN_RECORD_BYTES..].chunks_exact_mut(8);
+        for (place, arg) in places.zip(args) {
             place.copy_from_slice(&arg.to_le_bytes());
         }
-        self.put(writer.head, &start);
-        self.put(writer.head + MIN_RECORD_BYTES as u64, payload);
+        let len = MIN_RECORD_BYTES + 8 * args.len();
+        self.put(writer.head, &start[..len]);
+        self.put(writer.head + len as u64, payload);
+        let half = self.data_bytes / 2;
+        let was_below = self.used(writer) < half;
         writer.head += u64::from(header.bytes);
         self.store(offset_of!(RingHeader, sequence), writer.sequence);
         // Publishes: a release store, after everything above.
         self.store(offset_of!(RingHeader, head), writer.head);
+        if was_below && self.used(writer) >= half {
+            husk_hal::doorbell::ring(doorbell::RECORDS_WAITING, u32::from(header.vcpu));
+        }
     }
 
-    /// Writes a record; `header`'s length, kind and sequence number are filled in here.
+    /// Writes a record; `header`'s length, kind, sequence number and count of arguments are filled in here.
     ///
     /// A full ring is drained by the VMM first, unless records are to be dropped then. What does not fit
     /// after all is counted as lost.
     pub(super) fn write(
         &self,
         header: RecordHeader,
-        args: &[u64; 6],
+        args: &[u64],
         payload: &[u8],
         drop_if_full: bool,
     ) {
         if self.data_bytes == 0 {
             return;
         }
-        let payload = if MIN_RECORD_BYTES + payload.len() > MAX_RECORD_BYTES {
+        let args = &args[..args.len().min(MAX_ARGS)];
+        let fixed = MIN_RECORD_BYTES + 8 * args.len();
+        let payload = if fixed + payload.len() > MAX_RECORD_BYTES {
             &[]
         } else {
             payload
         };
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
-        let bytes = (MIN_RECORD_BYTES + payload.len()) as u32;
+        let bytes = (fixed + payload.len()) as u32;
         let needed = |writer: &Writer| {
             u64::from(bytes) + u64::from(writer.untold > 0) * MIN_RECORD_BYTES as u64
         };
         if self.room(writer) < needed(writer) && !drop_if_full {
-            husk_hal::doorbell::ring(doorbell::RECORDS, header.vcpu);
+            husk_hal::doorbell::ring(doorbell::RECORDS, u32::from(header.vcpu));
         }
         let sequence = writer.sequence;
         if self.room(writer) < needed(writer) {
@@ -146,13 +159,13 @@ impl Ring {
                 ..RecordHeader::default()
             };
             writer.untold = 0;
-            self.append(writer, &told, &[0; 6], &[]);
+            self.append(writer, &told, &[], &[]);
         }
         let header = RecordHeader {
             bytes,
             kind: KIND_SYSCALL,
             sequence,
-            payload_bytes: payload.len() as u32,
+            args: args.len() as u16,
             ..header
         };
         writer.sequence += 1;

@@ -12,7 +12,7 @@ use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
 use crate::oci::state::{Container, Directory, check_id};
 use crate::oci::{self, process, shadow};
-use crate::plan::{self, Host, MemorySize};
+use crate::plan::{Host, MemorySize};
 use crate::vmm;
 
 /// Makes a container.
@@ -84,7 +84,6 @@ pub fn container(
         no_pivot: setup.no_pivot,
         systemd_cgroup: cli.systemd_cgroup,
         takes_terminal: has_terminal && setup.console_socket.is_none(),
-        foreground,
     };
     Ok(lifecycle::create(
         &Directory::new(&root),
@@ -126,11 +125,11 @@ fn memory(bundle: &Bundle, host: &Host) -> Result<MemorySize, Error> {
         bytes: vmm::MINIMUM_BYTES,
     };
     if memory < minimum {
-        return Err(plan::Error::MemoryTooSmall {
-            asked: memory,
-            minimum,
-        }
-        .into());
+        let error = oci::spec::Error::Field {
+            field: "linux.resources.memory.limit".to_owned(),
+            what: format!("{memory} is too little: a container needs at least {minimum}"),
+        };
+        return Err(oci::Error::from(error).into());
     }
     Ok(memory)
 }

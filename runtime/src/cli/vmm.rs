@@ -1,19 +1,21 @@
 //! The VMM process: what `husk` is when libcontainer's process executes it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use husk_images::{NoProgress, Stack};
-use nix::sys::memfd::{MFdFlags, memfd_create};
+use husk_abi::boundary::config::{GuestConfig, MountKind, Tree};
+use husk_abi::linux::general::MS_RDONLY;
 
 use super::run::status_of;
 use super::{STATUS_RUN_FAILED, logging, report, stats};
 use crate::confine::{self, Files};
+use crate::gate::fuse::TreeSource;
 use crate::oci::executor::PROCESS_NAME;
 use crate::sandbox::handover::{Handover, Root};
 use crate::sandbox::report::{Report, Reporter};
@@ -70,9 +72,9 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
     }
-    let root_archive = match handover.root {
-        Root::Archive(file) => File::from(file.take()),
-        Root::Own => own_root().map_err(|error| format!("cannot read the root: {error}"))?,
+    let (root_archive, trees) = match handover.root {
+        Root::Archive(file) => (Some(File::from(file.take())), Vec::new()),
+        Root::Own => (None, own_trees(&mut guest)),
     };
     let kvm =
         vmm::check_kvm(vmm::kvm_of(handover.kvm.take())).map_err(|error| error.to_string())?;
@@ -90,8 +92,8 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
     let plan = Plan {
         id: handover.id,
         memory_bytes: handover.memory_bytes,
-        root_archive: Some(root_archive),
-        trees: Vec::new(),
+        root_archive,
+        trees,
         kvm,
         reporter: None,
         guest,
@@ -110,13 +112,37 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
     Ok((plan, after))
 }
 
-/// An archive of what this process sees as its root.
-fn own_root() -> io::Result<File> {
-    let file = File::from(memfd_create(c"husk-root", MFdFlags::MFD_CLOEXEC)?);
-    let root = Stack::open(&[PathBuf::from("/")]).map_err(io::Error::other)?;
-    husk_images::cpio::write_root_archive(&root, &file, &mut NoProgress)
-        .map_err(io::Error::other)?;
-    Ok(file)
+/// Serves what this process sees as its root, and what the host has mounted in it, each as a tree of its own: others may
+/// change those.
+fn own_trees(guest: &mut GuestConfig) -> Vec<TreeSource> {
+    let mut sources = vec![TreeSource {
+        path: PathBuf::from("/"),
+        read_only: false,
+        exclusive: true,
+    }];
+    guest.trees = vec![Tree {
+        target: b"/".to_vec(),
+        source: b"husk".to_vec(),
+        read_only: false,
+    }];
+    for mount in guest
+        .mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::Host)
+    {
+        let read_only = mount.flags & MS_RDONLY != 0;
+        sources.push(TreeSource {
+            path: PathBuf::from(OsStr::from_bytes(&mount.target)),
+            read_only,
+            exclusive: false,
+        });
+        guest.trees.push(Tree {
+            target: mount.target.clone(),
+            source: mount.source.clone(),
+            read_only,
+        });
+    }
+    sources
 }
 
 fn fail(reporter: Reporter, message: String) -> ExitCode {

@@ -31,8 +31,6 @@ pub struct Options {
     pub no_pivot: bool,
     /// Let systemd make the cgroup.
     pub systemd_cgroup: bool,
-    /// The caller stays and gives the container its standard streams.
-    pub foreground: bool,
     /// The caller takes the container's terminal itself: it is left in [`Container::terminal`].
     pub takes_terminal: bool,
 }
@@ -177,7 +175,6 @@ fn build(
     let built = builder
         .as_init(&prepared.bundle)
         .with_systemd(options.systemd_cgroup)
-        .with_detach(!options.foreground)
         .with_no_pivot(options.no_pivot)
         .build()
         .map_err(libcontainer)?;

@@ -143,7 +143,13 @@ fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
             !mounts::is_guests(later) && path != of && path.starts_with(of)
         })
     };
-    let mut shadow = Vec::new();
+    // The VMM reopens files by their descriptors' names there, and needs nothing else of it; the guest mounts its own over it.
+    let mut shadow = vec![json!({
+        "destination": "/proc",
+        "type": "proc",
+        "source": "proc",
+        "options": ["nosuid", "nodev", "noexec", "subset=pid"],
+    })];
     for (index, (mount, value)) in typed.iter().zip(written).enumerate() {
         let destination = mounts::destination(mount.destination());
         let kind = mount.typ().as_deref().unwrap_or_default();
@@ -291,7 +297,7 @@ mod tests {
             .iter()
             .map(|mount| mount["destination"].as_str().unwrap())
             .collect();
-        assert_eq!(destinations, ["/run", "/dev", "/run/secrets"]);
-        assert_eq!(shadow["mounts"][0]["options"], json!(["size=1m"]));
+        assert_eq!(destinations, ["/proc", "/run", "/dev", "/run/secrets"]);
+        assert_eq!(shadow["mounts"][1]["options"], json!(["size=1m"]));
     }
 }

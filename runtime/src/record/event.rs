@@ -20,6 +20,9 @@ pub enum Event<'a> {
     /// Records were lost.
     #[serde(borrow)]
     Lost(Lost<'a>),
+    /// Something crossed the isolation boundary: the VMM's own record.
+    #[serde(borrow)]
+    Boundary(Boundary<'a>),
 }
 
 /// What an argument points to.
@@ -66,6 +69,28 @@ pub struct Lost<'a> {
     pub seq: u64,
     pub vcpu: u32,
     pub count: u64,
+    #[serde(borrow)]
+    pub container: Cow<'a, str>,
+    #[serde(borrow)]
+    pub image: Cow<'a, str>,
+}
+
+/// Something crossed the isolation boundary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "docs/records.md describes each field")]
+pub struct Boundary<'a> {
+    pub seq: u64,
+    pub time_ns: u64,
+    pub service: Name,
+    #[serde(borrow)]
+    pub operation: Cow<'a, str>,
+    pub node: u64,
+    #[serde(borrow)]
+    pub path: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub argument: Cow<'a, str>,
+    pub errno: Option<Name>,
+    pub duration_ns: u64,
     #[serde(borrow)]
     pub container: Cow<'a, str>,
     #[serde(borrow)]

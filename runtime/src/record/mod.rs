@@ -17,11 +17,13 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::record::{FILTER_PAYLOADS, RecordFilter};
 use vm_memory::{Bytes, GuestAddress};
 
+use crate::gate::fuse::Operation;
 use crate::vmm::{GuestMemory, Layout};
 use event::{Event, Lost};
 use parse::Record;
@@ -70,6 +72,8 @@ pub struct Session {
     /// Losses the stream has told, by vCPU.
     told: Vec<u64>,
     line: Vec<u8>,
+    /// Boundary records so far.
+    crossings: u64,
 }
 
 /// Makes the file for a recording, or empties it.
@@ -134,6 +138,7 @@ impl Session {
             sink: Some(BufWriter::with_capacity(256 << 10, file)),
             summary: Summary::default(),
             line: Vec::new(),
+            crossings: 0,
         })
     }
 
@@ -189,6 +194,33 @@ impl Session {
     fn fail(&mut self, problem: String) {
         tracing::warn!("recording: {problem}");
         self.summary.problem.get_or_insert(problem);
+    }
+
+    /// Records an operation on the host's files, as the VMM saw it.
+    pub fn file_operation(&mut self, operation: &Operation<'_>) {
+        let seq = self.crossings;
+        self.crossings += 1;
+        self.summary.written += 1;
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let event = Event::Boundary(event::Boundary {
+            seq,
+            time_ns: now.map_or(0, |now| nanoseconds(now.saturating_sub(operation.duration))),
+            service: Cow::Borrowed("files"),
+            operation: Cow::Borrowed(operation.name),
+            node: operation.node,
+            path: String::from_utf8_lossy(operation.path),
+            argument: String::from_utf8_lossy(operation.argument),
+            errno: event::errno_name(-i64::from(operation.errno)),
+            duration_ns: nanoseconds(operation.duration),
+            container: Cow::Borrowed(&*self.labels.container),
+            image: Cow::Borrowed(&*self.labels.image),
+        });
+        self.line.clear();
+        // Serialising to memory fails for no event.
+        let _ = serde_json::to_writer(&mut self.line, &event);
+        self.line.push(b'\n');
+        self.put();
     }
 
     /// Writes out the rest, and how many records were lost, and ends the recording: later calls of

@@ -21,7 +21,7 @@ use husk_abi::linux::Errno;
 
 use crate::gate::{
     self,
-    fuse::{Files, TreeSource},
+    fuse::{Files, Observer, Operation, TreeSource},
 };
 use crate::gdb;
 use crate::record;
@@ -186,6 +186,17 @@ impl Handler {
     }
 }
 
+impl Observer for Handler {
+    fn served(&self, operation: &Operation<'_>) {
+        if let Some(records) = &self.records {
+            records
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .file_operation(operation);
+        }
+    }
+}
+
 impl DoorbellHandler for Handler {
     fn ring(&self, _vcpu: u32, port: u16, value: u32) -> Served {
         let counter = port
@@ -208,6 +219,12 @@ impl DoorbellHandler for Handler {
             _ => {}
         }
         Served::Resume
+    }
+
+    fn idle(&self, _vcpu: u32) {
+        if let Some(files) = self.files.get() {
+            files.ring();
+        }
     }
 
     fn memory_fault(&self, _vcpu: u32) -> Served {
@@ -294,7 +311,10 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
             memory.clone(),
             machine.layout(),
             Arc::new(machine.kicker()),
-            None,
+            handler
+                .records
+                .is_some()
+                .then(|| handler.clone() as Arc<dyn Observer>),
         )?;
         let _ = handler.files.set(files);
     }

@@ -80,6 +80,9 @@ pub trait DoorbellHandler: Send + Sync {
     /// `value` was written to doorbell `port`.
     fn ring(&self, vcpu: u32, port: u16, value: u32) -> Served;
 
+    /// The vCPU is about to sleep.
+    fn idle(&self, vcpu: u32);
+
     /// An access of the guest failed: to a file that has become shorter than what is mapped of it, or to nothing. The
     /// access is made again on [`Served::Resume`].
     fn memory_fault(&self, vcpu: u32) -> Served;

@@ -323,6 +323,7 @@ impl Vcpu {
             }
             Exit::Doorbell(doorbell::IDLE, freed) => {
                 self.give_back(freed);
+                handler.idle(self.index);
                 self.kicker.sleep(self.deadline());
                 self.fd.set_kvm_immediate_exit(0);
             }

@@ -5,7 +5,7 @@ use husk_abi::linux::general;
 
 use super::fuse::FuseFs;
 use super::tmpfs::{Options, Tmpfs};
-use super::{Create, FileKind, FileSystem, Vfs, cpio, dir};
+use super::{Create, FileKind, Vfs, cpio, dir};
 use crate::{Errno, Kernel, Result, Thread, log};
 
 /// Makes directory `path` of the root if it is missing, with its parents.
@@ -31,81 +31,28 @@ fn ensure_directory(vfs: &Vfs, path: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// Makes an empty file `path` in the root if nothing is there, with the directories above it.
-fn ensure_file(vfs: &Vfs, path: &[u8]) -> Result<()> {
-    let end = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
-    let (directory, name) = (&path[..end], &path[end + 1..]);
-    ensure_directory(vfs, directory)?;
-    let what = Create {
-        kind: FileKind::Regular,
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        rdev: 0,
-        target: &[],
-    };
-    match vfs.find(directory)?.inode.create(name, &what) {
-        Ok(_) | Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno),
-    }
-}
-
 /// Mounts the root, from its archive or from the host. To be called once.
 ///
 /// # Errors
 /// `EINVAL` if the archive is malformed (the log says where); what making the mount points gives.
 pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
-    let vfs = &kernel.fs;
     match kernel.config.trees.first() {
         Some(tree) if tree.target == b"/" => {
             let root = FuseFs::new(kernel, 0, tree)?;
-            vfs.mount_root(root, &tree.source, tree_flags(tree));
+            kernel.fs.mount_root(root, &tree.source, tree_flags(tree));
+            Ok(())
         }
-        _ => mount_archive(kernel)?,
+        _ => mount_archive(kernel),
     }
-    Ok(())
-}
-
-/// Mounts the host's trees other than the root.
-///
-/// # Errors
-/// What making the mount points and mounting gives; the log says where.
-pub(super) fn mount_volumes(kernel: &'static Kernel) -> Result<()> {
-    let trees = kernel.config.trees.iter().enumerate();
-    for (index, tree) in trees.filter(|(_, tree)| tree.target != b"/") {
-        if let Err(errno) = mount_volume(kernel, index, tree) {
-            log!(
-                Error,
-                "fs",
-                "cannot mount {}: {errno}",
-                tree.target.escape_ascii()
-            );
-            return Err(errno);
-        }
-    }
-    Ok(())
 }
 
 /// `MS_*` bits of a tree of the host.
-fn tree_flags(tree: &Tree) -> u32 {
+pub(super) fn tree_flags(tree: &Tree) -> u32 {
     if tree.read_only {
         general::MS_RDONLY | general::MS_RELATIME
     } else {
         general::MS_RELATIME
     }
-}
-
-/// Mounts a volume; what it is mounted on is made if it is missing.
-fn mount_volume(kernel: &'static Kernel, index: usize, tree: &Tree) -> Result<()> {
-    let vfs = &kernel.fs;
-    let volume = FuseFs::new(kernel, index, tree)?;
-    if volume.root().kind() == FileKind::Directory {
-        ensure_directory(vfs, &tree.target)?;
-    } else {
-        ensure_file(vfs, &tree.target)?;
-    }
-    vfs.mount(&tree.target, volume, &tree.source, tree_flags(tree))?;
-    Ok(())
 }
 
 /// Fills the root from its archive.

@@ -9,14 +9,16 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use husk_abi::boundary::config::{Mount as Wanted, MountKind};
+use husk_abi::boundary::config::{Mount as Wanted, MountKind, Tree};
 use husk_abi::linux::general::{self, AT_FDCWD};
 
+use super::fuse::FuseFs;
+use super::init::tree_flags;
 use super::mount_calls::{kept_flags, new_tmpfs};
 use super::procfs::ProcFs;
 use super::pseudo::{Fixed, Maker, Named};
 use super::tmpfs::{Options, Tmpfs};
-use super::{Create, FileKind, FileSystem, Location, Lookup, copy_tree, devfs, init, lookup_at};
+use super::{Create, FileKind, FileSystem, Location, Lookup, copy_tree, devfs, lookup_at};
 use crate::{Errno, Kernel, Result, Thread, log};
 
 const SYSFS_MAGIC: u32 = 0x6265_6572;
@@ -50,7 +52,12 @@ pub fn set_up(t: &Thread) -> Result<()> {
     for (index, wanted) in config.mounts.iter().enumerate() {
         mount(t, wanted, shown.get(&index)).map_err(told("mount", &wanted.target))?;
     }
-    init::mount_volumes(t.kernel)?;
+    for (index, tree) in config.trees.iter().enumerate() {
+        let is_mount = |wanted: &Wanted| is_of(wanted, tree);
+        if tree.target != b"/" && !config.mounts.iter().any(is_mount) {
+            volume(t, index, tree, tree_flags(tree)).map_err(told("mount", &tree.target))?;
+        }
+    }
     devices(t).map_err(told("make devices in", b"/dev"))?;
     // What cannot be written to comes last. Masks hide what read-only paths show, as runc orders them.
     for path in &config.readonly_paths {
@@ -109,6 +116,22 @@ fn find_or_make(t: &Thread, path: &[u8], file: bool) -> Result<Location> {
     }
 }
 
+/// Whether the mount shows that tree of the host.
+fn is_of(wanted: &Wanted, tree: &Tree) -> bool {
+    wanted.kind == MountKind::Host && wanted.target == tree.target
+}
+
+/// Mounts a tree of the host; what it is mounted on is made if it is missing.
+fn volume(t: &Thread, index: usize, tree: &Tree, flags: u32) -> Result<()> {
+    let volume = FuseFs::new(t.kernel, index, tree)?;
+    let root = volume.root();
+    let point = find_or_make(t, &tree.target, root.kind() != FileKind::Directory)?;
+    t.kernel
+        .fs
+        .mount_at(point, volume, root, &tree.source, flags)
+        .map(drop)
+}
+
 fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
     let flags = kept_flags(wanted.flags);
     let data = core::str::from_utf8(&wanted.data).map_err(|_| Errno::EINVAL)?;
@@ -132,6 +155,10 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
             inner: Tmpfs::new(t.kernel, Options::default(), 0o1777, 0, 0),
         })),
         MountKind::Host => {
+            let mut trees = t.kernel.config.trees.iter().enumerate();
+            if let Some((index, tree)) = trees.find(|(_, tree)| is_of(wanted, tree)) {
+                return volume(t, index, tree, flags);
+            }
             // Not there: the host has mounted something that the root cannot show.
             let shown = shown.ok_or(Errno::ENOENT)?;
             let is_file = shown.inode.kind() != FileKind::Directory;

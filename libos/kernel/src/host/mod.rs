@@ -56,7 +56,7 @@ impl Host {
         self.files.poll();
         let kernel = *self.kernel.lock();
         if let Some(kernel) = kernel {
-            kernel.fs.window.poll_truncated(kernel);
+            kernel.fs.window.poll_truncated();
             kernel.trace.poll_filter(kernel);
         }
         let frame = Frame::containing(self.events_gpa);

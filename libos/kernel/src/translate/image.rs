@@ -258,6 +258,12 @@ impl TextImage {
         self.state.lock().thunk_pages.keys().copied().collect()
     }
 
+    /// Whether anything was ever patched, or judged, in it.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        self.in_use.load(Ordering::Acquire)
+    }
+
     /// The file's contents within `pages` (indices) have changed; to be called after each change. Copies of these
     /// pages are handed out no more; those that are mapped get the new contents: `fill` fills a frame with what a page
     /// has now. What was judged with the old bytes in view is judged again. No other vCPU runs the code meanwhile.

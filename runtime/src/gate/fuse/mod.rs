@@ -30,6 +30,7 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use super::{Interrupt, queue};
+use crate::confine::{self, rules::Role};
 use crate::vmm::{GuestMemory, Layout, Window};
 use message::Request;
 use server::Server;
@@ -164,7 +165,10 @@ impl Files {
             let (shared, receiver) = (shared.clone(), receiver.clone());
             std::thread::Builder::new()
                 .name(format!("files{number}"))
-                .spawn(move || work(&shared, &receiver))
+                .spawn(move || {
+                    confine::enter_thread(Role::Service);
+                    work(&shared, &receiver);
+                })
                 .map_err(Error::Host)?;
         }
         Ok(Self {

@@ -278,7 +278,7 @@ impl Nodes {
     /// A descriptor that holds the node's file.
     ///
     /// # Errors
-    /// `ESTALE` if the guest does not know the node, or its name leads elsewhere now; what opening gives.
+    /// `ESTALE` if the guest does not know the node, or its name leads elsewhere now; `ENOENT` on a procfs; what opening gives.
     pub fn path(&mut self, id: u64) -> Result<Arc<OwnedFd>, Errno> {
         // Ancestors without descriptors, from the node up.
         let mut missing = Vec::new();
@@ -303,6 +303,7 @@ impl Nodes {
                 Err(Errno::NOENT | Errno::NOTDIR) => return Err(Errno::STALE),
                 Err(errno) => return Err(errno),
             };
+            tree::check_served(&*fd)?;
             let stat = tree::stat(&*fd)?;
             if self.trees[node.tree].key(&stat) != node.key {
                 return Err(Errno::STALE);

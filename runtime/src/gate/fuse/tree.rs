@@ -1,9 +1,9 @@
 //! The directories of the host that are served, and opening files below them without ever leaving them.
 //!
 //! Everything is opened one component at a time relative to a directory already held, never through a symbolic link and
-//! never by `..`: what the guest can name is what lies in the tree. A file is held by an `O_PATH` descriptor, which
-//! does nothing to it; its contents are opened from that, by way of `/proc/self/fd`, once it is known to be a regular file or a
-//! directory.
+//! never by `..`: what the guest can name is what lies in the tree. A procfs mounted there stays out of reach: through it the
+//! VMM's own memory could be had. A file is held by an `O_PATH` descriptor, which does nothing to it; its contents are opened
+//! from that, by way of `/proc/self/fd`, once it is known to be a regular file or a directory.
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -50,6 +50,8 @@ pub struct FileKey {
     birth: (i64, u32),
 }
 
+/// Processes, the VMM among them, and the host's settings: never served.
+const PROCFS: i64 = 0x9fa0;
 const OVERLAYFS: i64 = 0x794c_7630;
 const SLOW: [i64; 6] = [
     0x6969,      // NFS
@@ -67,7 +69,7 @@ impl Tree {
     /// Opens what `source` names; its own symbolic links are followed, it is the user's.
     ///
     /// # Errors
-    /// What opening gives.
+    /// What opening gives; `EACCES` for what is on a procfs.
     pub fn open(source: &TreeSource) -> Result<Self, Errno> {
         let root = rustix::fs::openat(
             CWD,
@@ -75,8 +77,10 @@ impl Tree {
             OFlags::PATH | OFlags::CLOEXEC,
             Mode::empty(),
         )?;
-        #[allow(clippy::unnecessary_cast, reason = "differs between targets")]
-        let kind = rustix::fs::fstatfs(&root)?.f_type as i64;
+        let kind = filesystem(&root)?;
+        if kind == PROCFS {
+            return Err(Errno::ACCESS);
+        }
         Ok(Self {
             root,
             read_only: source.read_only,
@@ -150,6 +154,12 @@ impl Tree {
     }
 }
 
+/// The file system a file is on, by its magic number.
+fn filesystem(file: impl AsFd) -> Result<i64, Errno> {
+    #[allow(clippy::unnecessary_cast, reason = "differs between targets")]
+    rustix::fs::fstatfs(file).map(|stat| stat.f_type as i64)
+}
+
 /// Type of the file `stat` is of.
 pub fn kind(stat: &Statx) -> FileType {
     FileType::from_raw_mode(u32::from(stat.stx_mode))
@@ -163,6 +173,14 @@ pub fn open_path(directory: impl AsFd, name: &CStr) -> Result<OwnedFd, Errno> {
         OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
         Mode::empty(),
     )
+}
+
+/// `ENOENT` if the file is on a procfs.
+pub fn check_served(file: impl AsFd) -> Result<(), Errno> {
+    match filesystem(file)? {
+        PROCFS => Err(Errno::NOENT),
+        _ => Ok(()),
+    }
 }
 
 /// Attributes of a file that is held.

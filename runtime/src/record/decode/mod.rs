@@ -9,7 +9,7 @@ use std::fmt::Write;
 use husk_abi::linux::general;
 use husk_abi::linux::syscalls::{ArgKind, lookup};
 
-use super::event::{Decoded, Event, Lost, Syscall};
+use super::event::{Boundary, Decoded, Event, Lost, Syscall};
 use flags::{bits, choice, signal};
 
 /// One line for `event`, without its end.
@@ -18,6 +18,7 @@ pub fn line(event: &Event<'_>) -> String {
     match event {
         Event::Syscall(call) => syscall(call),
         Event::Lost(lost) => self::lost(lost),
+        Event::Boundary(crossing) => boundary(crossing),
     }
 }
 
@@ -27,6 +28,28 @@ fn lost(lost: &Lost<'_>) -> String {
         "--- {} {records} of vCPU {} lost ---",
         lost.count, lost.vcpu
     )
+}
+
+fn boundary(crossing: &Boundary<'_>) -> String {
+    let mut line = format!(
+        "[host] {}.{}(\"{}\"",
+        printable(&crossing.service),
+        printable(&crossing.operation),
+        printable(&crossing.path)
+    );
+    if !crossing.argument.is_empty() {
+        let _ = write!(line, ", \"{}\"", printable(&crossing.argument));
+    }
+    line.push_str(") = ");
+    match &crossing.errno {
+        None => line.push('0'),
+        Some(name) => {
+            let _ = write!(line, "-1 {}", printable(name));
+        }
+    }
+    let micros = crossing.duration_ns / 1000;
+    let _ = write!(line, " <{}.{:06}>", micros / 1_000_000, micros % 1_000_000);
+    line
 }
 
 fn syscall(call: &Syscall<'_>) -> String {

@@ -6,6 +6,7 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
@@ -16,6 +17,7 @@ use spin::Once;
 use super::calls;
 use super::node::Node;
 use super::{CHUNK_PAGES, PAGE};
+use crate::mm::{Mappable, rmap};
 use crate::sync::{Mutex, SpinLock};
 use crate::translate::TextImage;
 use crate::user::IoBuf;
@@ -41,6 +43,10 @@ pub(super) struct Data {
     /// It is known that it can be opened for writing.
     pub can_write: AtomicBool,
     text: Once<Box<TextImage>>,
+    /// It was mapped once.
+    mapped: AtomicBool,
+    /// Changes when pages that may be mapped are taken out.
+    version: AtomicU64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +65,8 @@ impl Data {
             users: AtomicI32::new(0),
             can_write: AtomicBool::new(can_write),
             text: Once::new(),
+            mapped: AtomicBool::new(false),
+            version: AtomicU64::new(0),
         }
     }
 
@@ -66,10 +74,13 @@ impl Data {
         self.size.load(Ordering::Acquire)
     }
 
-    /// Takes over the file's size; returns the bytes that came or went.
-    fn set_size(&self, size: u64) -> Range<u64> {
-        let old = self.size.swap(size, Ordering::AcqRel);
-        size.min(old)..size.max(old)
+    /// The size is this now; gives what it was.
+    pub(super) fn set_size(&self, size: u64) -> u64 {
+        self.size.swap(size, Ordering::AcqRel)
+    }
+
+    pub(super) fn version(&self) -> u64 {
+        self.version.load(Ordering::SeqCst)
     }
 
     pub(super) fn text(&self) -> &TextImage {
@@ -132,28 +143,45 @@ impl Drop for Pinned<'_> {
 }
 
 impl Node {
-    /// The server told the file's size.
-    pub(super) fn size_learned(&self, data: &Data, size: u64) {
-        let changed = data.set_size(size);
-        if !changed.is_empty() {
-            self.text_changed(data, changed);
+    /// `pages` are gone: they leave all page tables. With `copies` the private copies processes made of them go as well.
+    pub(super) fn pages_gone(&self, data: &Data, pages: Range<u64>, copies: bool) {
+        if data.mapped.load(Ordering::SeqCst) {
+            data.version.fetch_add(1, Ordering::SeqCst);
+            rmap::unmap_object(self.kernel(), self.identity(), pages, copies);
         }
     }
 
-    /// Tells the translator that these bytes are not what they were.
-    pub(super) fn text_changed(&self, data: &Data, bytes: Range<u64>) {
-        if let Some(text) = data.text.get() {
-            let pages = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
-            text.file_changed(pages, |index, frame| self.fill(data, index, frame));
-        }
+    /// Tells the translator that these bytes are not what they were. The new ones are taken from the window, into which
+    /// they are brought if that may wait (`show`).
+    pub(super) fn text_changed(&self, data: &Data, bytes: Range<u64>, show: bool) {
+        let Some(text) = data.text.get().filter(|text| text.is_in_use()) else {
+            return;
+        };
+        let pages = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
+        let _shown = self.show_all(data, &pages, show);
+        text.file_changed(pages, |index, frame| self.fill(data, index, frame));
     }
 
-    /// Copies what the window shows of page `index` to `frame`. Under a lock, so it asks for nothing: what the
-    /// window does not show reads as zeros, as it would after a truncation.
+    /// The chunks of `pages`, as many as there are file and window for.
+    fn show_all(&self, data: &Data, pages: &Range<u64>, show: bool) -> Vec<Pinned<'_>> {
+        if !show {
+            return Vec::new();
+        }
+        // The translator looks one page further on both sides.
+        let end = pages.end.saturating_add(1).min(data.size().div_ceil(PAGE));
+        let first = pages.start.saturating_sub(1) / CHUNK_PAGES * CHUNK_PAGES;
+        (first..end)
+            .step_by(CHUNK_PAGES as usize)
+            .map_while(|page| self.show(data, page, false).ok())
+            .collect()
+    }
+
+    /// Copies what the window shows of page `index` to `frame`, zeros if that is nothing.
     fn fill(&self, data: &Data, index: u64, frame: Frame) {
-        match self.shown(data, index, false) {
+        let exists = index < data.size().div_ceil(PAGE);
+        match self.shown(data, index, false).filter(|_| exists) {
             Some(pinned) => phys::copy_frames(pinned.frame(index), frame, 1),
-            None => phys::zero(frame, 0, PAGE as usize),
+            None => phys::zero_frames(frame, 1),
         }
     }
 
@@ -312,7 +340,7 @@ impl Node {
                 }
             }
         }
-        self.text_changed(data, offset..at);
+        self.text_changed(data, offset..at, true);
         match failed {
             Some(errno) if at == offset => Err(errno),
             _ => Ok((at - offset) as usize),
@@ -322,10 +350,13 @@ impl Node {
     /// The frame to map for page `index`, its chunk's count raised for the caller.
     pub(super) fn map_page(&self, index: u64, write: bool) -> Result<Frame> {
         let data = self.data()?;
+        data.mapped.store(true, Ordering::SeqCst);
         if write {
             // From now on its bytes change without anybody's being told.
-            data.text()
-                .file_may_change(|index, frame| self.fill(data, index, frame));
+            let text = data.text();
+            let all = 0..data.size().div_ceil(PAGE);
+            let _shown = self.show_all(data, &all, text.is_in_use());
+            text.file_may_change(|index, frame| self.fill(data, index, frame));
         }
         let is_past_end = || index >= data.size().div_ceil(PAGE);
         if is_past_end() {

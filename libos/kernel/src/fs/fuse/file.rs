@@ -120,7 +120,7 @@ impl FileOps for FuseFile {
                 Err(errno) => return Err(errno),
             }
         }
-        other.node.text_changed(data, target..target + done);
+        other.node.text_changed(data, target..target + done, true);
         other.node.written(&t.credentials())?;
         Ok(done)
     }

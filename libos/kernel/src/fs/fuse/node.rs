@@ -2,6 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use husk_abi::boundary::fuse::{Attr, SetattrIn, fattr};
@@ -185,7 +186,10 @@ impl Node {
         let attributes = self.shared.attributes(attr);
         let until = self.shared.good_until();
         if let Content::Regular(data) = &self.content {
-            self.size_learned(data, attributes.size);
+            let (size, old) = (attributes.size, data.set_size(attributes.size));
+            if size != old {
+                self.text_changed(data, size.min(old)..size.max(old), false);
+            }
         }
         let mut meta = self.meta.lock();
         if attributes.atime_ns >= meta.accessed_ns.unwrap_or(i64::MAX) {
@@ -257,13 +261,13 @@ impl Node {
     }
 
     /// The file became shorter under chunk `index`: no page of it stays mapped.
-    pub(super) fn chunk_truncated(&self, kernel: &'static Kernel, index: u64, slot: usize) {
+    pub(super) fn chunk_truncated(&self, index: u64, slot: usize) {
         self.lost_chunk(index, slot);
         self.outdate();
-        let identity = self.identity();
-        kernel.tasks.for_each_space(|space| {
-            space.forget_object_pages(identity, index * super::CHUNK_PAGES, super::CHUNK_PAGES);
-        });
+        if let Ok(data) = self.data() {
+            let first = index * super::CHUNK_PAGES;
+            self.pages_gone(data, first..first + super::CHUNK_PAGES, false);
+        }
     }
 
     /// Adds what the server told of `name` to what is known.
@@ -466,7 +470,7 @@ impl Inode for Node {
             let old = data.size();
             self.learned(&attr);
             if size < old {
-                self.forget_mapped(size, old);
+                self.pages_gone(data, size.div_ceil(PAGE)..u64::MAX, true);
             }
         } else {
             self.learned(&attr);
@@ -678,7 +682,7 @@ impl Inode for Node {
         let _writing = data.writing.lock();
         let attr = calls::fallocate(self.kernel(), self.id, mode, offset, len)?;
         self.learned(&attr);
-        self.text_changed(data, offset..end);
+        self.text_changed(data, offset..end, true);
         Ok(())
     }
 
@@ -727,21 +731,6 @@ impl Inode for Node {
     }
 }
 
-impl Node {
-    /// Pages from `size` up to `old` are gone: nobody has them mapped any more.
-    fn forget_mapped(&self, size: u64, old: u64) {
-        let first = size.div_ceil(PAGE);
-        let pages = old.div_ceil(PAGE).saturating_sub(first);
-        if pages == 0 {
-            return;
-        }
-        let identity = self.identity();
-        self.kernel()
-            .tasks
-            .for_each_space(|space| space.forget_object_pages(identity, first, pages));
-    }
-}
-
 impl Mappable for Node {
     fn page(&self, index: u64, shared_write: bool) -> Result<Frame> {
         self.map_page(index, shared_write)
@@ -754,6 +743,15 @@ impl Mappable for Node {
     fn identity(&self) -> (u64, u64) {
         let meta = self.meta.lock();
         (meta.attributes.dev, meta.attributes.ino)
+    }
+
+    fn version(&self) -> u64 {
+        self.data().map_or(0, Data::version)
+    }
+
+    fn remove(&self, range: Range<u64>) -> Result<()> {
+        let mode = general::FALLOC_FL_PUNCH_HOLE | general::FALLOC_FL_KEEP_SIZE;
+        self.allocate(mode, range.start, range.end - range.start)
     }
 
     fn text(&self) -> Option<&TextImage> {

@@ -155,7 +155,7 @@ impl Window {
 
     /// Looks whether the VMM has put zeros where files became shorter under their chunks: those are then no longer the
     /// files', and leave all page tables, so that the next access finds out that there is nothing.
-    pub fn poll_truncated(&self, kernel: &'static Kernel) {
+    pub fn poll_truncated(&self) {
         if self.range.len == 0 {
             return;
         }
@@ -168,17 +168,17 @@ impl Window {
             let at = self.truncated_gpa + word as u64 * 8;
             let bits = phys::swap_u64(Frame::containing(at), (at % 4096) as usize, 0);
             for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
-                self.truncated(kernel, word * 64 + bit);
+                self.truncated(word * 64 + bit);
             }
         }
     }
 
-    fn truncated(&self, kernel: &'static Kernel, slot: usize) {
+    fn truncated(&self, slot: usize) {
         let owner = self.slots.lock().owners.get(slot).cloned();
         if let Some(Owner::Node(node, index)) = owner
             && let Some(node) = node.upgrade()
         {
-            node.chunk_truncated(kernel, index, slot);
+            node.chunk_truncated(index, slot);
         }
     }
 }

@@ -47,7 +47,7 @@ macro_rules! syscall_table {
             32 dup(oldfd: Fd) => [fs::fdops::dup];
             33 dup2(oldfd: Fd, newfd: Fd) => [fs::fdops::dup2];
             34 pause() => [signal::wait::pause];
-            35 nanosleep(rqtp: Timespec, rmtp: TimespecOut) => [time::nanosleep];
+            35 nanosleep(rqtp: Timespec, rmtp: Ptr) => [time::nanosleep];
             36 getitimer(which: ItimerWhich, value: ItimervalOut) => [time::getitimer];
             37 alarm(seconds: Uint) => [time::alarm];
             38 setitimer(which: ItimerWhich, new_value: ItimervalIn, old_value: ItimervalOut) => [time::setitimer];
@@ -242,7 +242,7 @@ macro_rules! syscall_table {
             227 clock_settime(clockid: Clock, tp: Timespec) => [time::clock_settime];
             228 clock_gettime(clockid: Clock, tp: TimespecOut) => [time::clock_gettime];
             229 clock_getres(clockid: Clock, res: TimespecOut) => [time::clock_getres];
-            230 clock_nanosleep(clockid: Clock, flags: TimerFlags, rqtp: Timespec, rmtp: TimespecOut) => [time::clock_nanosleep];
+            230 clock_nanosleep(clockid: Clock, flags: TimerFlags, rqtp: Timespec, rmtp: Ptr) => [time::clock_nanosleep];
             231 exit_group(status: Int) => [process::exit::exit_group];
             232 epoll_wait(epfd: Fd, events: EpollEvents, maxevents: Int, timeout: Int) => [fs::epoll::epoll_wait];
             233 epoll_ctl(epfd: Fd, op: EpollOp, fd: Fd, event: EpollEvent) => [fs::epoll::epoll_ctl];

@@ -107,7 +107,7 @@ impl Recorder {
             let generation = self.generation();
             let mut bytes = [0; size_of::<RecordFilter>()];
             phys::read_gpa(self.filter_gpa, &mut bytes);
-            if generation % 2 != 0 || self.generation() != generation {
+            if !generation.is_multiple_of(2) || self.generation() != generation {
                 return false;
             }
             filter = RecordFilter::from_bytes(&bytes).unwrap_or(filter);

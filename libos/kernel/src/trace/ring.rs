@@ -87,7 +87,14 @@ impl Ring {
         self.data_bytes.saturating_sub(self.used(writer))
     }
 
-    fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64], payload: &[u8]) {
+    fn append(
+        &self,
+        writer: &mut Writer,
+        header: &RecordHeader,
+        args: &[u64],
+        payload: &[u8],
+        drop_if_full: bool,
+    ) {
         const MOST: usize = MIN_RECORD_BYTES + 8 * MAX_ARGS;
         let mut start = [0; MOST];
         start[..MIN_RECORD_BYTES].copy_from_slice(&header.to_bytes());
@@ -104,7 +111,7 @@ impl Ring {
         self.store(offset_of!(RingHeader, sequence), writer.sequence);
         // Publishes: a release store, after everything above.
         self.store(offset_of!(RingHeader, head), writer.head);
-        if was_below && self.used(writer) >= half {
+        if drop_if_full && was_below && self.used(writer) >= half {
             husk_hal::doorbell::ring(doorbell::RECORDS_WAITING, u32::from(header.vcpu));
         }
     }
@@ -159,7 +166,7 @@ impl Ring {
                 ..RecordHeader::default()
             };
             writer.untold = 0;
-            self.append(writer, &told, &[], &[]);
+            self.append(writer, &told, &[], &[], drop_if_full);
         }
         let header = RecordHeader {
             bytes,
@@ -169,6 +176,6 @@ impl Ring {
             ..header
         };
         writer.sequence += 1;
-        self.append(writer, &header, args, payload);
+        self.append(writer, &header, args, payload, drop_if_full);
     }
 }

@@ -413,7 +413,7 @@ fn structs_are_captured_when_they_mean_something() {
     );
     assert_eq!(bytes[..8], 5u64.to_le_bytes());
     assert_eq!(captured.len(), 24, "not what the call will write");
-    let captured = capture_after(35, &[at, at, 0, 0, 0, 0], 0);
+    let captured = capture_after(228, &[0, at, 0, 0, 0, 0], 0);
     assert_eq!(entry(&captured).0.flags, ENTRY_AFTER);
     assert_eq!(entry(&captured).0.argument, 1);
 

@@ -130,6 +130,16 @@ fn processes_that_start_while_their_program_is_patched() {
 }
 
 #[test]
+fn requests_and_stops_of_tracers() {
+    same(&["/t/ptrace"], 60);
+}
+
+#[test]
+fn events_and_lives_of_tracees() {
+    same(&["/t/ptrace_events"], 120);
+}
+
+#[test]
 fn code_that_changes() {
     same(&["/t/tr_jit"], 60);
 }
@@ -218,4 +228,9 @@ fn futexes_in_numbers_and_limits_of_cpu_time() {
 #[test]
 fn signals_about_input_and_output() {
     same(&["/t/sigio"], 60);
+}
+
+#[test]
+fn file_events() {
+    same(&["/t/inotify"], 60);
 }

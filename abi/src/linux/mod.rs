@@ -9,5 +9,5 @@ pub mod syscalls;
 pub mod timex;
 
 pub use errno::Errno;
-pub use linux_raw_sys::{auxvec, elf, general, ioctl, net, prctl, system};
+pub use linux_raw_sys::{auxvec, elf, general, ioctl, net, prctl, ptrace, system};
 pub use pod::Pod;

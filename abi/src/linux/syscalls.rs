@@ -113,7 +113,7 @@ macro_rules! syscall_table {
             98 getrusage(who: RusageWho, usage: Ptr) => [time::getrusage];
             99 sysinfo(info: Ptr) => [process::sysinfo::sysinfo];
             100 times(buf: Ptr) => [time::times];
-            101 ptrace() => [];
+            101 ptrace(request: Hex, pid: Pid, addr: Hex, data: Hex) => [process::ptrace::ptrace];
             102 getuid() => [process::users::getuid];
             103 syslog() => [];
             104 getgid() => [process::users::getgid];
@@ -265,9 +265,9 @@ macro_rules! syscall_table {
             250 keyctl() => [];
             251 ioprio_set(which: Int, who: Int, ioprio: Int) => [sched::ioprio::ioprio_set];
             252 ioprio_get(which: Int, who: Int) => [sched::ioprio::ioprio_get];
-            253 inotify_init() => [];
-            254 inotify_add_watch() => [];
-            255 inotify_rm_watch() => [];
+            253 inotify_init() => [fs::inotify::inotify_init];
+            254 inotify_add_watch(fd: Fd, pathname: Path, mask: Hex) => [fs::inotify::inotify_add_watch];
+            255 inotify_rm_watch(fd: Fd, wd: Int) => [fs::inotify::inotify_rm_watch];
             256 migrate_pages() => [];
             257 openat(dirfd: DirFd, path: Path, flags: OpenFlags, mode: Mode) => [fs::open::openat];
             258 mkdirat(dirfd: DirFd, path: Path, mode: Mode) => [fs::dir::mkdirat];
@@ -306,7 +306,7 @@ macro_rules! syscall_table {
             291 epoll_create1(flags: EpollFlags) => [fs::epoll::epoll_create1];
             292 dup3(oldfd: Fd, newfd: Fd, flags: FdFlags) => [fs::fdops::dup3];
             293 pipe2(pipefd: FdPair, flags: FdFlags) => [fs::pipe::pipe2];
-            294 inotify_init1() => [];
+            294 inotify_init1(flags: Hex) => [fs::inotify::inotify_init1];
             295 preadv(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off) => [fs::rw::preadv];
             296 pwritev(fd: Fd, iov: Iov, iovcnt: Len, pos_l: Off, pos_h: Off) => [fs::rw::pwritev];
             297 rt_tgsigqueueinfo(tgid: Pid, tid: Pid, sig: Signal, info: Ptr) => [signal::kill::rt_tgsigqueueinfo];

@@ -18,6 +18,7 @@ extern crate alloc;
 
 pub mod lock;
 pub mod phys;
+pub mod shared;
 pub mod trap;
 
 #[cfg(target_os = "none")]

@@ -17,7 +17,7 @@ pub fn expect_several_cpus() {
 }
 
 #[inline]
-fn several_cpus() -> bool {
+pub(crate) fn several_cpus() -> bool {
     SEVERAL.load(Ordering::Relaxed)
 }
 

@@ -143,6 +143,9 @@ pub struct RunArgs {
     /// Use DIR itself as the root file system, instead of an image
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
+    /// Unpack the image into the container's memory, instead of serving it from the store's layers
+    #[arg(long, conflicts_with = "rootfs")]
+    pub in_memory: bool,
     /// Show a directory or file of the host in the container
     #[arg(short, long, value_name = "SRC:DST[:ro]", action = ArgAction::Append)]
     pub volume: Vec<Volume>,
@@ -241,6 +244,7 @@ impl RunArgs {
             &[
                 (!self.env.is_empty(), "--env"),
                 (self.rootfs.is_some(), "--rootfs"),
+                (self.in_memory, "--in-memory"),
                 (!self.volume.is_empty(), "--volume"),
                 (self.workdir.is_some(), "--workdir"),
                 (self.memory.is_some(), "--memory"),

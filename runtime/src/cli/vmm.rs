@@ -118,6 +118,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
 fn own_trees(guest: &mut GuestConfig) -> Vec<TreeSource> {
     let mut sources = vec![TreeSource {
         path: PathBuf::from("/"),
+        held: None,
         read_only: false,
         exclusive: true,
     }];
@@ -134,6 +135,7 @@ fn own_trees(guest: &mut GuestConfig) -> Vec<TreeSource> {
         let read_only = mount.flags & MS_RDONLY != 0;
         sources.push(TreeSource {
             path: PathBuf::from(OsStr::from_bytes(&mount.target)),
+            held: None,
             read_only,
             exclusive: false,
         });

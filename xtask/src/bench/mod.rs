@@ -11,7 +11,7 @@ use husk_tests::{End, Husk, Image, Job, Runc, Runner, programs};
 
 use self::report::Measured;
 
-/// Odd, so that the median is one of the values.
+/// Odd, so that the median, which the result file has too, is one of the values.
 const ROUNDS: usize = 7;
 
 /// The benchmark that is no program: the wall time of `run ... true`.
@@ -85,6 +85,7 @@ fn measure(name: &str, image: &Image, husk: &Husk) -> Result<Measured> {
         counts: Vec::new(),
         runc: Vec::new(),
         husk: Vec::new(),
+        previous: report::previous_ratio(name),
     };
     // The first round fills caches and, under husk, unpacks the image; it does not count.
     for round in 0..=ROUNDS {

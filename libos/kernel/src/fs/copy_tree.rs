@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::general::{O_RDONLY, O_WRONLY};
 
-use super::{Create, File, FileKind, Inode, SetAttributes};
+use super::{Create, File, FileKind, FileRef, Inode, SetAttributes};
 use crate::user::IoBuf;
 use crate::{Errno, Result, Thread};
 
@@ -56,7 +56,7 @@ pub fn copy(t: &Thread, from: &Arc<dyn Inode>, to: &Arc<dyn Inode>) -> Result<()
 
 fn contents(t: &Thread, from: Arc<dyn Inode>, to: Arc<dyn Inode>) -> Result<()> {
     let size = from.attributes().size;
-    let open = |inode: Arc<dyn Inode>, flags| -> Result<Arc<File>> {
+    let open = |inode: Arc<dyn Inode>, flags| -> Result<FileRef> {
         let ops = inode.clone().open(t, flags)?;
         Ok(File::new(ops, inode, Vec::new(), flags))
     };

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use husk_abi::linux::general;
 
+use super::inotify::notify;
 use super::path::Last;
 use super::permission::{self, Access};
 use super::{Create, FileKind, Inode, Location};
@@ -86,7 +87,9 @@ pub fn create(
     let credentials = t.credentials();
     check_directory(&credentials, directory)?;
     let what = inherit(t, &credentials, directory, new);
-    directory.inode.create(name, &what)
+    let inode = directory.inode.create(name, &what)?;
+    notify::created(directory, name, new.kind);
+    Ok(inode)
 }
 
 /// Makes a regular file without a name in the file system of `directory`.

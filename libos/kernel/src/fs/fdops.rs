@@ -1,11 +1,9 @@
 //! Calls about descriptors: `dup(2)`, `close_range(2)`, `fcntl(2)`, `ioctl(2)`.
 
-use alloc::sync::Arc;
-
 use husk_abi::linux::{general, ioctl as request};
 
 use super::open::O_ASYNC;
-use super::{File, FileKind, locks, permission, pipe, seals, sigio};
+use super::{FileKind, FileRef, locks, permission, pipe, seals, sigio};
 use crate::syscall::{FcntlCmd, Fd, Hex, Ioctl, OpenFlags, Uint};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};
@@ -62,7 +60,7 @@ pub fn close_range(t: &Thread, first: Uint, last: Uint, flags: Hex) -> SysResult
 const SETTABLE: u32 =
     general::O_APPEND | general::O_NONBLOCK | general::O_DIRECT | general::O_NOATIME;
 
-fn set_flags(t: &Thread, file: &Arc<File>, fd: Fd, flags: u32) -> Result<()> {
+fn set_flags(t: &Thread, file: &FileRef, fd: Fd, flags: u32) -> Result<()> {
     let old = file.flags();
     if flags & general::O_NOATIME != 0
         && old & general::O_NOATIME == 0
@@ -115,7 +113,7 @@ pub fn fcntl(t: &Thread, fd: Fd, cmd: FcntlCmd, arg: Hex) -> SysResult {
         }
         general::F_DUPFD_QUERY => {
             let other = files.get_any(arg as i32)?;
-            Ok(usize::from(Arc::ptr_eq(&file, &other)))
+            Ok(usize::from(FileRef::ptr_eq(&file, &other)))
         }
         general::F_GETLK => locks::get_posix(t, &file, UserAddr(arg), false),
         general::F_SETLK => locks::set_posix(t, &files, &file, UserAddr(arg), false),

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use husk_abi::linux::general;
 
-use super::File;
+use super::FileRef;
 use super::locks::{self, TableLocks};
 use crate::sync::SpinLock;
 use crate::{Errno, Result, Thread};
@@ -17,7 +17,7 @@ use crate::{Errno, Result, Thread};
 /// One open descriptor.
 #[derive(Clone, Debug)]
 struct Slot {
-    file: Arc<File>,
+    file: FileRef,
     /// `FD_CLOEXEC`.
     close_on_exec: bool,
 }
@@ -58,14 +58,14 @@ impl Slots {
         index
     }
 
-    fn put(&mut self, index: usize, slot: Slot) -> Option<Arc<File>> {
+    fn put(&mut self, index: usize, slot: Slot) -> Option<FileRef> {
         if index >= self.slots.len() {
             self.slots.resize(index + 1, None);
         }
         self.slots[index].replace(slot).map(|old| old.file)
     }
 
-    fn take(&mut self, index: usize) -> Option<Arc<File>> {
+    fn take(&mut self, index: usize) -> Option<FileRef> {
         let slot = self.slots.get_mut(index)?.take()?;
         self.lowest_free = self.lowest_free.min(index);
         Some(slot.file)
@@ -111,7 +111,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` if it is not open, or was opened with `O_PATH`.
-    pub fn get(&self, fd: i32) -> Result<Arc<File>> {
+    pub fn get(&self, fd: i32) -> Result<FileRef> {
         let file = self.get_any(fd)?;
         if file.is_path() {
             return Err(Errno::EBADF);
@@ -123,7 +123,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn get_any(&self, fd: i32) -> Result<Arc<File>> {
+    pub fn get_any(&self, fd: i32) -> Result<FileRef> {
         Ok(self.slots.lock().get(fd)?.file.clone())
     }
 
@@ -143,7 +143,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EMFILE`.
-    pub fn alloc(&self, t: &Thread, file: Arc<File>, close_on_exec: bool) -> Result<i32> {
+    pub fn alloc(&self, t: &Thread, file: FileRef, close_on_exec: bool) -> Result<i32> {
         self.alloc_from(t, 0, file, close_on_exec)
     }
 
@@ -155,7 +155,7 @@ impl FdTable {
         &self,
         t: &Thread,
         min: usize,
-        file: Arc<File>,
+        file: FileRef,
         close_on_exec: bool,
     ) -> Result<i32> {
         let limit = limit(t);
@@ -181,7 +181,7 @@ impl FdTable {
     ///
     /// # Errors
     /// `EBADF` if `fd` is negative or not below `RLIMIT_NOFILE`.
-    pub fn replace(&self, t: &Thread, fd: i32, file: Arc<File>, close_on_exec: bool) -> Result<()> {
+    pub fn replace(&self, t: &Thread, fd: i32, file: FileRef, close_on_exec: bool) -> Result<()> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         if index >= limit(t) {
             return Err(Errno::EBADF);
@@ -262,14 +262,14 @@ impl FdTable {
     }
 
     /// A descriptor of `file` is gone from this table.
-    fn closed(&self, file: Arc<File>) {
+    fn closed(&self, file: FileRef) {
         if self.has_locks.load(Ordering::Acquire) {
             let locks = self.with_locks(|held| held.take(&file));
             if let Some(locks) = locks {
                 locks::release_table(&locks, self);
             }
         }
-        if Arc::strong_count(&file) > 1 {
+        if FileRef::strong_count(&file) > 1 {
             let ops = file.ops.clone();
             drop(file);
             ops.descriptor_closed();

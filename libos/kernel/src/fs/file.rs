@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::linux::general;
+use husk_hal::shared::{Shared, WeakShared};
 use spin::Once;
 
+use super::inotify::notify;
 use super::internal::InternalFs;
 use super::locks::InodeLocks;
 use super::poll::{PollEvents, PollTable};
@@ -137,6 +139,11 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
     fn as_any(&self) -> &dyn core::any::Any;
 }
 
+/// A reference to an open file, which every call that takes a descriptor counts.
+pub type FileRef = Shared<File>;
+/// A reference that does not keep the file open.
+pub type WeakFile = WeakShared<File>;
+
 /// An open file description: shared by the descriptors that dup and fork make.
 #[derive(Debug)]
 pub struct File {
@@ -160,13 +167,8 @@ pub struct File {
 impl File {
     /// An open file with `O_*` flags.
     #[must_use]
-    pub fn new(
-        ops: Arc<dyn FileOps>,
-        inode: Arc<dyn Inode>,
-        path: Vec<u8>,
-        flags: u32,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn new(ops: Arc<dyn FileOps>, inode: Arc<dyn Inode>, path: Vec<u8>, flags: u32) -> FileRef {
+        Shared::new(Self {
             ops,
             inode,
             path,
@@ -180,8 +182,8 @@ impl File {
 
     /// An open file found by a path.
     #[must_use]
-    pub fn opened(ops: Arc<dyn FileOps>, location: Location, flags: u32) -> Arc<Self> {
-        Arc::new(Self {
+    pub fn opened(ops: Arc<dyn FileOps>, location: Location, flags: u32) -> FileRef {
+        Shared::new(Self {
             ops,
             inode: location.inode,
             path: location.path,
@@ -298,6 +300,7 @@ impl Drop for File {
         if let Some(locks) = self.locks.get() {
             locks.release_file(self);
         }
+        notify::closed(self);
         self.ops.released();
     }
 }

@@ -11,7 +11,7 @@ use core::ops::RangeInclusive;
 
 use husk_abi::linux::general::{self, flock as Flock};
 
-use super::{FdTable, File};
+use super::{FdTable, File, FileRef};
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
 use crate::syscall::{Fd, Int};
 use crate::user::UserAddr;
@@ -257,7 +257,7 @@ fn kind(lock: &Flock) -> Result<Option<bool>> {
 }
 
 /// `F_GETLK`, and with `of_file` `F_OFD_GETLK`: tells of a lock that would be in the way.
-pub(super) fn get_posix(t: &Thread, file: &Arc<File>, arg: UserAddr, of_file: bool) -> SysResult {
+pub(super) fn get_posix(t: &Thread, file: &FileRef, arg: UserAddr, of_file: bool) -> SysResult {
     let mut lock: Flock = arg.read()?;
     let exclusive = kind(&lock)?.ok_or(Errno::EINVAL)?;
     if of_file && lock.l_pid != 0 {
@@ -308,7 +308,7 @@ pub(super) fn get_posix(t: &Thread, file: &Arc<File>, arg: UserAddr, of_file: bo
 pub(super) fn set_posix(
     t: &Thread,
     files: &Arc<FdTable>,
-    file: &Arc<File>,
+    file: &FileRef,
     arg: UserAddr,
     waits: bool,
 ) -> SysResult {
@@ -322,7 +322,7 @@ pub(super) fn set_posix(
 }
 
 /// `F_OFD_SETLK` and, if it `waits`, `F_OFD_SETLKW`.
-pub(super) fn set_ofd(t: &Thread, file: &Arc<File>, arg: UserAddr, waits: bool) -> SysResult {
+pub(super) fn set_ofd(t: &Thread, file: &FileRef, arg: UserAddr, waits: bool) -> SysResult {
     let lock: Flock = arg.read()?;
     if lock.l_pid != 0 {
         return Err(Errno::EINVAL);
@@ -337,7 +337,7 @@ pub(super) fn set_ofd(t: &Thread, file: &Arc<File>, arg: UserAddr, waits: bool) 
 /// Sets or clears a record lock; gives the file's locks if there is now one to hold on to.
 fn set_record(
     t: &Thread,
-    file: &Arc<File>,
+    file: &FileRef,
     owner: Owner,
     lock: &Flock,
     pid: i32,

@@ -5,9 +5,10 @@ use alloc::sync::Arc;
 use husk_abi::linux::general::{self, open_how};
 
 use super::create::{self, New};
+use super::inotify::{Events, notify};
 use super::path::{Last, Lookup, Tail, Walker, lookup_with};
 use super::permission::{self, Access};
-use super::{Attributes, File, FileKind, FileOps, Location, SetAttributes};
+use super::{Attributes, File, FileKind, FileOps, FileRef, Location, SetAttributes};
 use crate::process::Credentials;
 use crate::signal;
 use crate::syscall::{AtFlags, DirFd, Fd, Len, Mode, OpenFlags, Path, Ptr};
@@ -119,7 +120,7 @@ impl FileOps for PathOps {
 ///
 /// # Errors
 /// As `open(2)`.
-pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<Arc<File>> {
+pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<FileRef> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
@@ -194,7 +195,7 @@ fn check_protected(
     Ok(())
 }
 
-fn open_unnamed(t: &Thread, walker: Walker<'_>, tail: Tail, how: OpenHow) -> Result<Arc<File>> {
+fn open_unnamed(t: &Thread, walker: Walker<'_>, tail: Tail, how: OpenHow) -> Result<FileRef> {
     let directory = walker.finish(tail, how.lookup() | Lookup::DIRECTORY)?;
     let linkable = how.flags & general::O_EXCL == 0;
     let inode = create::create_unnamed(t, &directory, how.mode, linkable)?;
@@ -212,7 +213,7 @@ fn open_unnamed(t: &Thread, walker: Walker<'_>, tail: Tail, how: OpenHow) -> Res
 }
 
 /// Opens a file that exists: checks kind, mount and permissions.
-fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<Arc<File>> {
+fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef> {
     if how.flags & general::O_PATH != 0 {
         let flags = how.flags & !general::O_CLOEXEC;
         return Ok(File::opened(Arc::new(PathOps), location, flags));
@@ -248,12 +249,13 @@ fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<Arc<Fil
     let file = open_created(t, location, how)?;
     if truncate {
         truncate_inode(&file, &attributes, &credentials, 0)?;
+        notify::file(&file, Events::MODIFY);
     }
     Ok(file)
 }
 
 /// Opens without asking whether one may.
-fn open_created(t: &Thread, location: Location, how: OpenHow) -> Result<Arc<File>> {
+fn open_created(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef> {
     let ops = location.inode.clone().open(t, how.flags)?;
     const NOT_KEPT: u32 = general::O_CREAT
         | general::O_EXCL
@@ -263,7 +265,9 @@ fn open_created(t: &Thread, location: Location, how: OpenHow) -> Result<Arc<File
         | FMODE_EXEC;
     // A 64-bit kernel reports O_LARGEFILE whether asked for or not.
     let flags = how.flags & !NOT_KEPT | general::O_LARGEFILE;
-    Ok(File::opened(ops, location, flags))
+    let file = File::opened(ops, location, flags);
+    notify::file(&file, Events::OPEN);
+    Ok(file)
 }
 
 /// Resizes the file behind `file` and drops its set-id bits as writing would.
@@ -308,7 +312,7 @@ pub fn file_size_limit(t: &Thread, offset: u64) -> Result<u64> {
 ///
 /// # Errors
 /// As `open(2)`.
-pub fn open_path(t: &Thread, path: &[u8], flags: u32) -> Result<Arc<File>> {
+pub fn open_path(t: &Thread, path: &[u8], flags: u32) -> Result<FileRef> {
     open_at(t, general::AT_FDCWD, path, OpenHow::new(flags, 0, 0)?)
 }
 
@@ -318,7 +322,7 @@ pub fn open_path(t: &Thread, path: &[u8], flags: u32) -> Result<Arc<File>> {
 /// # Errors
 /// `EINVAL` for other flags, `EACCES` if it is not an executable regular file or its mount is `noexec`,
 /// `ETXTBSY`, and as [`super::lookup_at`].
-pub fn open_for_exec(t: &Thread, dirfd: i32, path: &[u8], at_flags: u32) -> Result<Arc<File>> {
+pub fn open_for_exec(t: &Thread, dirfd: i32, path: &[u8], at_flags: u32) -> Result<FileRef> {
     const KNOWN: u32 = general::AT_EMPTY_PATH | general::AT_SYMLINK_NOFOLLOW;
     if at_flags & !KNOWN != 0 {
         return Err(Errno::EINVAL);

@@ -304,6 +304,6 @@ fn executing_and_writing_exclude_each_other() {
     );
 }
 
-fn fails_file(result: crate::Result<alloc::sync::Arc<super::File>>, errno: Errno) {
+fn fails_file(result: crate::Result<super::FileRef>, errno: Errno) {
     assert_eq!(result.err(), Some(errno));
 }

@@ -7,7 +7,7 @@ use husk_abi::linux::general;
 
 use super::anon::PlainAnonInode;
 use super::poll::PollTable;
-use super::{File, FileOps, PollEvents};
+use super::{File, FileOps, FileRef, PollEvents};
 use crate::process::{self, Life, Process};
 use crate::signal::kill;
 use crate::syscall::{Fd, Pid, Ptr, Signal, Uint};
@@ -75,7 +75,7 @@ pub fn open(t: &Thread, process: Arc<Process>, flags: u32) -> Result<i32> {
 ///
 /// # Errors
 /// `EBADF` if it is not open or not of a process.
-pub fn process_of(t: &Thread, fd: Fd) -> Result<(Arc<Process>, Arc<File>)> {
+pub fn process_of(t: &Thread, fd: Fd) -> Result<(Arc<Process>, FileRef)> {
     let file = t.files().get(fd)?;
     let pidfd = file.ops.as_any().downcast_ref::<PidFd>();
     let process = pidfd.ok_or(Errno::EBADF)?.process.clone();

@@ -1,10 +1,9 @@
 //! `read(2)`, `write(2)` and their relatives, `lseek(2)`.
 
-use alloc::sync::Arc;
-
 use husk_abi::linux::general;
 
-use super::File;
+use super::inotify::{Events, notify};
+use super::{File, FileRef};
 use crate::syscall::{BufIn, BufOut, Fd, Hex, Iov, Len, Off, Whence};
 use crate::user::IoBuf;
 use crate::{Errno, Result, SysResult, Thread};
@@ -26,7 +25,7 @@ fn check_direction(file: &File, direction: Direction) -> Result<()> {
 }
 
 /// The open file, if it may be read from or written to.
-fn open_file(t: &Thread, fd: Fd, direction: Direction) -> Result<Arc<File>> {
+fn open_file(t: &Thread, fd: Fd, direction: Direction) -> Result<FileRef> {
     let file = t.file(fd)?;
     check_direction(&file, direction)?;
     Ok(file)
@@ -39,10 +38,14 @@ fn transfer_at(
     buf: &mut IoBuf<'_>,
     offset: u64,
 ) -> Result<usize> {
-    match direction {
-        Direction::Read => file.ops.read(t, file, buf, offset),
-        Direction::Write => file.ops.write(t, file, buf, offset),
+    let (moved, event) = match direction {
+        Direction::Read => (file.ops.read(t, file, buf, offset)?, Events::ACCESS),
+        Direction::Write => (file.ops.write(t, file, buf, offset)?, Events::MODIFY),
+    };
+    if moved > 0 {
+        notify::file(file, event);
     }
+    Ok(moved)
 }
 
 /// Reads or writes at the file's position and moves it.

@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::general;
 
-use super::File;
 use super::open::O_ASYNC;
+use super::{File, FileRef, WeakFile};
 use crate::signal::{self, Info, set::is_valid};
 use crate::sync::{Listener, SpinLock, WaitQueue, Waiter};
 use crate::user::UserAddr;
@@ -86,7 +86,7 @@ impl Drop for Watch {
 #[derive(Debug)]
 struct Source {
     kernel: &'static Kernel,
-    file: Weak<File>,
+    file: WeakFile,
     fd: i32,
     band: Band,
 }
@@ -265,7 +265,7 @@ fn set_owner(t: &Thread, file: &File, from: UserAddr) -> SysResult {
 }
 
 /// `O_ASYNC` goes up or down for `file`, reached by descriptor `fd`. Whether the file can do it.
-pub fn set_async(t: &Thread, file: &Arc<File>, fd: i32, on: bool) -> bool {
+pub fn set_async(t: &Thread, file: &FileRef, fd: i32, on: bool) -> bool {
     if !on {
         let old = file.async_io.watch.lock().take();
         drop(old);
@@ -283,7 +283,7 @@ pub fn set_async(t: &Thread, file: &Arc<File>, fd: i32, on: bool) -> bool {
     for (queue, band) in queues {
         let source = Arc::new(Source {
             kernel: t.kernel,
-            file: Arc::downgrade(file),
+            file: FileRef::downgrade(file),
             fd,
             band,
         });

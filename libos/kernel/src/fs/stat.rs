@@ -7,7 +7,7 @@ use husk_abi::linux::general::{self, __kernel_fsid_t, statx_timestamp};
 use super::open::at_lookup;
 use super::path::{Lookup, lookup_at, lookup_with};
 use super::permission::{self, Access};
-use super::{Attributes, File, FileKind, FsStatistics, Location, Mount, devfs};
+use super::{Attributes, FileKind, FileRef, FsStatistics, Location, Mount, devfs};
 use crate::process::Credentials;
 use crate::syscall::{AtFlags, BufOut, DirFd, Fd, Hex, Len, Mode, Path, Ptr};
 use crate::user::UserAddr;
@@ -55,7 +55,7 @@ fn descriptor_itself(
     dirfd: DirFd,
     path: &[u8],
     flags: AtFlags,
-) -> Result<Option<Arc<File>>> {
+) -> Result<Option<FileRef>> {
     if path.is_empty() && flags & general::AT_EMPTY_PATH != 0 && dirfd != general::AT_FDCWD {
         t.any_file(dirfd).map(Some)
     } else {

@@ -14,7 +14,7 @@ use super::anon::AnonInode;
 use super::devfs::{self, MemoryDevice};
 use super::poll::PollTable;
 use super::terminal::Terminal;
-use super::{Attributes, File, FileKind, FileOps, Inode, PollEvents, SetAttributes};
+use super::{Attributes, File, FileKind, FileOps, FileRef, Inode, PollEvents, SetAttributes};
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result, SysResult, Thread};
 
@@ -183,7 +183,7 @@ fn open_stream(
     kind: StreamKind,
     owner: (u32, u32),
     terminal: Option<Arc<Terminal>>,
-) -> Arc<File> {
+) -> FileRef {
     let (file_kind, mode, rdev, name) = appearance(kind);
     let is_terminal = terminal.is_some();
     let stream = Arc::new(Stream {
@@ -217,7 +217,7 @@ fn open_stream(
 
 /// The first process's descriptors 0, 1 and 2; `None` for one that is closed on the host.
 #[must_use]
-pub fn open_streams(kernel: &Kernel) -> [Option<Arc<File>>; STREAMS] {
+pub fn open_streams(kernel: &Kernel) -> [Option<FileRef>; STREAMS] {
     let config = &kernel.config;
     let terminal: Vec<_> = config
         .streams

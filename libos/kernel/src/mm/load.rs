@@ -17,7 +17,7 @@ use super::map::{Mapping, Placement};
 use super::space::{AddressSpace, Limits, Places, page_down, page_up};
 use super::vma::{Backing, Flags, Object, Prot};
 use super::{Mappable, stack};
-use crate::fs::{File, random};
+use crate::fs::{FileRef, random};
 use crate::process::Credentials;
 use crate::process::prctl::ADDR_NO_RANDOMIZE;
 use crate::{Errno, Result, Thread};
@@ -37,7 +37,7 @@ const SIGNAL_FRAME_BYTES: u64 = 440 + 64 + 16;
 /// A program to load.
 pub struct Program<'a> {
     /// Its file, opened for execution.
-    pub exe: &'a Arc<File>,
+    pub exe: &'a FileRef,
     /// Arguments, without NULs.
     pub argv: &'a [Vec<u8>],
     /// Environment, without NULs.
@@ -45,7 +45,7 @@ pub struct Program<'a> {
     /// The path it was called by (`AT_EXECFN`).
     pub execfn: &'a [u8],
     /// Opens the interpreter the file names, with execve's checks.
-    pub open_interpreter: &'a mut dyn FnMut(&[u8]) -> Result<Arc<File>>,
+    pub open_interpreter: &'a mut dyn FnMut(&[u8]) -> Result<FileRef>,
     /// The vDSO's image.
     pub vdso: Option<Arc<dyn Mappable>>,
     /// The ids it will run with.
@@ -71,7 +71,7 @@ pub struct Loaded {
 /// As `execve(2)`: `ENOEXEC` (no program for this machine), `EINVAL`, `ELIBBAD` (bad interpreter), `E2BIG`, `ENOMEM`, and what
 /// opening the interpreter gives.
 pub fn load(t: &Thread, program: Program<'_>) -> Result<Loaded> {
-    let mappable = |file: &Arc<File>| {
+    let mappable = |file: &FileRef| {
         Ok(Image {
             mappable: file.ops.mappable().map_err(|_| Errno::ENOEXEC)?,
             path: Arc::from(file.path.as_slice()),

@@ -18,7 +18,7 @@ use super::pagetable::PageTable;
 use super::shelf::Shelf;
 use super::tlb::Roots;
 use super::vma::{Prot, Vma, VmaSet};
-use crate::fs::File;
+use crate::fs::FileRef;
 use crate::sync::Mutex;
 use crate::{Errno, Kernel, Process, Result};
 
@@ -52,7 +52,7 @@ pub(super) struct State {
     pub peak_total_bytes: u64,
     pub peak_resident: u64,
     /// The running program, kept open as long as it runs.
-    pub executable: Option<Arc<File>>,
+    pub executable: Option<FileRef>,
     /// Areas that were taken out, to be dropped without the lock.
     pub trash: Vec<Vma>,
     /// Code whose thunks were taken out: threads may be in them.
@@ -230,11 +230,11 @@ impl AddressSpace {
 
     /// The file of the running program (`/proc/pid/exe`); `None` before the first exec.
     #[must_use]
-    pub fn executable(&self) -> Option<Arc<File>> {
+    pub fn executable(&self) -> Option<FileRef> {
         self.with(|state| state.executable.clone())
     }
 
-    pub(super) fn set_executable(&self, file: Arc<File>) {
+    pub(super) fn set_executable(&self, file: FileRef) {
         let old = self.with(|state| state.executable.replace(file));
         drop(old);
     }

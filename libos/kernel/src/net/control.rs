@@ -1,11 +1,10 @@
 //! Ancillary data (`cmsg(3)`).
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use husk_abi::linux::{general, net};
 
-use crate::fs::File;
+use crate::fs::FileRef;
 use crate::user::UserAddr;
 use crate::{Errno, Result, Thread};
 
@@ -54,7 +53,7 @@ impl Ucred {
 #[derive(Debug, Default)]
 pub struct Sent {
     /// `SCM_RIGHTS`.
-    pub rights: Vec<Arc<File>>,
+    pub rights: Vec<FileRef>,
     /// `SCM_CREDENTIALS`, checked.
     pub credentials: Option<Ucred>,
     /// Control messages of other levels: level, type, data.
@@ -65,7 +64,7 @@ pub struct Sent {
 #[derive(Debug)]
 pub enum Item {
     /// Descriptors to install.
-    Rights(Vec<Arc<File>>),
+    Rights(Vec<FileRef>),
     /// Anything else, as it is written.
     Plain {
         /// `SOL_SOCKET` and its like.
@@ -109,7 +108,7 @@ fn check_credentials(t: &Thread, data: &[u8]) -> Result<Ucred> {
     Ok(claimed)
 }
 
-fn take_rights(t: &Thread, data: &[u8], rights: &mut Vec<Arc<File>>) -> Result<()> {
+fn take_rights(t: &Thread, data: &[u8], rights: &mut Vec<FileRef>) -> Result<()> {
     let files = t.files();
     let count = data.len() / 4;
     if rights.len() + count > MAX_RIGHTS {
@@ -237,7 +236,7 @@ impl Writer {
         Ok(())
     }
 
-    fn put_rights(&mut self, t: &Thread, files: &[Arc<File>], close_on_exec: bool) -> Result<()> {
+    fn put_rights(&mut self, t: &Thread, files: &[FileRef], close_on_exec: bool) -> Result<()> {
         let room = self.left.saturating_sub(HEADER) / 4;
         let table = t.files();
         let mut installed = 0;

@@ -11,7 +11,7 @@ use super::message::{Incoming, Outgoing};
 use super::options::Options;
 use crate::fs::anon::AnonInode;
 use crate::fs::poll::PollTable;
-use crate::fs::{Attributes, File, FileKind, FileOps, Inode, PollEvents, SetAttributes};
+use crate::fs::{Attributes, File, FileKind, FileOps, FileRef, Inode, PollEvents, SetAttributes};
 use crate::sync::{Interruptible, SpinLock, WaitError, WaitQueue};
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result, SysResult, Thread};
@@ -353,7 +353,7 @@ pub struct SocketFile {
 impl SocketFile {
     /// The open file of `socket`; `flags` are the `O_*` flags besides its access.
     #[must_use]
-    pub fn open(t: &Thread, socket: Arc<dyn Socket>, flags: u32) -> Arc<File> {
+    pub fn open(t: &Thread, socket: Arc<dyn Socket>, flags: u32) -> FileRef {
         let inode = socket
             .base()
             .inode

@@ -8,10 +8,11 @@ use core::sync::atomic::Ordering;
 
 use husk_abi::boundary::doorbell;
 use husk_abi::linux::general::SIGCHLD;
+use husk_abi::linux::ptrace::PTRACE_EVENT_EXIT;
 
 use super::clone::finish_vfork;
 use super::thread::Life;
-use super::{Process, Thread};
+use super::{Process, Thread, ptrace};
 use crate::signal::{self, ChildPolicy, Info};
 use crate::{SysResult, futex, sched};
 
@@ -58,6 +59,10 @@ pub fn exit_killed(t: &Thread) -> ! {
 
 /// Ends the calling thread; `wait_status` is the process's if this is its last and nothing else was said.
 pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
+    if t.trace.is_traced() {
+        signal::tracing::ends(t);
+        ptrace::event(t, PTRACE_EVENT_EXIT, u64::from(wait_status.cast_unsigned()));
+    }
     if t.mm_opt().is_some() {
         futex::exit_robust_list(t);
         futex::clear_child_tid(t);
@@ -81,8 +86,9 @@ pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
     };
     t.kernel.tasks.remove_thread(t.tid());
     process.thread_exits.wake_all();
+    let status = process.exiting.lock().unwrap_or(wait_status);
+    ptrace::thread_ended(t, status);
     if last {
-        let status = process.exiting.lock().unwrap_or(wait_status);
         exit_last(process, status);
     }
     sched::exit_current(t)
@@ -117,15 +123,22 @@ fn exit_last(process: &Arc<Process>, status: i32) {
         family.parent.upgrade()
     };
     process.ended.wake_all();
-    if let Some(parent) = parent {
+    if let Some(tracer) = process.foreign_tracer() {
+        let info = Info::child_exit(SIGCHLD.cast_signed(), process, status);
+        // A standard signal is always accepted.
+        let _ = signal::send_process(&tracer, &info);
+        tracer.child_events.wake_all();
+    } else if let Some(parent) = parent {
         announce(process, &parent, status);
     }
 }
 
 /// Tells the parent that `process` is a zombie; reaps it at once if the parent does not care.
-fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
+pub(super) fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
     let signo = process.exit_signal.load(Ordering::Relaxed);
-    let ChildPolicy { auto_reap, notify } = if signo == SIGCHLD {
+    // A tracer always waits.
+    let is_plain = signo == SIGCHLD && !process.is_traced_by_parent();
+    let ChildPolicy { auto_reap, notify } = if is_plain {
         parent.handlers().child_policy()
     } else {
         ChildPolicy {
@@ -145,6 +158,7 @@ fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
 
 /// Removes a zombie: its status has been taken, or nobody wants it.
 pub(super) fn reap(process: &Arc<Process>, parent: &Arc<Process>) {
+    ptrace::forget_leader(process);
     process.family.lock().life = Life::Reaped;
     parent
         .family
@@ -178,6 +192,7 @@ fn hand_on_children(process: &Arc<Process>) {
         let status = {
             let mut family = child.family.lock();
             family.parent = Arc::downgrade(&heir);
+            family.parent_thread = Weak::new();
             match family.life {
                 Life::Zombie(status) => Some(status),
                 _ => None,
@@ -190,7 +205,9 @@ fn hand_on_children(process: &Arc<Process>) {
         }
         // An orphan's end is always announced with SIGCHLD.
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
-        if let Some(status) = status {
+        if let Some(status) = status
+            && child.foreign_tracer().is_none()
+        {
             announce(&child, &heir, status);
         }
     }

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod limits;
 pub mod peer;
 pub mod prctl;
+pub mod ptrace;
 pub mod sysinfo;
 mod tasks;
 #[cfg(test)]

@@ -206,7 +206,7 @@ pub fn kcmp(t: &Thread, pid1: Pid, pid2: Pid, kind: Int, idx1: Hex, idx2: Hex) -
             FILE => {
                 let fd = i32::try_from(index).map_err(|_| Errno::EBADF)?;
                 let files = thread.files_opt().ok_or(Errno::EBADF)?;
-                Arc::as_ptr(&files.get_any(fd)?).addr()
+                crate::fs::FileRef::as_ptr(&files.get_any(fd)?).addr()
             }
             VM => thread.mm_opt().map_or(0, |mm| Arc::as_ptr(&mm).addr()),
             FILES => thread

@@ -114,6 +114,7 @@ pub(crate) fn new_thread(t: &Thread) -> Arc<Thread> {
         context: Context::user(&frame, 0, 0, fpu::State::initial()).expect("memory"),
         sched: ThreadSched::new(),
         signals: ThreadSignals::for_child(&t.signals, true),
+        trace: crate::process::ptrace::Tracing::default(),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
         personality: AtomicU32::new(0),

@@ -15,7 +15,8 @@ use husk_hal::trap::LiveFrame;
 
 use super::Credentials;
 use super::limits::{CpuLimit, cpu_limit};
-use crate::fs::{FdTable, File, FsContext};
+use super::ptrace;
+use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
 use crate::sched::rseq::Registration;
@@ -38,6 +39,8 @@ pub struct Thread {
     pub sched: ThreadSched,
     /// Signal mask, pending signals, alternate stack.
     pub signals: ThreadSignals,
+    /// Its part in `ptrace(2)`.
+    pub trace: ptrace::Tracing,
     /// Where the kernel writes 0 and wakes when the thread ends (`set_tid_address(2)`).
     pub clear_child_tid: SpinLock<UserAddr>,
     /// Head of the robust futex list (`set_robust_list(2)`).
@@ -134,7 +137,7 @@ impl Thread {
     ///
     /// # Errors
     /// `EBADF` if it is not open, or was opened with `O_PATH`.
-    pub fn file(&self, fd: i32) -> Result<Arc<File>> {
+    pub fn file(&self, fd: i32) -> Result<FileRef> {
         // On every read and write: without counting a reference to the table.
         self.files.lock().as_ref().ok_or(Errno::EBADF)?.get(fd)
     }
@@ -143,7 +146,7 @@ impl Thread {
     ///
     /// # Errors
     /// `EBADF`.
-    pub fn any_file(&self, fd: i32) -> Result<Arc<File>> {
+    pub fn any_file(&self, fd: i32) -> Result<FileRef> {
         self.files.lock().as_ref().ok_or(Errno::EBADF)?.get_any(fd)
     }
 
@@ -253,7 +256,7 @@ pub struct Process {
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
     /// The running program's file, open for execution: nobody may write it meanwhile (`ETXTBSY`).
-    pub(super) program: SpinLock<Option<Arc<File>>>,
+    pub(super) program: SpinLock<Option<FileRef>>,
     pub(super) has_execed: AtomicBool,
     pub(super) start_ns: u64,
     /// vCPU time of threads that ended, and of waited-for children, in nanoseconds.
@@ -268,12 +271,16 @@ pub struct Process {
     pub record_marks: AtomicU32,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
+    /// Who traces its first thread.
+    pub(super) leader_tracer: SpinLock<Weak<Thread>>,
 }
 
 /// A process's relatives and fate; locked parent before child.
 #[derive(Debug)]
 pub(super) struct Family {
     pub parent: Weak<Process>,
+    /// The thread of the parent that made it; any other does once that is gone.
+    pub parent_thread: Weak<Thread>,
     pub children: Vec<Arc<Process>>,
     pub life: Life,
     /// A stop or continue that `wait(2)` has not reported.
@@ -303,6 +310,21 @@ impl Process {
     #[must_use]
     pub fn parent(&self) -> Option<Arc<Process>> {
         self.family.lock().parent.upgrade()
+    }
+
+    /// The thread that made it, or another of its parent.
+    #[must_use]
+    pub fn parent_thread(&self) -> Option<Arc<Thread>> {
+        let (parent, maker) = {
+            let family = self.family.lock();
+            (family.parent.upgrade()?, family.parent_thread.upgrade())
+        };
+        maker
+            .filter(|maker| {
+                Arc::ptr_eq(&maker.process, &parent)
+                    && parent.threads.lock().contains_key(&maker.tid())
+            })
+            .or_else(|| parent.any_thread())
     }
 
     /// Whether it lives, and if not, how it ended.

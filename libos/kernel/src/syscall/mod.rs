@@ -4,18 +4,58 @@ mod args;
 pub mod seccomp;
 
 use husk_hal::cpu;
-use husk_hal::trap::{ENTRY_TRAPPED, EXIT_FULL, LiveFrame};
+use husk_hal::trap::{ENTRY_TRANSLATED, ENTRY_TRAPPED, EXIT_FULL, LiveFrame};
 
 pub use args::*;
 use seccomp::Verdict;
 
+use crate::process::ptrace;
 use crate::{Errno, SysResult, Thread, translate};
 
 /// Serves the system call in `frame`, which lies at the top of the thread's stack.
 ///
 /// A handler that replaces the whole frame (exec, sigreturn) makes it no system call's; then `rax` is its own.
 pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
+    if thread.trace.watches_calls() {
+        watched(thread, frame);
+    } else {
+        serve(thread, frame);
+    }
+}
+
+/// A call of a thread whose tracer is told of calls, or steps over them.
+#[cold]
+fn watched(thread: &Thread, frame: &LiveFrame) {
+    let is_made = ptrace::call_begins(thread);
     let nr = frame.nr();
+    if is_made {
+        serve(thread, frame);
+    }
+    let is_replaced = is_made && nr != u64::MAX && frame.nr() == u64::MAX && !is_sigreturn(nr);
+    ptrace::call_ends(thread, nr, is_replaced);
+}
+
+/// Whether call `nr` leaves a frame that is no call's on Linux, too.
+fn is_sigreturn(nr: u64) -> bool {
+    nr == u64::from(husk_abi::linux::general::__NR_rt_sigreturn)
+}
+
+/// Serves the call in `frame`.
+#[inline]
+fn serve(thread: &Thread, frame: &LiveFrame) {
+    let nr = frame.nr();
+    let kernel = &thread.kernel;
+    let plain = frame.code() == ENTRY_TRANSLATED && nr != u64::MAX && kernel.seccomp.is_none();
+    if plain && !kernel.trace.wants(nr) {
+        answer(frame, call(thread, nr, frame));
+    } else {
+        dispatch_observed(thread, nr, frame);
+    }
+}
+
+/// [`dispatch`] for calls that trapped, and those that a filter or the recording looks at.
+#[inline(never)]
+fn dispatch_observed(thread: &Thread, nr: u64, frame: &LiveFrame) {
     if nr == u64::MAX {
         // A program's own -1, which is also how a frame says that it is no call's.
         frame.set_rax(i64::from(-Errno::ENOSYS.code()) as u64);
@@ -48,17 +88,24 @@ pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
     } else {
         call(thread, nr, frame)
     };
+    let served = answer(frame, result);
+    if served && trapped && !departs {
+        translate::consider(thread, site, nr);
+    }
+}
+
+/// Gives the program its result. False if the handler replaced the frame, which then has one of its own.
+#[inline]
+fn answer(frame: &LiveFrame, result: isize) -> bool {
     if frame.nr() == u64::MAX {
-        return;
+        return false;
     }
     frame.set_rax(result as u64);
     if (-FIRST_RESTART - 7..=-FIRST_RESTART).contains(&result) {
         // Only signal delivery turns a restart code into what a program may see.
         cpu::raise(cpu::WORK_THREAD);
     }
-    if trapped && !departs {
-        translate::consider(thread, site, nr);
-    }
+    true
 }
 
 /// A call that is counted or recorded.

@@ -67,7 +67,7 @@ pub fn epoll_ctl(t: &Thread, epfd: Fd, op: Int, fd: Fd, event: Ptr) -> SysResult
         return Err(Errno::EPERM);
     }
     let epoll = of_file(&outer).ok_or(Errno::EINVAL)?;
-    if alloc::sync::Arc::ptr_eq(&outer, &target) {
+    if crate::fs::FileRef::ptr_eq(&outer, &target) {
         return Err(Errno::EINVAL);
     }
     let nested = of_file(&target).is_some();

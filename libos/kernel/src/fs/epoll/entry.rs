@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::AtomicBool;
 
 use super::{ALWAYS, EDGE, EXCLUSIVE, Epoll, ONESHOT, WAKEUP};
-use crate::fs::{File, PollEvents};
+use crate::fs::{FileRef, PollEvents, WeakFile};
 use crate::sync::{Listener, SpinLock, WaitQueue, Waiter};
 
 /// What an entry waits for and what its owner is told then.
@@ -35,7 +35,7 @@ impl Interest {
 pub(super) struct Entry {
     epoll: Weak<Epoll>,
     weak: Weak<Entry>,
-    file: Weak<File>,
+    file: WeakFile,
     interest: SpinLock<Interest>,
     /// Whether it is on the ready list; changed under that list's lock.
     pub queued: AtomicBool,
@@ -44,11 +44,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub fn new(epoll: &Weak<Epoll>, file: &Arc<File>, interest: Interest) -> Arc<Self> {
+    pub fn new(epoll: &Weak<Epoll>, file: &FileRef, interest: Interest) -> Arc<Self> {
         Arc::new_cyclic(|weak: &Weak<Self>| Self {
             epoll: epoll.clone(),
             weak: weak.clone(),
-            file: Arc::downgrade(file),
+            file: FileRef::downgrade(file),
             interest: SpinLock::new(Self::completed(interest)),
             queued: AtomicBool::new(false),
             waiter: Waiter::for_listener(weak.clone()),
@@ -72,7 +72,7 @@ impl Entry {
         *self.queues.lock() = queues;
     }
 
-    pub fn file(&self) -> Option<Arc<File>> {
+    pub fn file(&self) -> Option<FileRef> {
         self.file.upgrade()
     }
 

@@ -19,7 +19,7 @@ use core::sync::atomic::Ordering;
 use husk_abi::linux::general;
 
 use super::poll::PollTable;
-use super::{File, FileKind, FileOps, PollEvents};
+use super::{File, FileKind, FileOps, FileRef, PollEvents};
 use crate::fs::devfs::MemoryDevice;
 use crate::sync::{Mutex, SpinLock, WaitQueue};
 use crate::{Errno, Result, SysResult, Thread};
@@ -62,8 +62,8 @@ pub struct Epoll {
     watchers: SpinLock<Vec<Weak<Epoll>>>,
 }
 
-fn key(fd: i32, file: &Arc<File>) -> Key {
-    (fd, Arc::as_ptr(file) as usize)
+fn key(fd: i32, file: &FileRef) -> Key {
+    (fd, FileRef::as_ptr(file) as usize)
 }
 
 /// Whether `file` can be waited for: what Linux gives a `poll` method.
@@ -115,7 +115,7 @@ impl Epoll {
     }
 
     /// `EPOLL_CTL_ADD`.
-    fn add(&self, t: &Thread, fd: i32, file: &Arc<File>, interest: Interest) -> Result<()> {
+    fn add(&self, t: &Thread, fd: i32, file: &FileRef, interest: Interest) -> Result<()> {
         let mut entries = self.entries.lock();
         if entries.map.len() >= entries.sweep_at {
             entries.map.retain(|_, entry| entry.is_alive());
@@ -140,7 +140,7 @@ impl Epoll {
     }
 
     /// `EPOLL_CTL_MOD`.
-    fn modify(&self, t: &Thread, fd: i32, file: &Arc<File>, interest: Interest) -> Result<()> {
+    fn modify(&self, t: &Thread, fd: i32, file: &FileRef, interest: Interest) -> Result<()> {
         let entry = self
             .entries
             .lock()
@@ -159,7 +159,7 @@ impl Epoll {
     }
 
     /// `EPOLL_CTL_DEL`.
-    fn delete(&self, fd: i32, file: &Arc<File>) -> Result<()> {
+    fn delete(&self, fd: i32, file: &FileRef) -> Result<()> {
         let removed = self.entries.lock().map.remove(&key(fd, file));
         let entry = removed.ok_or(Errno::ENOENT)?;
         // It may be on the ready list still; there it is skipped.
@@ -232,7 +232,7 @@ impl Epoll {
     }
 
     /// The epoll instances this one watches.
-    fn watched(&self) -> Vec<Arc<File>> {
+    fn watched(&self) -> Vec<FileRef> {
         let entries = self.entries.lock();
         let files = entries.map.values().filter_map(|entry| entry.file());
         files.filter(|file| of_file(file).is_some()).collect()

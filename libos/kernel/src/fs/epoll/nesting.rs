@@ -1,9 +1,7 @@
 //! Epoll instances that watch epoll instances: no loops, and no long chains, because a wake-up recurses.
 
-use alloc::sync::Arc;
-
 use super::{Epoll, of_file};
-use crate::fs::File;
+use crate::fs::FileRef;
 use crate::sync::Mutex;
 use crate::{Errno, Result};
 
@@ -17,7 +15,7 @@ pub(super) static NESTING: Mutex<()> = Mutex::new(());
 ///
 /// # Errors
 /// `ELOOP` if that would close a loop or make too long a chain.
-pub(super) fn check(outer: &Epoll, inner: &Arc<File>) -> Result<()> {
+pub(super) fn check(outer: &Epoll, inner: &FileRef) -> Result<()> {
     if depth_below(outer, inner, 1)? + depth_above(outer) > MAX_DEPTH {
         return Err(Errno::ELOOP);
     }
@@ -25,7 +23,7 @@ pub(super) fn check(outer: &Epoll, inner: &Arc<File>) -> Result<()> {
 }
 
 /// Length of the longest chain down from `file`, itself included.
-fn depth_below(outer: &Epoll, file: &Arc<File>, depth: usize) -> Result<usize> {
+fn depth_below(outer: &Epoll, file: &FileRef, depth: usize) -> Result<usize> {
     let Some(epoll) = of_file(file) else {
         return Ok(0);
     };

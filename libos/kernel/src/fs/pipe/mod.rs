@@ -22,7 +22,7 @@ use husk_hal::lock::full_barrier;
 use super::anon::AnonInode;
 use super::poll::PollTable;
 use super::sigio::Band;
-use super::{Attributes, File, FileKind, FileOps, Inode, PollEvents, SetAttributes};
+use super::{Attributes, File, FileKind, FileOps, FileRef, Inode, PollEvents, SetAttributes};
 use crate::signal;
 use crate::sync::{Interruptible, Mutex, MutexGuard, WaitQueue};
 use crate::syscall::{OpenFlags, Ptr};
@@ -463,7 +463,7 @@ impl Inode for PipeInode {
 
 /// Makes a pipe: its reading and its writing end. `flags` are the `O_*` flags both get besides their access.
 #[must_use]
-pub fn create(t: &Thread, flags: u32) -> (Arc<File>, Arc<File>) {
+pub fn create(t: &Thread, flags: u32) -> (FileRef, FileRef) {
     let inode = Arc::new(PipeInode {
         anon: AnonInode::new(t, FileKind::Fifo, 0o600),
         pipe: Arc::new(Pipe::new()),

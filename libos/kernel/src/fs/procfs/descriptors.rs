@@ -1,6 +1,5 @@
 //! `/proc/PID/fd` and `/proc/PID/fdinfo`.
 
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use husk_abi::linux::general;
@@ -10,9 +9,10 @@ use super::subject::Subject;
 use super::text::Text;
 use crate::fs::epoll::Epoll;
 use crate::fs::eventfd::EventFd;
+use crate::fs::inotify::Inotify;
 use crate::fs::pidfd::PidFd;
 use crate::fs::signalfd::SignalFd;
-use crate::fs::{File, FileKind, Location};
+use crate::fs::{FileKind, FileRef, Location};
 use crate::{Errno, Result, Thread};
 
 /// What follows the path of a file without a name.
@@ -28,7 +28,7 @@ pub(super) static LINK: Row = Row {
 /// `/proc/PID/fdinfo/N`.
 pub(super) static INFO: Row = file("", info);
 
-fn open_file(subject: &Subject) -> Result<Arc<File>> {
+fn open_file(subject: &Subject) -> Result<FileRef> {
     let thread = subject.thread().map_err(|_| Errno::ENOENT)?;
     let files = thread.files_opt().ok_or(Errno::ENOENT)?;
     files.get_any(subject.fd).map_err(|_| Errno::ENOENT)
@@ -87,6 +87,8 @@ fn info(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
         write!(text, "{}", epoll.fdinfo());
     } else if let Some(signals) = ops.downcast_ref::<SignalFd>() {
         write!(text, "{}", signals.fdinfo());
+    } else if let Some(inotify) = ops.downcast_ref::<Inotify>() {
+        write!(text, "{}", inotify.fdinfo());
     } else if let Some(process) = ops.downcast_ref::<PidFd>() {
         write!(text, "{}", process.fdinfo());
     }

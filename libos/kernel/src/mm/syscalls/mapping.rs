@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_abi::linux::general as g;
 
-use crate::fs::File;
+use crate::fs::{File, FileRef};
 use crate::mm::fault::Access;
 use crate::mm::map::{Mapping, Placement, shared_anonymous};
 use crate::mm::remap::Remap;
@@ -156,7 +156,7 @@ fn may_map(file: &File, prot: Prot, shared: bool) -> Result<Prot> {
 }
 
 /// A mapping of `file` from `offset` on.
-fn of_file(file: &Arc<File>, prot: Prot, shared: bool, offset: u64) -> Result<Mapping> {
+fn of_file(file: &FileRef, prot: Prot, shared: bool, offset: u64) -> Result<Mapping> {
     let mut max_prot = may_map(file, prot, shared)?;
     if !file.allows_exec() {
         if prot.contains(Prot::EXEC) {

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 
 use husk_abi::linux::{general, net};
 
-use crate::fs::File;
+use crate::fs::FileRef;
 use crate::net::{Socket, SocketFile, inet, netlink, unix};
 use crate::syscall::{Hex, Int, Ptr};
 use crate::{Errno, Result, SysResult, Thread};
@@ -92,7 +92,7 @@ pub fn socketpair(t: &Thread, domain: Int, kind: Hex, protocol: Int, sv: Ptr) ->
     let files = t.files();
     let [one, other] = pair(t, domain, kind.kind, protocol)?
         .map(|socket| SocketFile::open(t, socket, kind.nonblocking));
-    let install = |file: Arc<File>| files.alloc(t, file, kind.close_on_exec);
+    let install = |file: FileRef| files.alloc(t, file, kind.close_on_exec);
     let one = install(one)?;
     let installed = install(other).and_then(|other| {
         sv.write(&[one, other]).inspect_err(|_| {

@@ -13,11 +13,11 @@ pub use options::{getsockopt, setsockopt};
 pub use transfer::{recvfrom, recvmmsg, recvmsg, sendmmsg, sendmsg, sendto};
 
 use super::socket::{self, Socket};
-use crate::fs::File;
+use crate::fs::FileRef;
 use crate::{Result, Thread};
 
 /// An open file that is a socket.
-struct Open(Arc<File>);
+struct Open(FileRef);
 
 impl Open {
     fn get(t: &Thread, fd: i32) -> Result<Self> {

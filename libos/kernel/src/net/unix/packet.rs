@@ -283,7 +283,7 @@ struct Packet {
     data: alloc::vec::Vec<u8>,
     name: Option<super::Name>,
     credentials: Option<crate::net::control::Ucred>,
-    rights: alloc::vec::Vec<Arc<crate::fs::File>>,
+    rights: alloc::vec::Vec<crate::fs::FileRef>,
     /// There was no room for others' messages.
     was_full: bool,
 }

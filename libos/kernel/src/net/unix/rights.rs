@@ -8,14 +8,14 @@
 //! holds still.
 
 use alloc::collections::{BTreeMap, VecDeque};
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use husk_abi::linux::general;
 
 use super::{Inner, Message, UnixSocket};
-use crate::fs::File;
+use crate::fs::{File, FileRef, WeakFile};
 use crate::net::socket;
 use crate::sync::{SpinLock, SpinLockGuard};
 use crate::{Errno, Kernel, Result, Thread};
@@ -23,7 +23,7 @@ use crate::{Errno, Kernel, Result, Thread};
 /// A socket's file that is in messages.
 #[derive(Debug)]
 struct Passed {
-    file: Weak<File>,
+    file: WeakFile,
     /// In how many messages.
     count: usize,
 }
@@ -44,7 +44,7 @@ pub struct InFlight {
     /// Sockets in the table.
     count: AtomicUsize,
     /// Files whose last reference goes: dropped one after the other, however deep they lie in each other.
-    grave: SpinLock<Vec<Arc<File>>>,
+    grave: SpinLock<Vec<FileRef>>,
     is_burying: AtomicBool,
     is_collecting: AtomicBool,
 }
@@ -56,7 +56,7 @@ pub type InFlightGuard<'a> = SpinLockGuard<'a, Table>;
 #[derive(Debug)]
 pub struct Rights {
     kernel: &'static Kernel,
-    files: Vec<Arc<File>>,
+    files: Vec<FileRef>,
     user: u32,
     /// Counted in the table.
     is_counted: bool,
@@ -70,8 +70,8 @@ fn unix_socket(file: &File) -> Option<&UnixSocket> {
         .downcast_ref::<UnixSocket>()
 }
 
-fn address(file: &Arc<File>) -> usize {
-    Arc::as_ptr(file) as usize
+fn address(file: &FileRef) -> usize {
+    FileRef::as_ptr(file) as usize
 }
 
 impl Rights {
@@ -79,7 +79,7 @@ impl Rights {
     ///
     /// # Errors
     /// `ETOOMANYREFS` if its user has more in messages than it may have open.
-    pub fn new(t: &Thread, files: Vec<Arc<File>>) -> Result<Option<Self>> {
+    pub fn new(t: &Thread, files: Vec<FileRef>) -> Result<Option<Self>> {
         if files.is_empty() {
             return Ok(None);
         }
@@ -113,7 +113,7 @@ impl Rights {
                     .sockets
                     .entry(address(file))
                     .or_insert_with(|| Passed {
-                        file: Arc::downgrade(file),
+                        file: FileRef::downgrade(file),
                         count: 0,
                     });
                 passed.count += 1;
@@ -149,14 +149,14 @@ impl Rights {
 
     /// The files, for a receiver that takes the message; under the lock the message is taken with.
     #[must_use]
-    pub fn take(mut self, table: &mut Table) -> Vec<Arc<File>> {
+    pub fn take(mut self, table: &mut Table) -> Vec<FileRef> {
         self.leave(table);
         core::mem::take(&mut self.files)
     }
 
     /// The files, for a receiver that leaves the message.
     #[must_use]
-    pub fn peek(&self) -> Vec<Arc<File>> {
+    pub fn peek(&self) -> Vec<FileRef> {
         self.files.clone()
     }
 }
@@ -181,7 +181,7 @@ impl InFlight {
 
     /// Drops files that were in messages. A file may be a socket with messages with files: these come here in
     /// turn and only queue up, so that the depth of the stack does not depend on programs.
-    fn bury(&self, files: Vec<Arc<File>>) {
+    fn bury(&self, files: Vec<FileRef>) {
         self.grave.lock().extend(files);
         while !self.is_burying.swap(true, Ordering::AcqRel) {
             loop {
@@ -198,7 +198,7 @@ impl InFlight {
 }
 
 /// Calls `visit` for the files in the messages of `socket`, and of connections it has not accepted.
-fn each_passed(socket: &UnixSocket, mut visit: impl FnMut(&Arc<File>)) {
+fn each_passed(socket: &UnixSocket, mut visit: impl FnMut(&FileRef)) {
     let mut scan = |inner: &Inner| {
         for rights in inner
             .messages
@@ -232,7 +232,7 @@ fn empty(socket: &UnixSocket, messages: &mut Vec<VecDeque<Message>>) {
 
 /// A socket that nothing but messages holds.
 struct Candidate {
-    file: Arc<File>,
+    file: FileRef,
     /// References from elsewhere than the queues of candidates.
     outside: usize,
     is_reachable: bool,
@@ -261,7 +261,7 @@ fn collect(kernel: &'static Kernel) {
             continue;
         };
         // One of the references is the one just made.
-        if Arc::strong_count(&file) > passed.count + 1 {
+        if FileRef::strong_count(&file) > passed.count + 1 {
             held.push(file);
             continue;
         }

@@ -348,7 +348,7 @@ struct Reader<'s> {
     copied: usize,
     /// Whose bytes these are, once there are some: other writers' are not mixed in.
     credentials: Option<Option<Ucred>>,
-    rights: Vec<Arc<crate::fs::File>>,
+    rights: Vec<crate::fs::FileRef>,
 }
 
 impl Reader<'_> {

@@ -92,6 +92,8 @@ pub struct RecordHeader {
 }
 super::assert_size!(RecordHeader, 72);
 
+/// Words of a [`RecordHeader`].
+pub const HEADER_WORDS: usize = size_of::<RecordHeader>() / 8;
 /// The most argument registers of a record.
 pub const MAX_ARGS: usize = 6;
 /// The shortest record.
@@ -175,6 +177,21 @@ impl RecordHeader {
         bytes
     }
 
+    /// The same as words, into `to`: a copy of bytes takes the libOS long, which has no vector registers.
+    #[inline]
+    pub fn write_words(&self, to: &mut [u64; HEADER_WORDS]) {
+        to[0] = u64::from(self.bytes) | u64::from(self.kind) << 32 | u64::from(self.flags) << 48;
+        to[1] = self.sequence;
+        to[2] = self.time_ns;
+        to[3] = self.duration_ns;
+        to[4] = self.result;
+        to[5] = u64::from(self.nr) | u64::from(self.vcpu) << 32 | u64::from(self.args) << 48;
+        to[6] = u64::from(self.pid) | u64::from(self.tid) << 32;
+        let (name, _) = self.name.as_chunks();
+        to[7] = u64::from_le_bytes(name[0]);
+        to[8] = u64::from_le_bytes(name[1]);
+    }
+
     /// Reads what [`RecordHeader::to_bytes`] wrote; any bytes give a header.
     #[inline]
     #[must_use]
@@ -252,6 +269,9 @@ mod tests {
         };
         let bytes = header.to_bytes();
         assert_eq!(RecordHeader::from_bytes(&bytes), header);
+        let mut words = [0; HEADER_WORDS];
+        header.write_words(&mut words);
+        assert_eq!(words.map(u64::to_le_bytes).as_flattened(), bytes);
         assert_eq!(bytes[core::mem::offset_of!(RecordHeader, result)], 7);
         assert_eq!(bytes[core::mem::offset_of!(RecordHeader, args)], 12);
         assert_eq!(bytes[core::mem::offset_of!(RecordHeader, name)], b'0');

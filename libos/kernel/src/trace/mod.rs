@@ -20,7 +20,7 @@ use husk_abi::boundary::record::{RECORD_NO_RETURN, RecordHeader};
 use husk_abi::boundary::record_filter::{
     FILTER_DROP, FILTER_PAYLOADS, FILTER_WORDS, FilterRule, RecordFilter, filter_bit,
 };
-use husk_abi::linux::syscalls::lookup;
+use husk_abi::linux::syscalls::{Syscall, lookup};
 use husk_hal::phys::Frame;
 use husk_hal::{clock, cpu, phys};
 
@@ -174,13 +174,10 @@ impl Recorder {
     }
 
     /// Writes one record to the ring of the vCPU this runs on.
-    fn write(&self, header: RecordHeader, args: &[u64], payload: &[u8], flags: u32) {
+    fn write(&self, header: &mut RecordHeader, args: &[u64], payload: &[u8], flags: u32) {
         let vcpu = cpu::index();
         if let Some(ring) = self.rings.get(vcpu) {
-            let header = RecordHeader {
-                vcpu: vcpu as u16,
-                ..header
-            };
+            header.vcpu = vcpu as u16;
             ring.write(header, args, payload, flags & FILTER_DROP != 0);
         }
     }
@@ -207,37 +204,37 @@ impl Recorder {
 pub fn recorded(
     thread: &Thread,
     nr: u64,
-    args: [u64; 6],
+    args: &[u64; 6],
     call: impl FnOnce() -> SysResult,
 ) -> SysResult {
-    let Some(mut pending) = Pending::begin(thread, nr, args) else {
+    // Nothing here is moved once it is made: a copy of more than a few words is a slow string instruction.
+    let mut pending = Pending::default();
+    if !pending.begin(thread, nr, args) {
         return call();
-    };
+    }
     if NEVER_RETURN.contains(&nr) {
-        pending.never_returns(thread);
+        pending.never_returns(thread, args);
         drop(pending);
         return call();
     }
     let result = call();
-    pending.returned(thread, result);
+    pending.returned(thread, args, result);
     result
 }
 
 /// Records a call that ends its thread or process instead of being served, if it is to be recorded.
-pub fn ended(thread: &Thread, nr: u64, args: [u64; 6]) {
-    if thread.kernel.trace.records(nr)
-        && let Some(pending) = Pending::begin(thread, nr, args)
-    {
-        pending.never_returns(thread);
+pub fn ended(thread: &Thread, nr: u64, args: &[u64; 6]) {
+    let mut pending = Pending::default();
+    if thread.kernel.trace.records(nr) && pending.begin(thread, nr, args) {
+        pending.never_returns(thread, args);
     }
 }
 
 /// A record of a call that is under way.
+#[derive(Default)]
 struct Pending {
     header: RecordHeader,
-    args: [u64; 6],
-    /// How many of `args` the call takes.
-    count: usize,
+    row: Option<&'static Syscall>,
     payload: Vec<u8>,
     entered: u64,
     flags: u32,
@@ -246,47 +243,34 @@ struct Pending {
 }
 
 impl Pending {
-    /// `None` if no rule selects the call.
-    fn begin(thread: &Thread, nr: u64, args: [u64; 6]) -> Option<Self> {
+    /// False if no rule selects the call.
+    #[inline]
+    fn begin(&mut self, thread: &Thread, nr: u64, args: &[u64; 6]) -> bool {
         let recorder = &thread.kernel.trace;
-        let flags = recorder.flags.load(Ordering::Relaxed);
-        let row = lookup(nr);
-        let selected = if flags & HAS_CONDITIONS == 0 {
-            None
-        } else {
+        self.flags = recorder.flags.load(Ordering::Relaxed);
+        self.row = lookup(nr);
+        if self.flags & HAS_CONDITIONS != 0 {
             let rules = recorder.rules.lock().clone();
-            let selected = select::before(&rules, thread, nr, row, &args);
+            let selected = select::before(&rules, thread, nr, self.row, args);
             if selected == 0 {
-                return None;
+                return false;
             }
-            Some((rules, selected))
-        };
-        // Before the call: it may change or unmap what the arguments point to.
-        let mut payload = Vec::new();
-        if flags & FILTER_PAYLOADS != 0
-            && let Some(row) = row
-        {
-            payload::before(row, &args, &mut payload);
+            self.selected = Some((rules, selected));
         }
-        let entered = clock::now_ns();
-        Some(Self {
-            header: RecordHeader {
-                time_ns: entered.wrapping_add_signed(clock::wall_offset_ns()),
-                nr: u32::try_from(nr).unwrap_or(u32::MAX),
-                pid: thread.process.pid,
-                tid: thread.tid(),
-                name: thread.name_field(),
-                ..RecordHeader::default()
-            },
-            args,
-            count: row
-                .filter(|row| row.implemented)
-                .map_or(args.len(), |row| row.args.len()),
-            payload,
-            entered,
-            flags,
-            selected,
-        })
+        // Before the call: it may change or unmap what the arguments point to.
+        if self.flags & FILTER_PAYLOADS != 0
+            && let Some(row) = self.row
+        {
+            payload::before(row, args, &mut self.payload);
+        }
+        let header = &mut self.header;
+        header.nr = u32::try_from(nr).unwrap_or(u32::MAX);
+        header.pid = thread.process.pid;
+        header.tid = thread.tid();
+        header.name = thread.name_field();
+        self.entered = clock::now_ns();
+        header.time_ns = self.entered.wrapping_add_signed(clock::wall_offset_ns());
+        true
     }
 
     fn wants(&self, rax: Option<i64>) -> bool {
@@ -295,44 +279,38 @@ impl Pending {
             .is_none_or(|(rules, selected)| select::after(rules, *selected, rax))
     }
 
-    fn never_returns(&self, thread: &Thread) {
+    fn never_returns(&mut self, thread: &Thread, args: &[u64; 6]) {
         if self.wants(None) {
-            let header = RecordHeader {
-                flags: RECORD_NO_RETURN,
-                ..self.header
-            };
-            self.write(thread, header);
+            self.header.flags = RECORD_NO_RETURN;
+            self.write(thread, args);
         }
     }
 
-    fn returned(&mut self, thread: &Thread, result: SysResult) {
+    #[inline]
+    fn returned(&mut self, thread: &Thread, args: &[u64; 6], result: SysResult) {
         let rax = match result {
             Ok(value) => value as i64,
             Err(errno) => i64::from(-errno.code()),
         };
-        let duration_ns = clock::now_ns().saturating_sub(self.entered);
+        self.header.duration_ns = clock::now_ns().saturating_sub(self.entered);
+        self.header.result = rax.cast_unsigned();
         if !self.wants(Some(rax)) {
             return;
         }
-        let row = lookup(u64::from(self.header.nr));
-        if let (Ok(value), Some(row)) = (result, row)
+        if let (Ok(value), Some(row)) = (result, self.row)
             && self.flags & FILTER_PAYLOADS != 0
         {
-            payload::after(row, &self.args, value, &mut self.payload);
+            payload::after(row, args, value, &mut self.payload);
         }
-        let header = RecordHeader {
-            duration_ns,
-            result: rax.cast_unsigned(),
-            ..self.header
-        };
-        self.write(thread, header);
+        self.write(thread, args);
     }
 
-    fn write(&self, thread: &Thread, header: RecordHeader) {
-        let args = &self.args[..self.count];
-        thread
-            .kernel
-            .trace
-            .write(header, args, &self.payload, self.flags);
+    fn write(&mut self, thread: &Thread, args: &[u64; 6]) {
+        let taken = match self.row {
+            Some(row) if row.implemented => row.args.len(),
+            _ => args.len(),
+        };
+        let recorder = &thread.kernel.trace;
+        recorder.write(&mut self.header, &args[..taken], &self.payload, self.flags);
     }
 }

@@ -5,8 +5,8 @@ use core::mem::offset_of;
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::record::{
-    KIND_LOST, KIND_SYSCALL, MAX_ARGS, MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_VERSION,
-    RING_DATA, RING_MAGIC, RecordHeader, RingHeader,
+    HEADER_WORDS, KIND_LOST, KIND_SYSCALL, MAX_ARGS, MAX_RECORD_BYTES, MIN_RECORD_BYTES,
+    RECORD_VERSION, RING_DATA, RING_MAGIC, RecordHeader, RingHeader,
 };
 use husk_hal::phys::{self, Frame};
 
@@ -83,46 +83,42 @@ impl Ring {
             .wrapping_sub(self.load(offset_of!(RingHeader, tail)))
     }
 
-    fn room(&self, writer: &Writer) -> u64 {
-        self.data_bytes.saturating_sub(self.used(writer))
+    /// Stores `words` from stream position `position` on, around the ring's end if need be.
+    fn put_words(&self, mut position: u64, mut words: &[u64]) {
+        while !words.is_empty() {
+            let offset = position % self.data_bytes;
+            let at = self.gpa + RING_DATA + offset;
+            let left = (4096 - at % 4096).min(self.data_bytes - offset) / 8;
+            let run = words.len().min(left as usize);
+            phys::store_words(Frame::containing(at), (at % 4096) as usize, &words[..run]);
+            words = &words[run..];
+            position += 8 * run as u64;
+        }
     }
 
-    fn append(
-        &self,
-        writer: &mut Writer,
-        header: &RecordHeader,
-        args: &[u64],
-        payload: &[u8],
-        drop_if_full: bool,
-    ) {
-        const MOST: usize = MIN_RECORD_BYTES + 8 * MAX_ARGS;
-        let mut start = [0; MOST];
-        start[..MIN_RECORD_BYTES].copy_from_slice(&header.to_bytes());
-        let places = start[MIN_RECORD_BYTES..].chunks_exact_mut(8);
-        for (place, arg) in places.zip(args) {
-            place.copy_from_slice(&arg.to_le_bytes());
+    fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64], payload: &[u8]) {
+        let mut start = [0; HEADER_WORDS];
+        header.write_words(&mut start);
+        self.put_words(writer.head, &start);
+        let mut position = writer.head + MIN_RECORD_BYTES as u64;
+        self.put_words(position, args);
+        position += 8 * args.len() as u64;
+        if !payload.is_empty() {
+            self.put(position, payload);
         }
-        let len = MIN_RECORD_BYTES + 8 * args.len();
-        self.put(writer.head, &start[..len]);
-        self.put(writer.head + len as u64, payload);
-        let half = self.data_bytes / 2;
-        let was_below = self.used(writer) < half;
         writer.head += u64::from(header.bytes);
         self.store(offset_of!(RingHeader, sequence), writer.sequence);
         // Publishes: a release store, after everything above.
         self.store(offset_of!(RingHeader, head), writer.head);
-        if drop_if_full && was_below && self.used(writer) >= half {
-            husk_hal::doorbell::ring(doorbell::RECORDS_WAITING, u32::from(header.vcpu));
-        }
     }
 
     /// Writes a record; `header`'s length, kind, sequence number and count of arguments are filled in here.
     ///
-    /// A full ring is drained by the VMM first, unless records are to be dropped then. What does not fit
-    /// after all is counted as lost.
+    /// A full ring is drained by the VMM first, unless records are to be dropped then: then the VMM drains beside the
+    /// guest, from when the ring is half full. What does not fit after all is counted as lost.
     pub(super) fn write(
         &self,
-        header: RecordHeader,
+        header: &mut RecordHeader,
         args: &[u64],
         payload: &[u8],
         drop_if_full: bool,
@@ -140,15 +136,16 @@ impl Ring {
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
         let bytes = (fixed + payload.len()) as u32;
-        let needed = |writer: &Writer| {
-            u64::from(bytes) + u64::from(writer.untold > 0) * MIN_RECORD_BYTES as u64
-        };
-        if self.room(writer) < needed(writer) && !drop_if_full {
+        let telling = u64::from(writer.untold > 0) * MIN_RECORD_BYTES as u64;
+        let needed = u64::from(bytes) + telling;
+        let mut used = self.used(writer);
+        if self.data_bytes.saturating_sub(used) < needed && !drop_if_full {
             husk_hal::doorbell::ring(doorbell::RECORDS, u32::from(header.vcpu));
+            used = self.used(writer);
         }
         let sequence = writer.sequence;
-        if self.room(writer) < needed(writer) {
-            writer.sequence += 1;
+        writer.sequence += 1;
+        if self.data_bytes.saturating_sub(used) < needed {
             writer.lost += 1;
             writer.untold += 1;
             self.store(offset_of!(RingHeader, sequence), writer.sequence);
@@ -166,16 +163,16 @@ impl Ring {
                 ..RecordHeader::default()
             };
             writer.untold = 0;
-            self.append(writer, &told, &[], &[], drop_if_full);
+            self.append(writer, &told, &[], &[]);
         }
-        let header = RecordHeader {
-            bytes,
-            kind: KIND_SYSCALL,
-            sequence,
-            args: args.len() as u16,
-            ..header
-        };
-        writer.sequence += 1;
-        self.append(writer, &header, args, payload, drop_if_full);
+        header.bytes = bytes;
+        header.kind = KIND_SYSCALL;
+        header.sequence = sequence;
+        header.args = args.len() as u16;
+        self.append(writer, header, args, payload);
+        let half = self.data_bytes / 2;
+        if drop_if_full && used < half && used + needed >= half {
+            husk_hal::doorbell::ring(doorbell::RECORDS_WAITING, u32::from(header.vcpu));
+        }
     }
 }

@@ -91,8 +91,8 @@ fn call(nr: u32) -> RecordHeader {
 #[test]
 fn records_come_out_as_they_went_in() {
     let (mut reader, ring) = Reader::new();
-    ring.write(call(39), &[1, 2, 3, 4, 5, u64::MAX], &[], false);
-    ring.write(call(257), &[7, 8], b"payload!", false);
+    ring.write(&mut call(39), &[1, 2, 3, 4, 5, u64::MAX], &[], false);
+    ring.write(&mut call(257), &[7, 8], b"payload!", false);
     let records = reader.drain();
     assert_eq!(records.len(), 2);
     let (header, rest) = &records[0];
@@ -114,7 +114,7 @@ fn records_wrap_anywhere() {
     let mut expected = 0;
     for round in 0..2000u32 {
         let payload = vec![round as u8; (round as usize % 40) * 8];
-        ring.write(call(round), &[u64::from(round); 6], &payload, false);
+        ring.write(&mut call(round), &[u64::from(round); 6], &payload, false);
         if round % 3 == 2 {
             for (header, rest) in reader.drain() {
                 assert_eq!(
@@ -135,11 +135,11 @@ fn losses_are_counted_and_told() {
     let (mut reader, ring) = Reader::new();
     let fit = DATA / MIN_RECORD_BYTES as u64;
     for nr in 0..fit as u32 + 5 {
-        ring.write(call(nr), &[], &[], true);
+        ring.write(&mut call(nr), &[], &[], true);
     }
     assert_eq!(reader.lost(), 5);
     assert_eq!(reader.drain().len() as u64, fit);
-    ring.write(call(1000), &[], &[], true);
+    ring.write(&mut call(1000), &[], &[], true);
     let records = reader.drain();
     assert_eq!(records.len(), 2);
     assert_eq!((records[0].0.kind, records[0].0.result), (KIND_LOST, 5));
@@ -153,7 +153,7 @@ fn a_full_ring_nobody_drains_loses_too() {
     let (reader, ring) = Reader::new();
     let fit = DATA / MIN_RECORD_BYTES as u64;
     for nr in 0..fit as u32 + 3 {
-        ring.write(call(nr), &[], &[], false);
+        ring.write(&mut call(nr), &[], &[], false);
     }
     assert_eq!(reader.lost(), 3);
 }
@@ -161,10 +161,10 @@ fn a_full_ring_nobody_drains_loses_too() {
 #[test]
 fn no_ring_no_records() {
     let ring = Ring::new(GuestRange::default());
-    ring.write(call(1), &[], &[], false);
+    ring.write(&mut call(1), &[], &[], false);
     let gpa = fresh_gpa();
     let ring = Ring::new(GuestRange { gpa, len: 1 << 20 });
-    ring.write(call(1), &[], &[], false);
+    ring.write(&mut call(1), &[], &[], false);
     assert_eq!(load(gpa + 64), 0, "nothing written where no magic stands");
 }
 
@@ -263,11 +263,11 @@ fn a_record_says_who_and_what() {
     let (t, mut reader) = recording(&[FilterRule::ALL]);
     t.set_name(b"someone");
     assert_eq!(
-        recorded(&t, 3, [7, 8, 9, 10, 11, 12], || Err(Errno::EBADF)),
+        recorded(&t, 3, &[7, 8, 9, 10, 11, 12], || Err(Errno::EBADF)),
         Err(Errno::EBADF)
     );
-    let _ = recorded(&t, 231, [5; 6], || Ok(0));
-    assert_eq!(recorded(&t, 400, [1, 2, 3, 4, 5, 6], || Ok(77)), Ok(77));
+    let _ = recorded(&t, 231, &[5; 6], || Ok(0));
+    assert_eq!(recorded(&t, 400, &[1, 2, 3, 4, 5, 6], || Ok(77)), Ok(77));
     let records = reader.drain();
     assert_eq!(records.len(), 3);
     let (header, args) = &records[0];
@@ -299,21 +299,21 @@ fn conditions_on_results_and_processes() {
         ..rule(&[3])
     };
     let (t, mut reader) = recording(&[results(RESULT_FAILURE)]);
-    let _ = recorded(&t, 3, [0; 6], || Ok(0));
-    let _ = recorded(&t, 3, [0; 6], || Err(Errno::EBADF));
-    let _ = recorded(&t, 4, [0; 6], || Err(Errno::EBADF));
+    let _ = recorded(&t, 3, &[0; 6], || Ok(0));
+    let _ = recorded(&t, 3, &[0; 6], || Err(Errno::EBADF));
+    let _ = recorded(&t, 4, &[0; 6], || Err(Errno::EBADF));
     assert_eq!(reader.drain().len(), 1);
 
     let mut other = rule(&[3]);
     other.processes[0] = 4711;
     let (t, mut reader) = recording(&[other]);
-    let _ = recorded(&t, 3, [0; 6], || Ok(0));
+    let _ = recorded(&t, 3, &[0; 6], || Ok(0));
     assert!(reader.drain().is_empty());
     let mut own = rule(&[3]);
     own.processes[1] = t.process.pid;
     own.processes[0] = 4711;
     let (t, mut reader) = recording(&[other, own]);
-    let _ = recorded(&t, 3, [0; 6], || Ok(0));
+    let _ = recorded(&t, 3, &[0; 6], || Ok(0));
     assert_eq!(reader.drain().len(), 1);
 }
 
@@ -327,11 +327,11 @@ fn a_process_tree_is_inherited() {
     assert_eq!(select::marks(&rules, 0, 9), 0);
     let (t, mut reader) = recording(&rules);
     assert_eq!(t.process.pid, 1);
-    let _ = recorded(&t, 3, [0; 6], || Ok(0));
-    let _ = recorded(&t, 4, [0; 6], || Ok(0));
+    let _ = recorded(&t, 3, &[0; 6], || Ok(0));
+    let _ = recorded(&t, 4, &[0; 6], || Ok(0));
     assert_eq!(reader.drain().len(), 2);
     select::mark_all(&[], &t.kernel.tasks.processes());
-    let _ = recorded(&t, 3, [0; 6], || Ok(0));
+    let _ = recorded(&t, 3, &[0; 6], || Ok(0));
     assert!(reader.drain().is_empty());
 }
 
@@ -340,7 +340,7 @@ fn conditions_on_files() {
     let filter = with_paths(rule(&[2, 3, 257]), b"/dev\0/somewhere");
     let (t, mut reader) = recording(&[filter]);
     let open = |path: &core::ffi::CStr| {
-        let _ = recorded(&t, 2, [path.as_ptr() as u64, 0, 0, 0, 0, 0], || Ok(3));
+        let _ = recorded(&t, 2, &[path.as_ptr() as u64, 0, 0, 0, 0, 0], || Ok(3));
     };
     open(c"/dev/null");
     open(c"/proc/../dev/./null");
@@ -358,9 +358,9 @@ fn conditions_on_files() {
     let null = c"null".as_ptr() as u64;
     fs::dir::set_cwd(&t, b"/").unwrap();
     open(c"null");
-    let _ = recorded(&t, 257, [fd, null, 0, 0, 0, 0], || Ok(3));
-    let _ = recorded(&t, 3, [fd, 0, 0, 0, 0, 0], || Ok(0));
-    let _ = recorded(&t, 3, [fd + 100, 0, 0, 0, 0, 0], || Ok(0));
+    let _ = recorded(&t, 257, &[fd, null, 0, 0, 0, 0], || Ok(3));
+    let _ = recorded(&t, 3, &[fd, 0, 0, 0, 0, 0], || Ok(0));
+    let _ = recorded(&t, 3, &[fd + 100, 0, 0, 0, 0, 0], || Ok(0));
     assert_eq!(reader.drain().len(), 3);
 }
 

@@ -18,7 +18,7 @@ use super::parse::{self, Malformed, Record};
 use crate::vmm::GuestMemory;
 
 /// Bytes copied out at once; more than a record has.
-const CHUNK_BYTES: usize = 256 << 10;
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// What is wrong with a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

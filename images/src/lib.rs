@@ -2,8 +2,9 @@
 //!
 //! [`Store::add`] turns a [`Source`] (an archive made by `docker save`, an OCI layout, or a tar
 //! of one) into a stored [`Image`]: a directory per layer, which overlayfs could mount, and the image's
-//! configuration. `Store::pull` does the same for an image of a registry. [`Store::root_archive`] makes one cpio
-//! file of its root, which the guest maps read-only. What is there already is found in about a millisecond.
+//! configuration. `Store::pull` does the same for an image of a registry. [`Store::container_root`] gives a container
+//! those layers with a writable one on top; [`Store::root_archive`] makes one cpio file of them, which the guest maps
+//! read-only. What is there already is found in about a millisecond.
 //!
 //! Rooms, in the order data flows through them:
 //!
@@ -51,5 +52,5 @@ pub use merged::Stack;
 pub use progress::{NoProgress, Progress};
 pub use reference::Reference;
 pub use source::Source;
-pub use store::{Image, Name, Named, Removed, Store, StoreError};
+pub use store::{ContainerRoot, Image, Name, Named, Removed, Store, StoreError};
 pub use tarball::TarError;

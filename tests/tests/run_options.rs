@@ -66,7 +66,9 @@ fn timeout_ends_a_container_that_does_not_end() {
 #[test]
 fn memory_is_a_limit() {
     let image = Image::busybox().unwrap();
-    let husk = Husk::find().unwrap().options(["--memory", "64M"]);
+    let husk = Husk::find()
+        .unwrap()
+        .options(["--memory", "64M", "--in-memory"]);
     // A tmpfs file larger than the whole memory cannot be written; the shell sees that and goes on.
     let script = "head -c 200000000 /dev/zero >/tmp/f && echo no limit; rm -f /tmp/f; echo alive";
     let run = husk.run(&Job::shell(&image, script)).unwrap();

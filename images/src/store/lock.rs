@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use crate::progress::Progress;
 
 /// An exclusive lock, held until dropped.
+#[derive(Debug)]
 pub(super) struct Lock {
     file: File,
     path: PathBuf,

@@ -8,7 +8,7 @@
 //!           config.json            the configuration, byte for byte
 //!           root.cpio              its root for the guest, made for the first run, see [`crate::cpio`]
 //! ROOT/v2/names/<hex>            what a name stands for, named by the digest of the name
-//! ROOT/v2/tmp/                   what is being made or removed
+//! ROOT/v2/tmp/                   what is being made or removed, and what running containers write
 //! ROOT/v2/locks/                 see below
 //! ```
 //!
@@ -22,12 +22,13 @@
 //!
 //! **Locks** (`flock`, which the kernel frees when a process dies), taken in this order:
 //! 1. `locks/store`: shared by all that add, name, find or remove images; exclusive for a sweep, which removes layers.
-//! 2. `locks/layer-<id>`, `locks/root-<id>`, `locks/trash-<n>`: for a directory of that name in `tmp/`.
+//! 2. `locks/layer-<id>`, `locks/root-<id>`, `locks/container-<n>`, `locks/trash-<n>`: for a directory of that name in `tmp/`.
 //! 3. `images/<id>/config.json`: shared by whoever uses the image, as long as its [`Image`] lives; exclusive to remove it.
 //!
 //! `v2` is the version of this layout and of the root archive: another version stands beside it. It is open to its
 //! owner only: the layers hold setuid files of strangers.
 
+mod container;
 mod error;
 mod layers;
 mod lock;
@@ -53,6 +54,7 @@ use crate::progress::{NoProgress, Progress};
 use crate::read::{self, FoundImage};
 use crate::source::Source;
 use crate::unpack;
+pub use container::ContainerRoot;
 pub use error::StoreError;
 use error::{failed, not_found};
 use lock::Lock;
@@ -448,6 +450,7 @@ impl Drop for Scaffold<'_> {
 }
 
 /// A directory in `tmp/` with its lock.
+#[derive(Debug)]
 pub(crate) struct OwnDir {
     path: PathBuf,
     /// Always there until the end.

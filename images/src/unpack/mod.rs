@@ -23,6 +23,7 @@
 //! - Directories get owner, mode, attributes and mtime in [`Unpacker::finish`]: until then they are
 //!   0700, so that a read-only directory can be filled and filling does not change its mtime.
 
+mod copy;
 mod dirs;
 mod error;
 mod make;
@@ -91,6 +92,15 @@ impl Unpacker {
             self.entry(&entry, &mut stream)?;
             self.done.entries += 1;
         }
+        Ok(())
+    }
+
+    /// Copies all that lower layers have, so that this one stands alone.
+    ///
+    /// # Errors
+    /// [`UnpackError`]; the target then holds part of it.
+    pub fn copy_lower(&mut self) -> Result<(), UnpackError> {
+        self.done.skipped_xattrs += self.tree.copy_all()?;
         Ok(())
     }
 

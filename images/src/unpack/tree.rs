@@ -41,6 +41,9 @@ enum Child {
     Other,
 }
 
+/// What is in a directory.
+pub(super) type Entries = std::collections::BTreeMap<Vec<u8>, Node>;
+
 /// Why a walk stopped.
 pub(super) enum WalkError {
     NotADirectory(Vec<u8>),
@@ -257,7 +260,13 @@ impl Tree {
         Ok(Some((place, skipped)))
     }
 
-    fn copy_file(&self, place: &Place, name: &Name<'_>, node: &Node) -> Result<u64, UnpackError> {
+    /// Copies a file of the layers below; `name` is its path.
+    pub(super) fn copy_file(
+        &self,
+        place: &Place,
+        name: &Name<'_>,
+        node: &Node,
+    ) -> Result<u64, UnpackError> {
         let failed = |c: io::Error| name.failed("copy from the layer below", c);
         let path = place.path.join(os(name.base().unwrap_or_default()));
         let entry = self.entry_of(&path, node).map_err(failed)?;
@@ -269,6 +278,21 @@ impl Tree {
         let to = make::create(dir, name.base().unwrap_or_default()).map_err(failed)?;
         make::copy_with_holes(&from, &to).map_err(failed)?;
         make::file_attributes(&to, &entry, name, self.owner)
+    }
+
+    /// The directory `path`, which this layer has afterwards, and what is in it.
+    pub(super) fn whole(&mut self, path: &Path) -> Result<(Place, Entries), WalkError> {
+        let place = self.reach(path, true)?;
+        let entries = match &place.lower {
+            Some(lower) => self.lower.entries(lower)?,
+            None => Entries::new(),
+        };
+        Ok((place, entries))
+    }
+
+    /// A directory of this layer.
+    pub(super) fn below(&self, path: &Path) -> io::Result<Dir> {
+        self.upper.open_below(path)
     }
 
     /// A file of the layers below as an archive would describe it.
@@ -441,6 +465,6 @@ impl Place {
     }
 }
 
-fn os(base: &[u8]) -> &std::ffi::OsStr {
+pub(super) fn os(base: &[u8]) -> &std::ffi::OsStr {
     std::ffi::OsStr::from_bytes(base)
 }

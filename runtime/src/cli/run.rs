@@ -2,22 +2,25 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use husk_abi::linux::Errno;
-use husk_images::{Algorithm, Digest, Image, ImageConfig, Stack, Store};
+use husk_images::{Algorithm, ContainerRoot, Digest, Image, ImageConfig, Stack, Store};
 
 use super::args::{Cli, RunArgs, Target, stored};
 use super::filter::LogFilter;
 use super::progress::Meter;
 use super::terminal::Relay;
 use super::{Error, create, foreground, report, stats};
+use crate::gate::fuse::TreeSource;
 use crate::oci::{self, lifecycle};
-use crate::plan::{self, Cpus, Host, ImageAtHand, Request};
-use crate::record;
+use crate::plan::{self, Cpus, Host, ImageAtHand, Request, RootFiles};
+use crate::record::{self, Options};
 use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
 use crate::vmm;
 
@@ -43,7 +46,7 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
 
 /// A container made from a bundle.
 fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCode, Error> {
-    let mut container = create::container(cli, id, &args.setup, log, !args.detach)?;
+    let mut container = create::container(cli, id, &args.setup, &args.record, log, !args.detach)?;
     let terminal = container.terminal.take();
     let started = lifecycle::start(&container);
     if args.detach {
@@ -83,8 +86,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
         entrypoint: args.entrypoint.clone(),
         user: args.user.clone(),
         command: args.command.clone(),
-        trace: args.trace.clone(),
-        rootfs: args.rootfs.clone(),
+        trace: args.record.trace.clone(),
         volumes: args.volume.clone(),
         timeout: args.timeout,
         stats: args.stats,
@@ -100,11 +102,11 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
     let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
     // Held to the end: so long nobody removes it.
-    let (_image, at_hand) = match (&args.rootfs, &args.target) {
+    let (_stored, at_hand) = match (&args.rootfs, &args.target) {
         (Some(directory), _) => (None, directory_at_hand(directory)?),
         (None, Some(target)) => {
-            let (image, at_hand) = prepare(&cli.store(), target)?;
-            (Some(image), at_hand)
+            let (stored, at_hand) = prepare(&cli.store(), target, args.in_memory)?;
+            (Some(stored), at_hand)
         }
         (None, None) => unreachable!("the command line's own rule"),
     };
@@ -119,6 +121,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
             file: record::create(&path)?,
             path,
             image: plan.image,
+            options: args.record.options(Options::default())?,
         }),
         None => None,
     };
@@ -150,8 +153,14 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
     Ok(ExitCode::from(status))
 }
 
+/// An image in use, and what a container of it writes.
+struct Stored {
+    _root: Option<ContainerRoot>,
+    _image: Image,
+}
+
 /// Finds the image, stores it where it is an archive's, and gets it ready.
-fn prepare(root: &Path, target: &Target) -> Result<(Image, ImageAtHand), Error> {
+fn prepare(root: &Path, target: &Target, in_memory: bool) -> Result<(Stored, ImageAtHand), Error> {
     let mut meter = Meter::new();
     let store = Store::open(root)?;
     let image = match target {
@@ -161,13 +170,28 @@ fn prepare(root: &Path, target: &Target) -> Result<(Image, ImageAtHand), Error> 
             store.find(&name, &mut meter)?
         }
     };
+    let (files, own_root) = if in_memory {
+        let archive = store.root_archive(&image, &mut meter)?;
+        (RootFiles::Archive(archive), None)
+    } else {
+        let root = store.container_root(&image, &mut meter)?;
+        let held = root.directory().try_clone_to_owned();
+        let held = held.map_err(oci::Error::host("keep the root open"))?;
+        tracing::debug!(is_copy = root.is_copy(), "root ready");
+        let tree = root_tree(PathBuf::from("the image"), Some(held));
+        (RootFiles::Tree(tree), Some(root))
+    };
     let at_hand = ImageAtHand {
         digest: image.digest.clone(),
         config: image.config.clone(),
         root: store.root(&image)?,
-        root_archive: Some(store.root_archive(&image, &mut meter)?),
+        files,
     };
-    Ok((image, at_hand))
+    let stored = Stored {
+        _root: own_root,
+        _image: image,
+    };
+    Ok((stored, at_hand))
 }
 
 /// What stands for an image where the root is a plain directory: nothing is known of it but its files.
@@ -180,8 +204,18 @@ fn directory_at_hand(directory: &Path) -> Result<ImageAtHand, Error> {
             path: directory.to_path_buf(),
             source,
         })?,
-        root_archive: None,
+        files: RootFiles::Tree(root_tree(directory.to_path_buf(), None)),
     })
+}
+
+/// A root that is this container's alone.
+fn root_tree(path: PathBuf, held: Option<OwnedFd>) -> TreeSource {
+    TreeSource {
+        path,
+        held: held.map(Arc::new),
+        read_only: false,
+        exclusive: true,
+    }
 }
 
 /// The image `--libos` names.

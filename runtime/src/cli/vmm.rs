@@ -105,6 +105,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
             file: File::from(trace.file.take()),
             path: trace.path,
             image: trace.image,
+            options: trace.options,
         }),
         timeout: handover.timeout,
         debugging: Debugging {
@@ -121,6 +122,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
 fn own_trees(guest: &mut GuestConfig) -> Vec<TreeSource> {
     let mut sources = vec![TreeSource {
         path: PathBuf::from("/"),
+        held: None,
         read_only: false,
         exclusive: true,
     }];
@@ -137,6 +139,7 @@ fn own_trees(guest: &mut GuestConfig) -> Vec<TreeSource> {
         let read_only = mount.flags & MS_RDONLY != 0;
         sources.push(TreeSource {
             path: PathBuf::from(OsStr::from_bytes(&mount.target)),
+            held: None,
             read_only,
             exclusive: false,
         });

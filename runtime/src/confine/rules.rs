@@ -17,6 +17,8 @@ pub enum Role {
     Signals,
     /// Publishes the wall clock.
     Clock,
+    /// Writes records.
+    Records,
     /// Serves files and sockets that may block.
     Service,
     /// Serves the control socket, and starts the threads of streams.
@@ -25,13 +27,14 @@ pub enum Role {
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Main,
         Self::Vcpu,
         Self::Output,
         Self::Input,
         Self::Signals,
         Self::Clock,
+        Self::Records,
         Self::Service,
         Self::Control,
     ];

@@ -91,8 +91,17 @@ pub struct ImageAtHand {
     pub config: ImageConfig,
     /// Its files.
     pub root: Stack,
-    /// The same for the guest, unless the root is a directory of the host.
-    pub root_archive: Option<File>,
+    /// The same for the guest.
+    pub files: RootFiles,
+}
+
+/// How the guest gets its root file system.
+#[derive(Debug)]
+pub enum RootFiles {
+    /// In its memory, from a cpio archive.
+    Archive(File),
+    /// By the file service.
+    Tree(TreeSource),
 }
 
 /// A run as the user means it; checked against the host, not yet against the image.
@@ -114,8 +123,6 @@ pub struct Request {
     pub command: Vec<OsString>,
     /// Where records go.
     pub trace: Option<PathBuf>,
-    /// A directory of the host that is the root, instead of the image's.
-    pub rootfs: Option<PathBuf>,
     /// Directories of the host in the container.
     pub volumes: Vec<Volume>,
     /// When to give up.
@@ -227,7 +234,11 @@ impl Request {
         };
         absolute(&cwd)?;
         let (soft, hard) = host.open_files;
-        let (sources, trees) = volumes::trees(self.rootfs.as_ref(), &self.volumes)?;
+        let (root_archive, root) = match image.files {
+            RootFiles::Archive(file) => (Some(file), None),
+            RootFiles::Tree(tree) => (None, Some(tree)),
+        };
+        let (sources, trees) = volumes::trees(root, &self.volumes)?;
         // As Docker: a user other than root keeps the bounding set only.
         let held = if user.uid == 0 {
             DEFAULT_CAPABILITIES
@@ -236,7 +247,7 @@ impl Request {
         };
         Ok(Plan {
             memory_bytes: self.memory.bytes,
-            root_archive: image.root_archive,
+            root_archive,
             trees: sources,
             guest: GuestConfig {
                 process: ProcessConfig {

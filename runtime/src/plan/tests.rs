@@ -20,7 +20,6 @@ fn request() -> Request {
         user: None,
         command: Vec::new(),
         trace: None,
-        rootfs: None,
         volumes: Vec::new(),
         timeout: None,
         stats: false,
@@ -46,7 +45,7 @@ fn image(name: &str) -> ImageAtHand {
             working_dir: "/w".to_owned(),
             ..Default::default()
         },
-        root_archive: Some(File::open("/dev/null").unwrap()),
+        files: RootFiles::Archive(File::open("/dev/null").unwrap()),
         root: Stack::open(&[root]).unwrap(),
     }
 }

@@ -1,4 +1,4 @@
-//! Directories of the host in the container: `--volume` and `--rootfs`.
+//! Directories of the host in the container: its root and `--volume`.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -51,22 +51,18 @@ impl FromStr for Volume {
 }
 
 /// The trees of a container, as the host serves them and as the guest mounts them: its root, if that is a
-/// directory, and its volumes, outer ones first.
+/// served, and its volumes, outer ones first.
 ///
 /// # Errors
 /// [`Error::Volume`] for a source that cannot be looked at, [`Error::TwoVolumes`] for one target twice.
 pub fn trees(
-    root: Option<&PathBuf>,
+    root: Option<TreeSource>,
     volumes: &[Volume],
 ) -> Result<(Vec<TreeSource>, Vec<Tree>), Error> {
     let mut sources = Vec::new();
     let mut trees = Vec::new();
-    if let Some(path) = root {
-        sources.push(TreeSource {
-            path: path.clone(),
-            read_only: false,
-            exclusive: true,
-        });
+    if let Some(root) = root {
+        sources.push(root);
         trees.push(Tree {
             target: b"/".to_vec(),
             source: b"husk".to_vec(),
@@ -92,6 +88,7 @@ pub fn trees(
         })?;
         sources.push(TreeSource {
             path: volume.source.clone(),
+            held: None,
             read_only: volume.read_only,
             exclusive: false,
         });
@@ -136,8 +133,13 @@ mod tests {
             .iter()
             .map(|text| text.parse().unwrap())
             .collect();
-        let root = PathBuf::from("/r");
-        let (sources, trees) = trees(Some(&root), &volumes).unwrap();
+        let root = TreeSource {
+            path: "/r".into(),
+            held: None,
+            read_only: false,
+            exclusive: true,
+        };
+        let (sources, trees) = trees(Some(root), &volumes).unwrap();
         let targets: Vec<&[u8]> = trees.iter().map(|tree| &*tree.target).collect();
         assert_eq!(targets, [b"/".as_slice(), b"/z", b"/a/b", b"/a/b/c"]);
         assert!(sources[0].exclusive && !sources[1].exclusive);

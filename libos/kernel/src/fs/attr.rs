@@ -3,6 +3,7 @@
 
 use husk_abi::linux::general::{self, __kernel_timespec, timeval};
 
+use super::inotify::{Events, notify};
 use super::open::{self, at_lookup};
 use super::path::{Lookup, lookup_at};
 use super::permission::{self, Access};
@@ -20,10 +21,17 @@ fn check_writable_mount(location: &Location) -> Result<()> {
     }
 }
 
+/// Changes attributes and tells who watches.
+fn apply(location: &Location, change: &SetAttributes) -> Result<()> {
+    location.inode.set_attributes(change)?;
+    notify::changed(location, change);
+    Ok(())
+}
+
 fn change_mode(t: &Thread, location: &Location, mode: Mode) -> SysResult {
     check_writable_mount(location)?;
     let credentials = t.credentials();
-    let attributes = location.inode.attributes();
+    let attributes = location.inode.rights();
     if attributes.kind == FileKind::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -34,10 +42,13 @@ fn change_mode(t: &Thread, location: &Location, mode: Mode) -> SysResult {
     if !credentials.in_group(attributes.gid) && !credentials.has(general::CAP_FSETID) {
         mode &= !general::S_ISGID;
     }
-    location.inode.set_attributes(&SetAttributes {
-        mode: Some(mode),
-        ..SetAttributes::default()
-    })?;
+    apply(
+        location,
+        &SetAttributes {
+            mode: Some(mode),
+            ..SetAttributes::default()
+        },
+    )?;
     Ok(0)
 }
 
@@ -68,7 +79,7 @@ fn change_owner(t: &Thread, location: &Location, owner: Uid, group: Uid) -> SysR
     const KEEP: u32 = u32::MAX;
     check_writable_mount(location)?;
     let credentials = t.credentials();
-    let attributes = location.inode.attributes();
+    let attributes = location.inode.rights();
     let owns = credentials.fsuid == attributes.uid;
     let capable = credentials.has(general::CAP_CHOWN);
     if owner != KEEP && !(owns && owner == attributes.uid) && !capable {
@@ -80,12 +91,15 @@ fn change_owner(t: &Thread, location: &Location, owner: Uid, group: Uid) -> SysR
     }
     let dropped = permission::set_id_bits(attributes.mode);
     let keeps_mode = attributes.kind == FileKind::Directory || dropped == 0;
-    location.inode.set_attributes(&SetAttributes {
-        uid: (owner != KEEP).then_some(owner),
-        gid: (group != KEEP).then_some(group),
-        mode: (!keeps_mode).then_some(attributes.mode & !dropped),
-        ..SetAttributes::default()
-    })?;
+    apply(
+        location,
+        &SetAttributes {
+            uid: (owner != KEEP).then_some(owner),
+            gid: (group != KEEP).then_some(group),
+            mode: (!keeps_mode).then_some(attributes.mode & !dropped),
+            ..SetAttributes::default()
+        },
+    )?;
     Ok(0)
 }
 
@@ -186,7 +200,7 @@ fn read_timevals(times: Ptr) -> Result<Times> {
 fn change_times(t: &Thread, location: &Location, times: Times) -> SysResult {
     check_writable_mount(location)?;
     let credentials = t.credentials();
-    let attributes = location.inode.attributes();
+    let attributes = location.inode.rights();
     let is_owner = permission::is_owner_or_capable(&credentials, &attributes);
     let both_now = [SetTime::Now; 2];
     let times = times.unwrap_or(both_now);
@@ -197,11 +211,14 @@ fn change_times(t: &Thread, location: &Location, times: Times) -> SysResult {
         permission::check(&credentials, &attributes, Access::WRITE)?;
     }
     let now = super::anon::wall_ns();
-    location.inode.set_attributes(&SetAttributes {
-        atime_ns: times[0].ns(now),
-        mtime_ns: times[1].ns(now),
-        ..SetAttributes::default()
-    })?;
+    apply(
+        location,
+        &SetAttributes {
+            atime_ns: times[0].ns(now),
+            mtime_ns: times[1].ns(now),
+            ..SetAttributes::default()
+        },
+    )?;
     Ok(0)
 }
 
@@ -255,11 +272,14 @@ fn resize(t: &Thread, location: &Location, attributes: &Attributes, length: u64)
         // The limit is on the last byte.
         open::file_size_limit(t, length - 1)?;
     }
-    location.inode.set_attributes(&SetAttributes {
-        size: Some(length),
-        mode: open::mode_after_write(attributes, &t.credentials()),
-        ..SetAttributes::default()
-    })?;
+    apply(
+        location,
+        &SetAttributes {
+            size: Some(length),
+            mode: open::mode_after_write(attributes, &t.credentials()),
+            ..SetAttributes::default()
+        },
+    )?;
     Ok(0)
 }
 
@@ -320,6 +340,7 @@ pub fn fallocate(t: &Thread, fd: Fd, mode: Hex, offset: Off, len: Off) -> SysRes
         open::file_size_limit(t, end - 1)?;
     }
     file.inode.allocate(mode, offset, len)?;
+    notify::file(&file, Events::MODIFY);
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 
 use husk_abi::linux::general;
 
+use super::inotify::notify;
 use super::path::Last;
 use super::permission::{self, Access};
 use super::{Create, FileKind, Inode, Location};
@@ -31,7 +32,7 @@ pub fn check_directory(credentials: &Credentials, directory: &Location) -> Resul
     if directory.mount.is_read_only() {
         return Err(Errno::EROFS);
     }
-    let attributes = directory.inode.attributes();
+    let attributes = directory.inode.rights();
     if attributes.kind != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
@@ -45,7 +46,7 @@ fn inherit<'a>(
     directory: &Location,
     new: &New<'a>,
 ) -> Create<'a> {
-    let parent = directory.inode.attributes();
+    let parent = directory.inode.rights();
     let mut mode = new.mode;
     if new.kind != FileKind::Symlink {
         mode &= !t.fs().umask();
@@ -86,7 +87,9 @@ pub fn create(
     let credentials = t.credentials();
     check_directory(&credentials, directory)?;
     let what = inherit(t, &credentials, directory, new);
-    directory.inode.create(name, &what)
+    let inode = directory.inode.create(name, &what)?;
+    notify::created(directory, name, new.kind);
+    Ok(inode)
 }
 
 /// Makes a regular file without a name in the file system of `directory`.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use husk_abi::linux::general;
 
 use super::create::{self, New};
+use super::inotify::{Events, notify};
 use super::link::{self, Victim};
 use super::path::{Last, Lookup, lookup_at, parent_at};
 use super::permission::{self, Access};
@@ -39,6 +40,7 @@ fn list(
         }
         !full
     })?;
+    notify::file(&file, Events::ACCESS);
     if bytes.is_empty() {
         return if full { Err(Errno::EINVAL) } else { Ok(0) };
     }
@@ -209,5 +211,7 @@ pub fn remove_directory(t: &Thread, dirfd: i32, path: &[u8]) -> Result<()> {
     let _tree = t.kernel.fs.tree.lock();
     let inode = parent.directory.inode.lookup(name)?;
     link::check_delete(t, &parent.directory, name, &inode, Victim::Directory)?;
-    parent.directory.inode.rmdir(name)
+    parent.directory.inode.rmdir(name)?;
+    notify::removed(t, &parent.directory, name, &inode);
+    Ok(())
 }

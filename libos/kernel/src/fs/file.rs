@@ -8,6 +8,7 @@ use husk_abi::linux::general;
 use husk_hal::shared::{Shared, WeakShared};
 use spin::Once;
 
+use super::inotify::notify;
 use super::internal::InternalFs;
 use super::locks::InodeLocks;
 use super::poll::{PollEvents, PollTable};
@@ -299,6 +300,7 @@ impl Drop for File {
         if let Some(locks) = self.locks.get() {
             locks.release_file(self);
         }
+        notify::closed(self);
         self.ops.released();
     }
 }

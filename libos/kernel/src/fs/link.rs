@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::general;
 
 use super::create::{self, New};
+use super::inotify::notify;
 use super::mount::same_inode;
 use super::path::{Last, Lookup, Parent, lookup_at, parent_at};
 use super::permission::{self, Access};
@@ -34,9 +35,9 @@ pub fn check_delete(
     victim: Victim,
 ) -> Result<()> {
     let credentials = t.credentials();
-    let parent = directory.inode.attributes();
+    let parent = directory.inode.rights();
     permission::check(&credentials, &parent, Access::WRITE | Access::EXECUTE)?;
-    permission::check_sticky(&credentials, &parent, &inode.attributes())?;
+    permission::check_sticky(&credentials, &parent, &inode.rights())?;
     match (inode.kind() == FileKind::Directory, victim) {
         (false, Victim::Directory) => return Err(Errno::ENOTDIR),
         (true, Victim::File) => return Err(Errno::EISDIR),
@@ -85,7 +86,9 @@ fn remove_file(t: &Thread, dirfd: i32, path: &[u8]) -> Result<()> {
         });
     }
     check_delete(t, &parent.directory, name, &inode, Victim::File)?;
-    parent.directory.inode.unlink(name)
+    parent.directory.inode.unlink(name)?;
+    notify::removed(t, &parent.directory, name, &inode);
+    Ok(())
 }
 
 /// `symlink(2)`.
@@ -206,6 +209,7 @@ pub fn linkat(
         return Err(Errno::EPERM);
     }
     parent.directory.inode.link(name, &old.inode)?;
+    notify::linked(&parent.directory, name, &old.inode);
     Ok(0)
 }
 
@@ -322,5 +326,15 @@ fn move_name(t: &Thread, old: &Parent, new: &Parent, flags: u32) -> Result<()> {
             changed(replaced)?;
         }
     }
-    from_directory.rename(from, to_directory, to, flags)
+    from_directory.rename(from, to_directory, to, flags)?;
+    let (old, new) = (
+        (&old.directory, from.as_slice()),
+        (&new.directory, to.as_slice()),
+    );
+    let overwritten = replaced.as_ref().filter(|_| !exchange);
+    notify::renamed(t, old, new, &moved, overwritten);
+    if exchange && let Some(replaced) = &replaced {
+        notify::renamed(t, new, old, replaced, None);
+    }
+    Ok(())
 }

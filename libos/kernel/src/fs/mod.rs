@@ -42,6 +42,7 @@ pub mod filesystem;
 pub mod fuse;
 pub mod init;
 pub mod inode;
+pub mod inotify;
 mod internal;
 pub mod link;
 pub mod locks;

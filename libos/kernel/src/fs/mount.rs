@@ -10,7 +10,8 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use husk_abi::linux::general;
 
-use super::{FileSystem, Inode};
+use super::inotify::Watches;
+use super::{FileSystem, Inode, Vfs};
 use crate::sync::SpinLock;
 
 /// A file as a path leads to it.
@@ -68,6 +69,8 @@ pub struct Mount {
     flags: AtomicU32,
     children: SpinLock<Vec<Child>>,
     child_count: AtomicUsize,
+    /// Who watches files, in whatever mount.
+    pub(super) watches: Arc<Watches>,
 }
 
 #[derive(Debug)]
@@ -84,7 +87,7 @@ pub(super) fn last_component(path: &[u8]) -> &[u8] {
 
 impl Mount {
     pub(super) fn new(
-        id: u32,
+        vfs: &Vfs,
         fs: Arc<dyn FileSystem>,
         root: Arc<dyn Inode>,
         root_path: Vec<u8>,
@@ -93,7 +96,7 @@ impl Mount {
         flags: u32,
     ) -> Arc<Self> {
         Arc::new(Self {
-            id,
+            id: vfs.mount_id(),
             fs,
             root,
             root_path,
@@ -102,6 +105,7 @@ impl Mount {
             flags: AtomicU32::new(flags),
             children: SpinLock::new(Vec::new()),
             child_count: AtomicUsize::new(0),
+            watches: vfs.watches.clone(),
         })
     }
 

@@ -5,6 +5,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::general::{self, open_how};
 
 use super::create::{self, New};
+use super::inotify::{Events, notify};
 use super::path::{Last, Lookup, Tail, Walker, lookup_with};
 use super::permission::{self, Access};
 use super::{Attributes, File, FileKind, FileOps, FileRef, Location, SetAttributes};
@@ -134,7 +135,9 @@ pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<File
     }
     let location = loop {
         let (Last::Name(name), false) = (&tail.last, tail.trailing_slash) else {
-            return Err(Errno::EISDIR);
+            // `.` and `..` are there already.
+            let exists = how.flags & general::O_EXCL != 0 && !matches!(tail.last, Last::Name(_));
+            return Err(if exists { Errno::EEXIST } else { Errno::EISDIR });
         };
         match walker.at.inode.lookup(name) {
             Ok(_) if how.flags & general::O_EXCL != 0 => return Err(Errno::EEXIST),
@@ -148,8 +151,8 @@ pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<File
                 }
             }
             Ok(inode) => {
-                let directory = walker.at.inode.attributes();
-                let file = inode.attributes();
+                let directory = walker.at.inode.rights();
+                let file = inode.rights();
                 if file.kind == FileKind::Directory {
                     return Err(Errno::EISDIR);
                 }
@@ -248,6 +251,7 @@ fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef
     let file = open_created(t, location, how)?;
     if truncate {
         truncate_inode(&file, &attributes, &credentials, 0)?;
+        notify::file(&file, Events::MODIFY);
     }
     Ok(file)
 }
@@ -263,7 +267,9 @@ fn open_created(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef>
         | FMODE_EXEC;
     // A 64-bit kernel reports O_LARGEFILE whether asked for or not.
     let flags = how.flags & !NOT_KEPT | general::O_LARGEFILE;
-    Ok(File::opened(ops, location, flags))
+    let file = File::opened(ops, location, flags);
+    notify::file(&file, Events::OPEN);
+    Ok(file)
 }
 
 /// Resizes the file behind `file` and drops its set-id bits as writing would.

@@ -2,6 +2,7 @@
 
 use husk_abi::linux::general;
 
+use super::inotify::{Events, notify};
 use super::{File, FileRef};
 use crate::syscall::{BufIn, BufOut, Fd, Hex, Iov, Len, Off, Whence};
 use crate::user::IoBuf;
@@ -37,10 +38,14 @@ fn transfer_at(
     buf: &mut IoBuf<'_>,
     offset: u64,
 ) -> Result<usize> {
-    match direction {
-        Direction::Read => file.ops.read(t, file, buf, offset),
-        Direction::Write => file.ops.write(t, file, buf, offset),
+    let (moved, event) = match direction {
+        Direction::Read => (file.ops.read(t, file, buf, offset)?, Events::ACCESS),
+        Direction::Write => (file.ops.write(t, file, buf, offset)?, Events::MODIFY),
+    };
+    if moved > 0 {
+        notify::file(file, event);
     }
+    Ok(moved)
 }
 
 /// Reads or writes at the file's position and moves it.

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::general;
 
+use super::inotify::{Events, notify};
 use super::{File, FileKind, FileRef, rw};
 use crate::syscall::{Fd, Hex, Len, Ptr};
 use crate::user::{IoBuf, MAX_RW_COUNT};
@@ -31,6 +32,7 @@ fn copy(
             if got == 0 {
                 return Ok((0, 0));
             }
+            notify::file(input, Events::ACCESS);
             let mut buf = IoBuf::kernel_const(&chunk[..got]);
             Ok((got, write(&mut buf, done as u64)?))
         };
@@ -145,12 +147,20 @@ pub fn copy_file_range(
         .ops
         .copy_range(t, from.value, &output, to.value, len as u64);
     let done = match direct {
-        Ok(done) => done as usize,
+        Ok(done) => {
+            if done > 0 {
+                notify::file(&input, Events::ACCESS);
+            }
+            done as usize
+        }
         Err(Errno::EOPNOTSUPP) => copy(t, &input, from.value, len, |buf, at| {
             output.ops.write(t, &output, buf, to.value + at)
         })?,
         Err(errno) => return Err(errno),
     };
+    if done > 0 {
+        notify::file(&output, Events::MODIFY);
+    }
     from.advance(done)?;
     to.advance(done)?;
     Ok(done)

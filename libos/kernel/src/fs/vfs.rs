@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use husk_abi::boundary::boot::GuestRange;
 use spin::Once;
 
+use super::inotify::Watches;
 use super::locks::LockTable;
 use super::mount::{Location, Mount, last_component};
 use super::{FileKind, FileSystem, Inode, fuse};
@@ -20,8 +21,12 @@ pub struct Vfs {
     pub root_archive: GuestRange,
     /// Where the contents of host files can be seen.
     pub window: fuse::Window,
+    /// What waits to be written to host files.
+    pub behind: fuse::WriteBehind,
     /// Advisory locks.
     pub locks: LockTable,
+    /// Watched files.
+    pub watches: Arc<Watches>,
     /// Held by whoever renames, mounts or unmounts: while it is held no directory moves.
     pub tree: Mutex<()>,
     root: Once<Arc<Mount>>,
@@ -38,7 +43,9 @@ impl Vfs {
         Self {
             root_archive,
             window,
+            behind: fuse::WriteBehind::default(),
             locks: LockTable::new(),
+            watches: Arc::default(),
             tree: Mutex::new(()),
             root: Once::new(),
             internal: Once::new(),
@@ -53,7 +60,7 @@ impl Vfs {
         self.next_device.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn mount_id(&self) -> u32 {
+    pub(super) fn mount_id(&self) -> u32 {
         self.next_mount.fetch_add(1, Ordering::Relaxed)
     }
 
@@ -61,15 +68,7 @@ impl Vfs {
     pub fn mount_root(&self, fs: Arc<dyn FileSystem>, source: &[u8], flags: u32) {
         self.root.call_once(|| {
             let root = fs.root();
-            Mount::new(
-                self.mount_id(),
-                fs,
-                root,
-                b"/".to_vec(),
-                source,
-                None,
-                flags,
-            )
+            Mount::new(self, fs, root, b"/".to_vec(), source, None, flags)
         });
     }
 
@@ -92,7 +91,7 @@ impl Vfs {
             .call_once(|| {
                 let fs = fs();
                 let root = fs.root();
-                Mount::new(self.mount_id(), fs, root, b"/".to_vec(), b"none", None, 0)
+                Mount::new(self, fs, root, b"/".to_vec(), b"none", None, 0)
             })
             .clone()
     }
@@ -157,15 +156,7 @@ impl Vfs {
         }
         let _tree = self.tree.lock();
         let parent = point.mount.clone();
-        let mount = Mount::new(
-            self.mount_id(),
-            fs,
-            root,
-            root_path,
-            source,
-            Some(point),
-            flags,
-        );
+        let mount = Mount::new(self, fs, root, root_path, source, Some(point), flags);
         parent.add_child(mount.clone());
         Ok(mount)
     }
@@ -213,6 +204,13 @@ impl Vfs {
             return Err(Errno::EBUSY);
         }
         point.mount.remove_child(mount);
+        if !self
+            .mounts()
+            .iter()
+            .any(|other| Arc::ptr_eq(&other.fs, &mount.fs))
+        {
+            self.watches.unmounted(mount.root.attributes().dev);
+        }
         Ok(())
     }
 

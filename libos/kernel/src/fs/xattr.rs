@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::general;
 
+use super::inotify::{Events, notify};
 use super::permission::{self, Access};
 use super::{FileKind, Location, Lookup, lookup_at};
 use crate::syscall::{BufIn, BufOut, Fd, Int, Len, Path};
@@ -113,6 +114,7 @@ fn set(
     value.read_bytes(&mut bytes)?;
     check(t, location, &name, Access::WRITE)?;
     location.inode.set_xattr(&name, Some(&bytes), flags)?;
+    notify::location(location, Events::ATTRIB);
     Ok(0)
 }
 
@@ -149,6 +151,7 @@ fn remove(t: &Thread, location: &Location, name: Path) -> SysResult {
     let name = read_name(name)?;
     check(t, location, &name, Access::WRITE)?;
     location.inode.set_xattr(&name, None, 0)?;
+    notify::location(location, Events::ATTRIB);
     Ok(0)
 }
 

@@ -4,6 +4,7 @@ use husk_abi::boundary::layout::{PAGE_SIZE, USER_END};
 use husk_hal::phys::{self, Frame};
 
 use super::fault::Access;
+use super::pte::{Entry, Owner};
 use super::space::{AddressSpace, page_down};
 use crate::{Errno, Result};
 
@@ -46,12 +47,23 @@ impl AddressSpace {
         address: u64,
         len: usize,
         access: Access,
+        copy: impl FnMut(Frame, usize, usize, usize),
+    ) -> Result<usize> {
+        self.each_piece(address, len, |at| self.pin_original(at, access), copy)
+    }
+
+    /// [`AddressSpace::pieces`] with frames that `pin` gives.
+    fn each_piece(
+        &self,
+        address: u64,
+        len: usize,
+        pin: impl Fn(u64) -> Result<Frame>,
         mut copy: impl FnMut(Frame, usize, usize, usize),
     ) -> Result<usize> {
         let mut done = 0;
         while done < len {
             let at = address.saturating_add(done as u64);
-            let Ok(frame) = self.pin_original(at, access) else {
+            let Ok(frame) = pin(at) else {
                 break;
             };
             let offset = (at % PAGE_SIZE) as usize;
@@ -75,6 +87,93 @@ impl AddressSpace {
         }
         self.frames.put(frame);
         original.and_then(|frame| frame.ok_or(Errno::EFAULT))
+    }
+
+    /// As [`AddressSpace::read_bytes`], but whatever rights the process has there (`PROT_NONE`): for debuggers.
+    ///
+    /// # Errors
+    /// `EFAULT` if not even the first byte can be read.
+    pub fn read_bytes_forced(&self, address: u64, bytes: &mut [u8]) -> Result<usize> {
+        let pin = |at| self.pin_contents(at);
+        self.each_piece(address, bytes.len(), pin, |frame, offset, done, len| {
+            phys::read(frame, offset, &mut bytes[done..done + len]);
+        })
+    }
+
+    /// As [`AddressSpace::pin_original`] for reading, whatever the rights there.
+    fn pin_contents(&self, address: u64) -> Result<Frame> {
+        if let Ok(frame) = self.pin_original(address, Access::Read) {
+            return Ok(frame);
+        }
+        let page = page_down(address);
+        let resident = self.with(|state| {
+            let area = state.vmas.find(page).filter(|area| !area.is_hidden());
+            let area = area.ok_or(Errno::EFAULT)?.clone();
+            let entry = state.table.get(page);
+            if entry.is_empty() || entry.owner() == Owner::Borrowed {
+                return Ok(Err(area));
+            }
+            state.table.leaf_table(page)?;
+            let frame = state.table.frame_of(page).ok_or(Errno::EFAULT)?;
+            self.frames.get(frame);
+            Ok(Ok(frame))
+        })?;
+        match resident {
+            Ok(frame) => Ok(frame),
+            Err(area) => match area.object() {
+                Some(object) => object.mappable.page(area.page_index(page), false),
+                None => self.frames.alloc_zeroed(),
+            },
+        }
+    }
+
+    /// As [`AddressSpace::write_bytes`], but private memory may be read-only: the process gets a copy of its own, which stays
+    /// read-only for itself. For debuggers, who write breakpoints into code.
+    ///
+    /// # Errors
+    /// `EFAULT` if not even the first byte can be written.
+    pub fn write_bytes_forced(&self, address: u64, bytes: &[u8]) -> Result<usize> {
+        let pin = |at| match self.pin(at, Access::Write) {
+            Ok(frame) => Ok(frame),
+            Err(_) => self.pin_own(at),
+        };
+        self.each_piece(address, bytes.len(), pin, |frame, offset, done, len| {
+            phys::write(frame, offset, &bytes[done..done + len]);
+        })
+    }
+
+    /// The frame of the private, read-only page at `address`, with a reference for the caller, made the process's own first.
+    fn pin_own(&self, address: u64) -> Result<Frame> {
+        let page = page_down(address);
+        let original = self.pin_contents(page)?;
+        let own = self.with(|state| {
+            let area = state.vmas.find(page).ok_or(Errno::EFAULT)?;
+            if area.is_shared() || area.is_hidden() {
+                return Err(Errno::EFAULT);
+            }
+            let prot = area.prot;
+            state.table.leaf_table(page)?;
+            let entry = state.table.get(page);
+            let is_own = entry.is_anonymous()
+                && entry.frame() == original
+                // The caller's is the other one.
+                && self.frames.count(original) == 2;
+            if is_own {
+                self.frames.get(original);
+                return Ok(original);
+            }
+            let copy = self.frames.alloc()?;
+            phys::copy_frames(original, copy, 1);
+            let entry = Entry::page(copy, Owner::Anonymous, prot, false);
+            if let Err(errno) = state.table.set(page, entry) {
+                self.frames.put(copy);
+                return Err(errno);
+            }
+            self.frames.get(copy);
+            Ok(copy)
+        });
+        self.frames.put(original);
+        own
     }
 
     /// Fills `bytes` with what a thread that executes or loads at `address` sees.

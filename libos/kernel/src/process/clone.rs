@@ -6,11 +6,12 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 use husk_abi::linux::general::{self, clone_args};
+use husk_abi::linux::ptrace::PTRACE_EVENT_VFORK_DONE;
 use husk_hal::trap::{EXIT_FULL, TrapFrame};
 use husk_hal::{fpu, thread as hal_thread};
 
 use super::thread::{Family, Life, VforkDone};
-use super::{Process, Thread};
+use super::{Process, Thread, ptrace};
 use crate::fs::pidfd;
 use crate::sched::{self, ThreadSched};
 use crate::signal::{self, ProcessSignals, ThreadSignals};
@@ -30,15 +31,12 @@ const CLONE_SETTLS: u64 = general::CLONE_SETTLS as u64;
 const CLONE_PARENT_SETTID: u64 = general::CLONE_PARENT_SETTID as u64;
 const CLONE_CHILD_CLEARTID: u64 = general::CLONE_CHILD_CLEARTID as u64;
 const CLONE_CHILD_SETTID: u64 = general::CLONE_CHILD_SETTID as u64;
+const CLONE_PTRACE: u64 = general::CLONE_PTRACE as u64;
 const CLONE_PIDFD: u64 = general::CLONE_PIDFD as u64;
 const CLONE_DETACHED: u64 = general::CLONE_DETACHED as u64;
 const CLONE_CLEAR_SIGHAND: u64 = general::CLONE_CLEAR_SIGHAND;
 /// Flags without an effect here: what they are about does not exist or is always so.
-const NEUTRAL: u64 = (general::CLONE_PTRACE
-    | general::CLONE_UNTRACED
-    | general::CLONE_SYSVSEM
-    | general::CLONE_IO
-    | general::CLONE_DETACHED) as u64;
+const NEUTRAL: u64 = (general::CLONE_SYSVSEM | general::CLONE_IO | general::CLONE_DETACHED) as u64;
 /// Needs `CAP_SYS_ADMIN`; no nested namespaces here.
 const NAMESPACES: u64 = (general::CLONE_NEWNS
     | general::CLONE_NEWCGROUP
@@ -60,6 +58,8 @@ const SUPPORTED: u64 = CLONE_VM
     | CLONE_CHILD_SETTID
     | CLONE_CLEAR_SIGHAND
     | CLONE_PIDFD
+    | CLONE_PTRACE
+    | general::CLONE_UNTRACED as u64
     | NEUTRAL;
 
 /// What to make, from any of the calls.
@@ -257,6 +257,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
     frame.code = EXIT_FULL;
     // As `syscall` leaves it; a translated call's frame does not have it.
     frame.r11 = frame.rflags;
+    frame.rflags = ptrace::childs_flags(t, frame.rflags);
     if request.stack != 0 {
         frame.rsp = request.stack;
     }
@@ -289,6 +290,7 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         context,
         sched: ThreadSched::of_child(&t.sched.params()),
         signals: ThreadSignals::for_child(&t.signals, beside),
+        trace: ptrace::Tracing::default(),
         clear_child_tid: SpinLock::new(if flags & CLONE_CHILD_CLEARTID != 0 {
             child_tid
         } else {
@@ -329,10 +331,19 @@ fn run(t: &Thread, request: &Request) -> SysResult {
         let _ = UserAddr(request.parent_tid).write(&tid);
     }
     enter(t, &process, &child, request);
+    let event = ptrace::clone_event(t, flags, request.exit_signal);
+    if event.is_some() || flags & CLONE_PTRACE != 0 {
+        ptrace::inherit(t, &child, t.frame().nr());
+    }
     sched::start(&child);
-    if let Some(done) = vfork_done {
-        drop((process, child));
-        wait_for_vfork(t, &done);
+    drop((process, child));
+    if let Some(event) = event {
+        ptrace::event(t, event, u64::from(tid));
+    }
+    if let Some(done) = vfork_done
+        && wait_for_vfork(t, &done)
+    {
+        ptrace::event(t, PTRACE_EVENT_VFORK_DONE, u64::from(tid));
     }
     Ok(tid as usize)
 }
@@ -363,10 +374,11 @@ fn enter(t: &Thread, process: &Arc<Process>, child: &Arc<Thread>, request: &Requ
 
 fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
     let this = &t.process;
-    let parent = if request.flags & CLONE_PARENT != 0 {
-        this.parent()
+    let (parent, parent_thread) = if request.flags & CLONE_PARENT != 0 {
+        let family = this.family.lock();
+        (family.parent.upgrade(), family.parent_thread.clone())
     } else {
-        Some(this.clone())
+        (Some(this.clone()), t.weak())
     };
     let handlers = this.handlers();
     let handlers = if request.flags & CLONE_SIGHAND != 0 {
@@ -386,6 +398,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         sid: AtomicU32::new(this.sid()),
         family: SpinLock::new(Family {
             parent: parent.as_ref().map_or_else(Weak::new, Arc::downgrade),
+            parent_thread,
             children: Vec::new(),
             life: Life::Alive,
             job_event: None,
@@ -407,16 +420,24 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
         oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
         oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
+        record_marks: AtomicU32::new(
+            t.kernel
+                .trace
+                .marks(this.record_marks.load(Ordering::Relaxed), pid),
+        ),
         exit_signal: AtomicU32::new(request.exit_signal),
+        leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
         outside: None,
     })
 }
 
-/// The parent of a vfork child sleeps until the child has exec'd or ended; only death ends it earlier.
-fn wait_for_vfork(t: &Thread, done: &Arc<VforkDone>) {
-    let _ = done.queue.wait(t, Interruptible::Killable, None, || {
+/// The parent of a vfork child sleeps until the child has exec'd or ended, which is true then; only death ends it earlier.
+fn wait_for_vfork(t: &Thread, done: &Arc<VforkDone>) -> bool {
+    let outcome = done.queue.wait(t, Interruptible::Killable, None, || {
         done.done.load(Ordering::Acquire).then_some(())
     });
+    outcome.is_ok()
 }
 
 /// Lets a vfork parent go on: the child has given up the parent's memory.
@@ -452,6 +473,7 @@ pub(crate) fn process_from_outside(
         sid: AtomicU32::new(pid),
         family: SpinLock::new(Family {
             parent: Weak::new(),
+            parent_thread: Weak::new(),
             children: Vec::new(),
             life: Life::Alive,
             job_event: None,
@@ -473,7 +495,10 @@ pub(crate) fn process_from_outside(
         dumpable: AtomicBool::new(true),
         oom_score_adj: AtomicI32::new(parts.oom_score_adj),
         oom_score_adj_min: AtomicI32::new(parts.oom_score_adj),
+        record_marks: AtomicU32::new(kernel.trace.marks(0, pid)),
         exit_signal: AtomicU32::new(general::SIGCHLD),
+        leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
         outside: parts.outside,
     });
     let frame = TrapFrame::user_entry(0, 0);
@@ -485,6 +510,7 @@ pub(crate) fn process_from_outside(
         context,
         sched: ThreadSched::new(),
         signals: ThreadSignals::new(0),
+        trace: ptrace::Tracing::default(),
         clear_child_tid: SpinLock::new(UserAddr(0)),
         robust_list: SpinLock::new(UserAddr(0)),
         personality: AtomicU32::new(0),

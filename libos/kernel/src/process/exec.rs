@@ -8,7 +8,7 @@ use husk_abi::linux::general::{self, AT_FDCWD};
 use husk_hal::trap::TrapFrame;
 use husk_hal::{fpu, thread as hal_thread};
 
-use super::{Thread, capabilities, exit};
+use super::{Thread, capabilities, exit, ptrace};
 use crate::fs::{self, FileRef};
 use crate::mm::load::{self, Program};
 use crate::sync::Interruptible;
@@ -189,6 +189,10 @@ pub fn replace_program(
         },
     )?;
 
+    let (old_tid, call) = (t.tid(), t.frame().nr());
+    if t.trace.is_traced() {
+        program.mm.untranslate()?;
+    }
     kill_other_threads(t)?;
     // The point of no return.
     crate::futex::exit_robust_list(t);
@@ -227,6 +231,7 @@ pub fn replace_program(
     fpu::State::initial().restore();
     t.frame()
         .set(&TrapFrame::user_entry(program.entry, program.stack));
+    ptrace::executed(t, old_tid, call);
     Ok(())
 }
 
@@ -256,6 +261,7 @@ fn kill_other_threads(t: &Thread) -> Result<()> {
         threads.insert(process.pid, t.arc());
         drop(threads);
         t.kernel.tasks.add_thread(&t.arc());
+        ptrace::replaced_leader(t);
     }
     Ok(())
 }

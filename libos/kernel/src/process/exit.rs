@@ -9,10 +9,11 @@ use core::sync::atomic::Ordering;
 use husk_abi::boundary::control::Report;
 use husk_abi::boundary::doorbell;
 use husk_abi::linux::general::SIGCHLD;
+use husk_abi::linux::ptrace::PTRACE_EVENT_EXIT;
 
 use super::clone::finish_vfork;
 use super::thread::Life;
-use super::{Process, Thread};
+use super::{Process, Thread, ptrace};
 use crate::signal::{self, ChildPolicy, Info};
 use crate::{SysResult, futex, sched};
 
@@ -59,6 +60,10 @@ pub fn exit_killed(t: &Thread) -> ! {
 
 /// Ends the calling thread; `wait_status` is the process's if this is its last and nothing else was said.
 pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
+    if t.trace.is_traced() {
+        signal::tracing::ends(t);
+        ptrace::event(t, PTRACE_EVENT_EXIT, u64::from(wait_status.cast_unsigned()));
+    }
     if t.mm_opt().is_some() {
         futex::exit_robust_list(t);
         futex::clear_child_tid(t);
@@ -82,8 +87,9 @@ pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
     };
     t.kernel.tasks.remove_thread(t.tid());
     process.thread_exits.wake_all();
+    let status = process.exiting.lock().unwrap_or(wait_status);
+    ptrace::thread_ended(t, status);
     if last {
-        let status = process.exiting.lock().unwrap_or(wait_status);
         exit_last(process, status);
     }
     sched::exit_current(t)
@@ -121,21 +127,33 @@ fn exit_last(process: &Arc<Process>, status: i32) {
         kernel.host.control.report(&report);
         return;
     }
-    let parent = {
-        let mut family = process.family.lock();
-        family.life = Life::Zombie(status);
-        family.parent.upgrade()
-    };
+    process.family.lock().life = Life::Zombie(status);
     process.ended.wake_all();
-    if let Some(parent) = parent {
+    announce_end(process);
+}
+
+/// Tells whoever waits for `process` that it is a zombie: its tracer before its parent, and nobody while a tracer has not
+/// waited for one of its other threads.
+pub(super) fn announce_end(process: &Arc<Process>) {
+    let Some(status) = process.end_to_tell() else {
+        return;
+    };
+    if let Some(tracer) = process.foreign_tracer() {
+        let info = Info::child_exit(SIGCHLD.cast_signed(), process, status);
+        // A standard signal is always accepted.
+        let _ = signal::send_process(&tracer, &info);
+        tracer.child_events.wake_all();
+    } else if let Some(parent) = process.parent() {
         announce(process, &parent, status);
     }
 }
 
 /// Tells the parent that `process` is a zombie; reaps it at once if the parent does not care.
-fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
+pub(super) fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
     let signo = process.exit_signal.load(Ordering::Relaxed);
-    let ChildPolicy { auto_reap, notify } = if signo == SIGCHLD {
+    // A tracer always waits.
+    let is_plain = signo == SIGCHLD && !process.is_traced_by_parent();
+    let ChildPolicy { auto_reap, notify } = if is_plain {
         parent.handlers().child_policy()
     } else {
         ChildPolicy {
@@ -155,6 +173,7 @@ fn announce(process: &Arc<Process>, parent: &Arc<Process>, status: i32) {
 
 /// Removes a zombie: its status has been taken, or nobody wants it.
 pub(super) fn reap(process: &Arc<Process>, parent: &Arc<Process>) {
+    ptrace::forget_leader(process);
     process.family.lock().life = Life::Reaped;
     parent
         .family
@@ -185,14 +204,11 @@ fn hand_on_children(process: &Arc<Process>) {
         return;
     };
     for child in children {
-        let status = {
+        {
             let mut family = child.family.lock();
             family.parent = Arc::downgrade(&heir);
-            match family.life {
-                Life::Zombie(status) => Some(status),
-                _ => None,
-            }
-        };
+            family.parent_thread = Weak::new();
+        }
         child.ppid.store(heir.pid, Ordering::Relaxed);
         heir.family.lock().children.push(child.clone());
         if let Some(signo) = signal::parent_death_signal(&child) {
@@ -200,7 +216,9 @@ fn hand_on_children(process: &Arc<Process>) {
         }
         // An orphan's end is always announced with SIGCHLD.
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
-        if let Some(status) = status {
+        if let Some(status) = child.end_to_tell()
+            && child.foreign_tracer().is_none()
+        {
             announce(&child, &heir, status);
         }
     }

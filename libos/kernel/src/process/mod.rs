@@ -11,6 +11,7 @@ pub mod limits;
 pub mod outside;
 pub mod peer;
 pub mod prctl;
+pub mod ptrace;
 pub mod sysinfo;
 mod tasks;
 #[cfg(test)]

@@ -13,10 +13,10 @@ use super::{Credentials, Thread};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, signal};
 
-const ARCH_SET_GS: u64 = 0x1001;
-const ARCH_SET_FS: u64 = 0x1002;
-const ARCH_GET_FS: u64 = 0x1003;
-const ARCH_GET_GS: u64 = 0x1004;
+pub(super) const ARCH_SET_GS: u64 = 0x1001;
+pub(super) const ARCH_SET_FS: u64 = 0x1002;
+pub(super) const ARCH_GET_FS: u64 = 0x1003;
+pub(super) const ARCH_GET_GS: u64 = 0x1004;
 
 /// `arch_prctl(2)`.
 ///

@@ -14,7 +14,7 @@ use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::limits::{CpuLimit, cpu_limit};
-use super::{Credentials, Outside};
+use super::{Credentials, Outside, ptrace};
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
@@ -38,6 +38,8 @@ pub struct Thread {
     pub sched: ThreadSched,
     /// Signal mask, pending signals, alternate stack.
     pub signals: ThreadSignals,
+    /// Its part in `ptrace(2)`.
+    pub trace: ptrace::Tracing,
     /// Where the kernel writes 0 and wakes when the thread ends (`set_tid_address(2)`).
     pub clear_child_tid: SpinLock<UserAddr>,
     /// Head of the robust futex list (`set_robust_list(2)`).
@@ -196,6 +198,12 @@ impl Thread {
         name.iter().copied().take_while(|byte| *byte != 0).collect()
     }
 
+    /// Its name with the NULs up to 16 bytes.
+    #[must_use]
+    pub fn name_field(&self) -> [u8; 16] {
+        *self.name.lock()
+    }
+
     /// Sets its name, cut to 15 bytes.
     pub fn set_name(&self, name: &[u8]) {
         let mut field = [0; 16];
@@ -258,8 +266,14 @@ pub struct Process {
     /// `/proc/PID/oom_score_adj`, and the least it may be set to without privilege.
     pub oom_score_adj: AtomicI32,
     pub(super) oom_score_adj_min: AtomicI32,
+    /// In which of the record filter's process trees it is ([`crate::trace::Recorder::marks`]).
+    pub record_marks: AtomicU32,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
+    /// Who traces its first thread.
+    pub(super) leader_tracer: SpinLock<Weak<Thread>>,
+    /// Traced threads that have ended and whose tracers have not waited for them: until then its end is not told.
+    pub(super) ended_tracees: AtomicU32,
     /// Set if it was started from outside.
     pub outside: Option<Outside>,
 }
@@ -268,6 +282,8 @@ pub struct Process {
 #[derive(Debug)]
 pub(super) struct Family {
     pub parent: Weak<Process>,
+    /// The thread of the parent that made it; any other does once that is gone.
+    pub parent_thread: Weak<Thread>,
     pub children: Vec<Arc<Process>>,
     pub life: Life,
     /// A stop or continue that `wait(2)` has not reported.
@@ -297,6 +313,21 @@ impl Process {
     #[must_use]
     pub fn parent(&self) -> Option<Arc<Process>> {
         self.family.lock().parent.upgrade()
+    }
+
+    /// The thread that made it, or another of its parent.
+    #[must_use]
+    pub fn parent_thread(&self) -> Option<Arc<Thread>> {
+        let (parent, maker) = {
+            let family = self.family.lock();
+            (family.parent.upgrade()?, family.parent_thread.upgrade())
+        };
+        maker
+            .filter(|maker| {
+                Arc::ptr_eq(&maker.process, &parent)
+                    && parent.threads.lock().contains_key(&maker.tid())
+            })
+            .or_else(|| parent.any_thread())
     }
 
     /// Whether it lives, and if not, how it ended.

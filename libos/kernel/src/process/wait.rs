@@ -3,10 +3,11 @@
 use alloc::sync::Arc;
 
 use husk_abi::linux::general::{
-    self, __WALL, __WCLONE, __WNOTHREAD, P_ALL, P_PGID, P_PID, P_PIDFD, SIGCHLD, WCONTINUED,
-    WEXITED, WNOHANG, WNOWAIT, WSTOPPED, WUNTRACED,
+    self, __WALL, __WCLONE, __WNOTHREAD, CLD_TRAPPED, P_ALL, P_PGID, P_PID, P_PIDFD, SIGCHLD,
+    WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED, WUNTRACED,
 };
 
+use super::ptrace::{self, TraceeEvent};
 use super::thread::Life;
 use super::{Process, Thread, exit};
 use crate::fs::pidfd;
@@ -34,28 +35,93 @@ impl Which {
             Which::Group(pgid) => child.pgid() == pgid,
         }
     }
+
+    fn matches_tracee(self, tracee: &Thread) -> bool {
+        match self {
+            Which::Pid(id) => tracee.tid() == id,
+            Which::Any | Which::Group(_) => self.matches(&tracee.process),
+        }
+    }
 }
 
-/// What a child did.
+/// What a child or a tracee did.
 struct Event {
-    child: Arc<Process>,
+    /// Process id, or a tracee's thread id.
+    id: u32,
+    process: Arc<Process>,
     status: i32,
+    /// The stop of a tracee, reported by its thread.
+    trap: Option<Arc<Thread>>,
 }
 
-/// Looks for an event; `Some(None)` means that there are children but nothing has happened.
+impl Event {
+    /// As `siginfo_t` of `waitid(2)`.
+    fn info(&self) -> Info {
+        let signo = SIGCHLD.cast_signed();
+        match &self.trap {
+            Some(tracee) => Info::tracee(signo, CLD_TRAPPED, tracee, self.status >> 8),
+            None if self.id != self.process.pid => {
+                Info::ended(signo, self.id, &self.process, self.status)
+            }
+            None => Info::child_exit(signo, &self.process, self.status),
+        }
+    }
+}
+
+/// Looks for an event; `Some(None)` means that there are children or tracees but nothing has happened.
 fn look(t: &Thread, which: Which, options: u32) -> Option<Option<Event>> {
+    let children = look_at_children(t, which, options);
+    if let Some(Some(_)) = children {
+        return children;
+    }
+    let mut any = children.is_some();
+    let consume = options & WNOWAIT == 0;
+    let tracers = if options & __WNOTHREAD != 0 {
+        alloc::vec![t.arc()]
+    } else {
+        t.process.threads()
+    };
+    for tracer in tracers {
+        let matches = |tracee: &Thread| which.matches_tracee(tracee);
+        match ptrace::look(&tracer, matches, options & WEXITED != 0, consume) {
+            Some(Some(TraceeEvent {
+                tracee,
+                status,
+                stopped,
+            })) => {
+                return Some(Some(Event {
+                    id: tracee.tid(),
+                    process: tracee.process.clone(),
+                    status,
+                    trap: stopped.then_some(tracee),
+                }));
+            }
+            Some(None) => any = true,
+            None => {}
+        }
+    }
+    any.then_some(None)
+}
+
+fn look_at_children(t: &Thread, which: Which, options: u32) -> Option<Option<Event>> {
     let process = &t.process;
     let children = process.family.lock().children.clone();
     let mut any = false;
     for child in children {
-        if !which.matches(&child) || !kind_matches(&child, options) {
+        let is_traced = child.is_traced_by_parent();
+        if !which.matches(&child) || !is_traced && !kind_matches(&child, options) {
             continue;
         }
         any = true;
+        let is_others = child.foreign_tracer().is_some() || child.end_to_tell().is_none();
         let status = {
             let mut family = child.family.lock();
             match (family.life, family.job_event) {
+                // Its tracer waits for it first.
+                (Life::Zombie(_), _) if is_others => None,
                 (Life::Zombie(status), _) if options & WEXITED != 0 => Some((status, true)),
+                // A tracer sees the stops of threads instead.
+                (Life::Alive, Some(status)) if is_traced && status != CONTINUED => None,
                 (Life::Alive, Some(status)) => {
                     let wanted = if status == CONTINUED {
                         WCONTINUED
@@ -76,7 +142,12 @@ fn look(t: &Thread, which: Which, options: u32) -> Option<Option<Event>> {
             if ended && options & WNOWAIT == 0 {
                 exit::reap(&child, process);
             }
-            return Some(Some(Event { child, status }));
+            return Some(Some(Event {
+                id: child.pid,
+                process: child,
+                status,
+                trap: None,
+            }));
         }
     }
     any.then_some(None)
@@ -130,8 +201,8 @@ pub fn wait4(t: &Thread, pid: i32, status: UserAddr, options: u64, rusage: UserA
         return Ok(0);
     };
     status.write_opt(&event.status)?;
-    write_rusage(&event.child, rusage)?;
-    Ok(event.child.pid as usize)
+    write_rusage(&event.process, rusage)?;
+    Ok(event.id as usize)
 }
 
 /// `waitid(2)`.
@@ -175,16 +246,14 @@ pub fn waitid(
         return Err(Errno::EAGAIN);
     }
     let bytes = match &event {
-        Some(event) => {
-            Info::child_exit(SIGCHLD.cast_signed(), &event.child, event.status).to_bytes()
-        }
+        Some(event) => event.info().to_bytes(),
         None => [0; 128],
     };
     if !info.is_null() {
         info.write_bytes(&bytes)?;
     }
     if let Some(event) = event {
-        write_rusage(&event.child, rusage)?;
+        write_rusage(&event.process, rusage)?;
     }
     Ok(0)
 }

@@ -38,6 +38,19 @@ pub struct Registration {
     shown: Option<u32>,
 }
 
+/// `struct ptrace_rseq_configuration` of a thread: address; size and signature; flags.
+#[must_use]
+pub fn configuration(thread: &Thread) -> [u64; 3] {
+    match *thread.rseq.lock() {
+        Some(own) => [
+            own.area.0,
+            u64::from(own.bytes) | u64::from(own.signature) << 32,
+            0,
+        ],
+        None => [0; 3],
+    }
+}
+
 /// `struct rseq_cs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Section {

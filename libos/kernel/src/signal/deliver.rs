@@ -3,6 +3,7 @@
 use husk_abi::linux::general::RLIMIT_CORE;
 use husk_hal::fpu;
 
+use crate::process::ptrace;
 use crate::user::UserAddr;
 use crate::{SysResult, Thread, translate};
 
@@ -11,7 +12,7 @@ use super::frame::{self, Contents, FRAME_BYTES, FXSAVE_BYTES, MAGIC2, VectorStat
 use super::info::Info;
 use super::mask::set_mask;
 use super::set::{SIGSEGV, SigSet};
-use super::state::{REPORT, RESTORE_MASK, STOP, recalculate};
+use super::state::{REPORT, RESTORE_MASK, STOP, TRAP_NOTIFY, TRAP_STOP, recalculate};
 use super::{restart, stop};
 
 /// Handles all signals that wait for the running thread, stops or ends it if they say so, and settles what
@@ -49,11 +50,21 @@ fn next(t: &Thread) -> Option<(Info, Action)> {
             stop::report_end(t);
             continue;
         }
-        if signals.flags() & STOP != 0 {
-            stop::stand_still(t);
+        if signals.flags() & (STOP | TRAP_STOP | TRAP_NOTIFY) != 0 {
+            if t.trace.is_traced() {
+                signals.lower(STOP | TRAP_STOP | TRAP_NOTIFY);
+                ptrace::group_stop(t);
+            } else if signals.flags() & STOP != 0 {
+                signals.lower(TRAP_STOP | TRAP_NOTIFY);
+                stop::stand_still(t);
+            } else {
+                signals.lower(TRAP_STOP | TRAP_NOTIFY);
+            }
             continue;
         }
-        let info = take_next(t)?;
+        let Some(info) = ptrace::deliver(t, take_next(t)?) else {
+            continue;
+        };
         let action = t.process.handlers().take(info.signo);
         match action.handler {
             SIG_IGN => {}
@@ -114,6 +125,8 @@ fn handle(t: &Thread, info: &Info, action: &Action) {
         crate::sched::rseq::on_return(t);
     }
     let mut registers = live.get();
+    let stepped = ptrace::ends_step(t);
+    registers.rflags = ptrace::own_flags(t, registers.rflags);
     if registers.is_syscall() {
         let original_rip = translate::original_rip(t, registers.rip);
         restart::apply(&mut registers, original_rip, Some(action.flags));
@@ -136,6 +149,11 @@ fn handle(t: &Thread, info: &Info, action: &Action) {
     set_mask(t, signals.mask() | action.mask | own);
     if signals.altstack().is_auto_disarmed() {
         signals.forget_altstack();
+    }
+    if stepped {
+        ptrace::entered_handler(t);
+    } else {
+        ptrace::arm(t);
     }
 }
 

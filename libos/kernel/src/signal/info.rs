@@ -128,6 +128,35 @@ impl Info {
             .put(32, ticks.to_le_bytes())
     }
 
+    /// What a ptrace-stop that is no signal's shows: `code` is the stop's, `tid` and `uid` the tracee's.
+    #[must_use]
+    pub fn notice(signo: i32, code: i32, tid: u32, uid: u32) -> Self {
+        Self::new(signo, code, Origin::Kernel).sender(tid, uid)
+    }
+
+    /// For a tracer: `tracee` has stopped, `why` is `CLD_TRAPPED` or `CLD_STOPPED`.
+    #[must_use]
+    pub fn tracee(signo: i32, why: u32, tracee: &crate::Thread, status: i32) -> Self {
+        Self::new(signo, why.cast_signed(), Origin::Kernel)
+            .sender(tracee.tid(), tracee.credentials().uid)
+            .put(24, status.to_le_bytes())
+            .put(32, (tracee.sched.cpu_ns() / TICK_NS).to_le_bytes())
+    }
+
+    /// For a tracer: thread `tracee` has ended as `wait_status` says.
+    #[must_use]
+    pub fn thread_end(signo: i32, tracee: &crate::Thread, wait_status: i32) -> Self {
+        let ticks = tracee.sched.cpu_ns() / TICK_NS;
+        let uid = tracee.credentials().uid;
+        Self::child(signo, tracee.tid(), uid, wait_status, ticks)
+    }
+
+    /// [`Info::child_exit`] of thread `tid` of `process`.
+    #[must_use]
+    pub fn ended(signo: i32, tid: u32, process: &Process, wait_status: i32) -> Self {
+        Self::child(signo, tid, process.signals.uid(), wait_status, 0)
+    }
+
     /// A POSIX timer expired `overrun` times more than once.
     #[must_use]
     pub fn timer(signo: i32, timer: i32, overrun: i32, value: u64) -> Self {
@@ -231,6 +260,15 @@ impl Info {
         info.errno = word(4);
         info.fields.copy_from_slice(&bytes[FIELDS..used]);
         Ok(info)
+    }
+
+    /// What a tracer made (`PTRACE_SETSIGINFO`), its number included.
+    ///
+    /// # Errors
+    /// As [`Info::from_program`].
+    pub fn from_tracer(bytes: &[u8; SIGINFO_BYTES]) -> Result<Self> {
+        let [a, b, c, d, ..] = *bytes;
+        Self::from_program(i32::from_le_bytes([a, b, c, d]), bytes)
     }
 
     /// Reads a program's `siginfo_t`, see [`Info::from_program`].

@@ -13,6 +13,7 @@
 //! | `restart` | what becomes of interrupted system calls |
 //! | `stop` | job control |
 //! | `fault` | exceptions of user code |
+//! | `tracing` | what `ptrace(2)` needs |
 //! | `wait` | `pause`, `sigsuspend`, `sigtimedwait` |
 //! | `altstack` | `sigaltstack` |
 //!
@@ -37,6 +38,7 @@ pub mod send;
 pub mod set;
 mod state;
 mod stop;
+pub mod tracing;
 pub mod wait;
 
 pub use action::{Action, ActionFlags, ChildPolicy, Handlers};

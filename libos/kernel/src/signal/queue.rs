@@ -214,6 +214,14 @@ impl Pending {
         self.with(|queue| queue.take_fault(blocked))
     }
 
+    /// The `index`-th that waits, standard ones first.
+    pub(super) fn nth(&self, index: usize) -> Option<Info> {
+        let queue = self.queue.lock();
+        let real_time = queue.real_time.values().flatten();
+        let mut entries = queue.standard.iter().chain(real_time);
+        entries.nth(index).map(|entry| entry.info)
+    }
+
     /// Whether the signal of POSIX timer `timer` is among them.
     pub(super) fn has_timer(&self, timer: i32) -> bool {
         let queue = self.queue.lock();

@@ -16,7 +16,7 @@ use super::action::{Handlers, SIG_DFL, SIG_IGN};
 use super::info::{Info, Origin};
 use super::queue::Account;
 use super::set::{SIGCONT, SIGKILL, SIGPIPE, SIGRTMIN, SIGSEGV, SIGXFSZ, SigSet};
-use super::state::{EXITING, KILLED, PENDING, STOP, STOPPED, offer, recalculate};
+use super::state::{EXITING, KILLED, PENDING, STOP, STOPPED, TRACE_STOPPED, offer, recalculate};
 use super::stop;
 
 /// Makes `thread` look at its flags: the running thread on its way out, a sleeping one now.
@@ -105,7 +105,8 @@ fn force_with(t: &Thread, info: &Info, fatal: bool) {
             drop(group);
         }
     }
-    if handlers.get(signo).handler == SIG_DFL {
+    // Being debugged is no reason to lose it.
+    if handlers.get(signo).handler == SIG_DFL && !t.trace.is_traced() {
         t.process.signals.lose_protection();
     }
     // A standard signal is always accepted.
@@ -188,6 +189,10 @@ fn wake(thread: &Arc<Thread>) {
 
 /// Whether a signal that comes now does nothing (Linux's `sig_ignored`).
 fn is_ignored(target: &Thread, handlers: &Handlers, info: &Info) -> bool {
+    // A tracer is told even then.
+    if target.trace.is_traced() && info.signo != SIGKILL {
+        return false;
+    }
     // What is blocked may get a handler before it is unblocked.
     !target.signals.real_mask().contains(info.signo)
         && (is_barred(&target.process, handlers, info) || handlers.ignored().contains(info.signo))
@@ -204,6 +209,10 @@ fn is_barred(process: &Process, handlers: &Handlers, info: &Info) -> bool {
 /// Whether the signal ends the process, whichever thread takes it. Signals that dump core are left to the
 /// thread that takes them.
 fn is_fatal(taker: &Thread, handlers: &Handlers, info: &Info) -> bool {
+    // A tracer may have other plans.
+    if taker.trace.is_traced() && info.signo != SIGKILL {
+        return false;
+    }
     let harmless = SigSet::IGNORED_BY_DEFAULT | SigSet::STOP | SigSet::CORE_DUMP;
     handlers
         .default_set()
@@ -219,7 +228,7 @@ fn wants(thread: &Thread, signo: i32) -> bool {
     if thread.signals.mask().contains(signo) || flags & EXITING != 0 {
         return false;
     }
-    signo == SIGKILL || flags & (STOPPED | PENDING) == 0
+    signo == SIGKILL || flags & (STOPPED | TRACE_STOPPED | PENDING) == 0
 }
 
 fn post(target: &Arc<Thread>, whole_process: bool, info: &Info) -> Result<()> {

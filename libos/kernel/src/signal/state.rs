@@ -32,8 +32,17 @@ pub(super) const EXITING: u32 = 32;
 /// The thread stands still.
 pub(super) const STOPPED: u32 = 64;
 
+/// The tracer wants a stop.
+pub(super) const TRAP_STOP: u32 = 128;
+/// The process's stop has begun or ended, which a tracer that came by `PTRACE_SEIZE` is to be shown.
+pub(super) const TRAP_NOTIFY: u32 = 256;
+/// The thread stands in a ptrace-stop.
+pub(super) const TRACE_STOPPED: u32 = 512;
+/// The thread has stood for its tracer as its part in the process's stop, which goes on.
+pub(super) const TOOK_PART: u32 = 1024;
+
 /// What ends a wait that signals may end.
-const INTERRUPTING: u32 = PENDING | KILLED | STOP | REPORT;
+const INTERRUPTING: u32 = PENDING | KILLED | STOP | REPORT | TRAP_STOP | TRAP_NOTIFY;
 /// What the way back to user code has to look at.
 const WORK: u32 = INTERRUPTING | RESTORE_MASK;
 
@@ -128,6 +137,12 @@ impl ThreadSignals {
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.flags() & STOPPED != 0
+    }
+
+    /// Whether the thread stands in a ptrace-stop (state `t` of `/proc/*/stat`).
+    #[must_use]
+    pub fn is_trace_stopped(&self) -> bool {
+        self.flags() & TRACE_STOPPED != 0
     }
 
     #[inline]

@@ -11,7 +11,9 @@ use crate::{Process, Thread};
 
 use super::info::{Info, STATUS_CONTINUED};
 use super::set::{SIGCHLD, SIGCONT, SIGSTOP, SigSet};
-use super::state::{EXITING, REPORT, STOP, STOPPED};
+use super::state::{
+    EXITING, REPORT, STOP, STOPPED, TOOK_PART, TRACE_STOPPED, TRAP_NOTIFY, TRAP_STOP,
+};
 
 /// The wait status of a process that `signo` stopped.
 const fn stopped_by(signo: i32) -> i32 {
@@ -35,6 +37,11 @@ impl Stop {
     /// Whether threads stand still or are to.
     pub(super) fn is_stopping(&self) -> bool {
         self.signo.is_some()
+    }
+
+    /// The signal that stops or stopped the process.
+    pub(super) fn signal(&self) -> Option<i32> {
+        self.signo
     }
 
     /// Whether all threads stand still.
@@ -101,9 +108,14 @@ pub(super) fn prepare(process: &Arc<Process>, signo: i32) {
     if signo != SIGCONT || !group.resume() {
         return;
     }
+    // Threads that stand for a tracer go on standing.
     let standing: Vec<&Arc<Thread>> = threads
         .iter()
-        .filter(|thread| thread.signals.take(STOP))
+        .filter(|thread| {
+            let took_part = thread.signals.take(TOOK_PART);
+            let stands = thread.signals.flags() & TRACE_STOPPED != 0;
+            thread.signals.take(STOP) || took_part && stands
+        })
         .collect();
     for thread in &standing {
         thread.signals.raise(REPORT);
@@ -114,6 +126,9 @@ pub(super) fn prepare(process: &Arc<Process>, signo: i32) {
     for thread in standing {
         super::send::notify(thread);
     }
+    for thread in threads.iter().filter(|thread| thread.trace.is_traced()) {
+        notify_tracee(thread);
+    }
 }
 
 /// The running thread took stop signal `signo` and has no handler for it.
@@ -122,17 +137,36 @@ pub(super) fn begin(t: &Thread, signo: i32) {
     if signo != SIGSTOP && is_orphaned(&t.process) {
         return;
     }
-    if !t.process.signals.group.lock().begin(signo) {
-        return;
-    }
+    let is_new = {
+        let mut group = t.process.signals.group.lock();
+        let is_new = !group.is_stopping();
+        if !group.begin(signo) {
+            return;
+        }
+        is_new
+    };
     // Threads that join from here on see the state themselves.
     for thread in t.process.threads() {
         let group = t.process.signals.group.lock();
         if group.is_stopping() && thread.signals.flags() & EXITING == 0 {
             thread.signals.raise(STOP);
+            if is_new {
+                thread.signals.lower(TOOK_PART);
+            }
         }
         drop(group);
         super::send::notify(&thread);
+        if thread.trace.is_traced() && !core::ptr::eq(Arc::as_ptr(&thread), t) {
+            notify_tracee(&thread);
+        }
+    }
+}
+
+/// The stop of a tracee's process has begun or ended: who seized it is shown that.
+fn notify_tracee(tracee: &Arc<Thread>) {
+    if tracee.trace.is_seized() {
+        tracee.signals.raise(TRAP_NOTIFY);
+        super::send::notify(tracee);
     }
 }
 
@@ -140,7 +174,11 @@ pub(super) fn begin(t: &Thread, signo: i32) {
 pub(super) fn stand_still(t: &Thread) {
     t.signals.raise(STOPPED);
     complete(t);
-    let released = || t.signals.flags() & STOP == 0 || t.signals.is_killed();
+    // A tracer that attaches wants the thread to stand for it.
+    let released = || {
+        let flags = t.signals.flags();
+        flags & STOP == 0 || flags & (TRAP_STOP | TRAP_NOTIFY) != 0 || t.signals.is_killed()
+    };
     while !released() {
         crate::sched::park(t, None, released);
     }
@@ -149,12 +187,15 @@ pub(super) fn stand_still(t: &Thread) {
 
 /// Reports the stop if `t` was the last thread it waited for.
 pub(super) fn complete(t: &Thread) {
-    let still = |thread: &Arc<Thread>| thread.signals.flags() & (STOPPED | EXITING) != 0;
+    let still =
+        |thread: &Arc<Thread>| thread.signals.flags() & (STOPPED | EXITING | TOOK_PART) != 0;
     if !t.process.signals.group.lock().is_stopping() {
         return;
     }
     let threads = t.process.threads();
-    let some_stopped = threads.iter().any(|thread| thread.signals.is_stopped());
+    let some_stopped = threads
+        .iter()
+        .any(|thread| thread.signals.flags() & (STOPPED | TOOK_PART) != 0);
     if !some_stopped || !threads.iter().all(still) {
         return;
     }
@@ -180,7 +221,8 @@ fn send_sigchld(t: &Thread, wait_status: i32) {
     let Some(parent) = process.parent() else {
         return;
     };
-    if parent.handlers().wants_child_stops() {
+    // Who is its tracer has been told as that.
+    if parent.handlers().wants_child_stops() && !process.is_traced_by_parent() {
         process.signals.set_uid(t.credentials().uid);
         let info = Info::child_exit(SIGCHLD, process, wait_status);
         // A standard signal is always accepted.

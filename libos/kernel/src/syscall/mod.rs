@@ -9,12 +9,40 @@ use husk_hal::trap::{ENTRY_TRANSLATED, ENTRY_TRAPPED, EXIT_FULL, LiveFrame};
 pub use args::*;
 use seccomp::Verdict;
 
+use crate::process::ptrace;
 use crate::{Errno, SysResult, Thread, translate};
 
 /// Serves the system call in `frame`, which lies at the top of the thread's stack.
 ///
 /// A handler that replaces the whole frame (exec, sigreturn) makes it no system call's; then `rax` is its own.
 pub fn dispatch(thread: &Thread, frame: &LiveFrame) {
+    if thread.trace.watches_calls() {
+        watched(thread, frame);
+    } else {
+        serve(thread, frame);
+    }
+}
+
+/// A call of a thread whose tracer is told of calls, or steps over them.
+#[cold]
+fn watched(thread: &Thread, frame: &LiveFrame) {
+    let is_made = ptrace::call_begins(thread);
+    let nr = frame.nr();
+    if is_made {
+        serve(thread, frame);
+    }
+    let is_replaced = is_made && nr != u64::MAX && frame.nr() == u64::MAX && !is_sigreturn(nr);
+    ptrace::call_ends(thread, nr, is_replaced);
+}
+
+/// Whether call `nr` leaves a frame that is no call's on Linux, too.
+fn is_sigreturn(nr: u64) -> bool {
+    nr == u64::from(husk_abi::linux::general::__NR_rt_sigreturn)
+}
+
+/// Serves the call in `frame`.
+#[inline]
+fn serve(thread: &Thread, frame: &LiveFrame) {
     let nr = frame.nr();
     let kernel = &thread.kernel;
     let plain = frame.code() == ENTRY_TRANSLATED && nr != u64::MAX && kernel.seccomp.is_none();
@@ -39,6 +67,9 @@ fn dispatch_observed(thread: &Thread, nr: u64, frame: &LiveFrame) {
         match filter.judge(thread, nr, frame) {
             Verdict::Serve => {}
             Verdict::Fail(errno) => {
+                if thread.kernel.trace.records(nr) {
+                    let _ = crate::trace::recorded(thread, nr, &frame.args(), || Err(errno));
+                }
                 frame.set_rax(i64::from(-errno.code()) as u64);
                 return;
             }
@@ -83,7 +114,7 @@ fn observed(thread: &Thread, nr: u64, frame: &LiveFrame, trapped: bool) -> isize
     let trace = &thread.kernel.trace;
     trace.count(trapped);
     if trace.records(nr) {
-        pack(crate::trace::recorded(thread, nr, frame.args(), || {
+        pack(crate::trace::recorded(thread, nr, &frame.args(), || {
             unpack(call(thread, nr, frame))
         }))
     } else {

@@ -8,7 +8,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use husk_abi::boundary::fuse::{Attr, Validity, encode_dev};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, Statx, StatxFlags};
@@ -19,6 +19,8 @@ use rustix::io::Errno;
 pub struct TreeSource {
     /// The directory, or file.
     pub path: PathBuf,
+    /// The same, held: `path` is only what it is called then, it may have no path.
+    pub held: Option<Arc<OwnedFd>>,
     /// Nothing in it may be changed.
     pub read_only: bool,
     /// Nobody else changes it: the guest may believe what it was told for ever.
@@ -71,12 +73,11 @@ impl Tree {
     /// # Errors
     /// What opening gives; `EACCES` for what is on a procfs.
     pub fn open(source: &TreeSource) -> Result<Self, Errno> {
-        let root = rustix::fs::openat(
-            CWD,
-            &source.path,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-        )?;
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        let root = match &source.held {
+            Some(held) => rustix::io::fcntl_dupfd_cloexec(held, 0)?,
+            None => rustix::fs::openat(CWD, &source.path, flags, Mode::empty())?,
+        };
         let kind = filesystem(&root)?;
         if kind == PROCFS {
             return Err(Errno::ACCESS);
@@ -84,7 +85,8 @@ impl Tree {
         Ok(Self {
             root,
             read_only: source.read_only,
-            validity: if source.exclusive {
+            // The guest also believes that what it asks of such a tree is done in order and soon.
+            validity: if source.exclusive && !SLOW.contains(&kind) {
                 Validity::Forever
             } else {
                 Validity::Nanoseconds(0)

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::general;
 
 use super::{Fill, Pipe, of_file};
+use crate::fs::inotify::{Events, notify};
 use crate::fs::{File, FileRef};
 use crate::signal;
 use crate::syscall::{Fd, Hex, Iov, Len, Ptr};
@@ -67,33 +68,45 @@ pub fn splice(
         }
         (Some(_), None) if !off_in.is_null() => Err(Errno::ESPIPE),
         (Some(_), None) if to.flags() & general::O_APPEND != 0 => Err(Errno::EINVAL),
-        (Some(pipe), None) => at_position(&to, off_out, |position| {
+        (Some(pipe), None) => at_position(&to, off_out, Events::MODIFY, |position| {
             out_of_pipe(t, pipe, &to, position, len, nonblocking)
         }),
         (None, Some(_)) if !off_out.is_null() => Err(Errno::ESPIPE),
-        (None, Some(pipe)) => at_position(&from, off_in, |position| {
+        (None, Some(pipe)) => at_position(&from, off_in, Events::ACCESS, |position| {
             into_pipe(t, &from, position, pipe, len, nonblocking)
         }),
         (None, None) => Err(Errno::EINVAL),
     }
 }
 
-/// Calls `transfer` with the offset at `address`, or with the file's position, and moves it on.
-fn at_position(file: &File, address: Ptr, transfer: impl FnOnce(u64) -> SysResult) -> SysResult {
+/// Calls `transfer` with the offset at `address`, or with the file's position, and moves it on; `event` is what that is to
+/// `file`.
+fn at_position(
+    file: &File,
+    address: Ptr,
+    event: Events,
+    transfer: impl FnOnce(u64) -> SysResult,
+) -> SysResult {
+    let told = |moved: usize| {
+        if moved > 0 {
+            notify::file(file, event);
+        }
+        moved
+    };
     if address.is_null() {
         if !file.ops.is_seekable() {
-            return transfer(0);
+            return transfer(0).map(told);
         }
         let mut position = file.position.lock();
         let moved = transfer(*position)?;
         *position += moved as u64;
-        return Ok(moved);
+        return Ok(told(moved));
     }
     if !file.ops.is_seekable() {
         return Err(Errno::EINVAL);
     }
     let offset = u64::try_from(address.read::<i64>()?).map_err(|_| Errno::EINVAL)?;
-    let moved = transfer(offset)?;
+    let moved = told(transfer(offset)?);
     address.write(&(offset + moved as u64))?;
     Ok(moved)
 }

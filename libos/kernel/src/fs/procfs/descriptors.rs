@@ -9,6 +9,7 @@ use super::subject::Subject;
 use super::text::Text;
 use crate::fs::epoll::Epoll;
 use crate::fs::eventfd::EventFd;
+use crate::fs::inotify::Inotify;
 use crate::fs::pidfd::PidFd;
 use crate::fs::signalfd::SignalFd;
 use crate::fs::{FileKind, FileRef, Location};
@@ -86,6 +87,8 @@ fn info(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
         write!(text, "{}", epoll.fdinfo());
     } else if let Some(signals) = ops.downcast_ref::<SignalFd>() {
         write!(text, "{}", signals.fdinfo());
+    } else if let Some(inotify) = ops.downcast_ref::<Inotify>() {
+        write!(text, "{}", inotify.fdinfo());
     } else if let Some(process) = ops.downcast_ref::<PidFd>() {
         write!(text, "{}", process.fdinfo());
     }

@@ -10,6 +10,7 @@
 //! | `process` | the tables of process and thread directories, and their small files |
 //! | `status` | `stat`, `statm`, `status` |
 //! | `memory` | `maps`, `smaps`, `cmdline`, `environ`, `auxv` |
+//! | `mem` | `mem` |
 //! | `descriptors` | `fd`, `fdinfo` |
 //! | `mounts` | `mounts`, `mountinfo`, `mountstats` |
 //! | `system` | the table of the root, and files about the whole system |
@@ -23,6 +24,7 @@
 
 mod descriptors;
 mod file;
+mod mem;
 mod memory;
 mod mounts;
 mod net;

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use husk_abi::linux::general;
 
 use super::file::ProcFile;
+use super::mem::MemFile;
 use super::row::{Names, Row, What};
 use super::subject::Subject;
 use super::{descriptors, process, system};
@@ -334,7 +335,7 @@ impl Inode for Node {
         }
     }
 
-    fn open(self: Arc<Self>, _thread: &Thread, flags: u32) -> Result<Arc<dyn FileOps>> {
+    fn open(self: Arc<Self>, thread: &Thread, flags: u32) -> Result<Arc<dyn FileOps>> {
         let writes = flags & general::O_ACCMODE != general::O_RDONLY;
         match self.row.what {
             What::Directory(_) | What::Dynamic(..) => Ok(DirFile::new(self)),
@@ -343,6 +344,7 @@ impl Inode for Node {
                 Ok(ProcFile::new(self, generate, None))
             }
             What::Writable(generate, store) => Ok(ProcFile::new(self, generate, Some(store))),
+            What::Memory => Ok(MemFile::open(thread, &self.subject)?),
             What::Link(_) | What::Magic(..) => Err(Errno::ELOOP),
         }
     }

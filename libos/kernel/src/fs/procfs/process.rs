@@ -49,6 +49,12 @@ const FDINFO: Row = Row {
     mode: 0o555,
     what: What::Dynamic(Names::DescriptorInfo, &[]),
 };
+/// The memory itself.
+const MEM: Row = Row {
+    name: "mem",
+    mode: 0o600,
+    what: What::Memory,
+};
 /// The name threads give themselves.
 const COMM: Row = Row {
     name: "comm",
@@ -88,6 +94,7 @@ pub(super) static PROCESS: Row = directory(
         file("limits", limits),
         constant!("loginuid", 0o644, "4294967295"),
         file("maps", memory::maps),
+        MEM,
         file("mountinfo", mounts::mountinfo),
         file("mounts", mounts::mounts),
         private("mountstats", 0o400, mounts::mountstats),
@@ -132,6 +139,7 @@ pub(super) static THREAD: Row = directory(
         private("io", 0o400, io),
         file("limits", limits),
         file("maps", memory::maps),
+        MEM,
         file("mountinfo", mounts::mountinfo),
         file("mounts", mounts::mounts),
         directory("net", net::TABLE),

@@ -42,6 +42,8 @@ pub(super) enum What {
     Writable(Generate, Store),
     /// A file under `/proc/sys`, which containers have mounted read-only: writing is `EROFS`.
     Sysctl(Generate),
+    /// A process's memory.
+    Memory,
     /// A symbolic link.
     Link(LinkText),
     /// A symbolic link that leads to an object, whatever its text says.
@@ -60,7 +62,9 @@ impl Row {
     pub fn kind(&self) -> FileKind {
         match self.what {
             What::Directory(_) | What::Dynamic(..) => FileKind::Directory,
-            What::File(_) | What::Writable(..) | What::Sysctl(_) => FileKind::Regular,
+            What::File(_) | What::Writable(..) | What::Sysctl(_) | What::Memory => {
+                FileKind::Regular
+            }
             What::Link(_) | What::Magic(..) => FileKind::Symlink,
         }
     }

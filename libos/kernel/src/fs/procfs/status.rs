@@ -30,6 +30,7 @@ pub(super) enum State {
     Running,
     Sleeping,
     Stopped,
+    Tracing,
     Zombie,
 }
 
@@ -39,6 +40,7 @@ impl State {
             State::Running => 'R',
             State::Sleeping => 'S',
             State::Stopped => 'T',
+            State::Tracing => 't',
             State::Zombie => 'Z',
         }
     }
@@ -48,13 +50,16 @@ impl State {
             State::Running => "running",
             State::Sleeping => "sleeping",
             State::Stopped => "stopped",
+            State::Tracing => "tracing stop",
             State::Zombie => "zombie",
         }
     }
 
     /// Of a thread.
     pub fn of(thread: &Thread) -> Self {
-        if thread.signals.is_stopped() {
+        if thread.signals.is_trace_stopped() {
+            State::Tracing
+        } else if thread.signals.is_stopped() {
             State::Stopped
         } else if thread.sched.is_parked() {
             State::Sleeping
@@ -203,10 +208,13 @@ fn identity_lines(text: &mut Text, task: &Task) {
     );
     write!(
         text,
-        "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t0\n",
+        "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t{}\n",
         process.pid,
         task.tid,
-        process.ppid()
+        process.ppid(),
+        thread
+            .and_then(|thread| thread.trace.tracer())
+            .map_or(0, |tracer| tracer.tid())
     );
     if let Some(credentials) = thread.map(|thread| thread.credentials()) {
         let c = &credentials;

@@ -3,7 +3,7 @@
 use super::row::{Row, What, directory};
 use super::text::Text;
 use crate::fs::devfs::ENTROPY_BITS;
-use crate::fs::{pipe, random};
+use crate::fs::{inotify, pipe, random};
 use crate::net;
 use crate::process::uts;
 use crate::{Result, Thread};
@@ -48,6 +48,7 @@ pub(super) const SYS: &[Row] = &[
 ];
 
 const FS: &[Row] = &[
+    directory("inotify", FS_INOTIFY),
     setting!("file-max", 9_223_372_036_854_775_807_u64),
     setting!("file-nr", 0o444, "0\t0\t9223372036854775807"),
     setting!("lease-break-time", 45),
@@ -62,6 +63,12 @@ const FS: &[Row] = &[
     setting!("protected_regular", 0),
     setting!("protected_symlinks", 1),
     setting!("suid_dumpable", 0),
+];
+
+const FS_INOTIFY: &[Row] = &[
+    setting!("max_queued_events", inotify::MAX_QUEUED),
+    setting!("max_user_instances", inotify::MAX_INSTANCES),
+    setting!("max_user_watches", inotify::MAX_WATCHES),
 ];
 
 const KERNEL: &[Row] = &[

@@ -143,7 +143,9 @@ fn check_table(path: &str, table: &'static [Row]) {
         match row.what {
             What::Directory(_) | What::Dynamic(..) => assert_ne!(row.mode & 0o111, 0),
             What::Link(_) | What::Magic(..) => assert_eq!(row.mode, 0o777),
-            What::File(_) | What::Writable(..) | What::Sysctl(_) => assert_ne!(row.mode, 0),
+            What::File(_) | What::Writable(..) | What::Sysctl(_) | What::Memory => {
+                assert_ne!(row.mode, 0)
+            }
         }
         check_table(&format!("{path}/{}", row.name), row.table());
     }

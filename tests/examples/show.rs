@@ -17,11 +17,9 @@ fn main() -> anyhow::Result<()> {
         .chain(TOPICS.iter().flat_map(|(_, scripts)| *scripts))
         .map(|script| (script.name.to_owned(), script.job(&image)));
     let mut jobs: Vec<(String, Job)> = busybox.collect();
-    for flavour in [debian::Flavour::Plain, debian::Flavour::Tools] {
-        for script in debian::scripts(flavour)? {
-            if script.name.contains(&wanted) {
-                jobs.push((script.name.clone(), script.job()?));
-            }
+    for script in debian::scripts()? {
+        if script.name.contains(&wanted) {
+            jobs.push((script.name.clone(), script.job()?));
         }
     }
     for (name, job) in jobs.iter().filter(|(name, _)| name.contains(&wanted)) {

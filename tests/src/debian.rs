@@ -9,37 +9,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cache::{once, sha256, workspace};
 use crate::image::{Content, Image};
+use crate::programs;
 use crate::runner::Job;
 
 /// Debian's release.
 const SUITE: &str = "bookworm";
 
-/// An image, which is a folder of scripts, too.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flavour {
-    /// What most scripts need.
-    Plain,
-    /// With programs that work on files in ways of their own.
-    Tools,
-}
+/// What the image has beyond `minbase`: debuggers, and programs that work on files in ways of their own.
+const PACKAGES: &str = "attr,gdb-minimal,git,perl,procps,rsync,sqlite3,strace";
 
-impl Flavour {
-    /// The scripts' folder below `tests/scripts`.
-    fn folder(self) -> &'static str {
-        match self {
-            Flavour::Plain => "debian",
-            Flavour::Tools => "debian-tools",
-        }
-    }
-
-    /// What the image has beyond `minbase`.
-    fn packages(self) -> &'static str {
-        match self {
-            Flavour::Plain => "perl,procps",
-            Flavour::Tools => "attr,git,rsync,sqlite3",
-        }
-    }
-}
+/// What debuggers are shown, in `/t` with its source.
+const DEBUGGED: &str = "debuggee";
 
 /// What nobody runs, left out to keep the image small.
 const LEFT_OUT: [&str; 4] = [
@@ -49,26 +29,32 @@ const LEFT_OUT: [&str; 4] = [
     "/usr/share/info/*",
 ];
 
-/// An image, made by mmdebstrap from Debian's packages at the first call.
+/// The image, made by mmdebstrap from Debian's packages at the first call.
 ///
 /// It is as new as Debian's archive at that moment; both runtimes run the same one.
-pub fn image(flavour: Flavour) -> Result<&'static Image> {
-    static IMAGES: [OnceLock<Image>; 2] = [const { OnceLock::new() }; 2];
-    let known = &IMAGES[flavour as usize];
-    if let Some(image) = known.get() {
+pub fn image() -> Result<&'static Image> {
+    static IMAGE: OnceLock<Image> = OnceLock::new();
+    if let Some(image) = IMAGE.get() {
         return Ok(image);
     }
-    let packages = flavour.packages();
-    let recipe = format!("{SUITE} {packages} {LEFT_OUT:?}");
+    let source = programs::debugged_dir().join(format!("{DEBUGGED}.c"));
+    let text = fs::read_to_string(&source)?;
+    let recipe = format!("{SUITE} {PACKAGES} {LEFT_OUT:?} {text}");
     let key = &sha256(recipe.as_bytes())[..16];
     let dir = once(&format!("debian-{key}"), |dir| {
         let mut command = Command::new("mmdebstrap");
         command
             .args(["--quiet", "--variant=minbase"])
-            .arg(format!("--include={packages}"))
+            .arg(format!("--include={PACKAGES}"))
             .arg("--aptopt=Acquire::Languages \"none\"");
         for path in LEFT_OUT {
             command.arg(format!("--dpkgopt=path-exclude={path}"));
+        }
+        let program = dir.join(DEBUGGED);
+        programs::compile_debugged(DEBUGGED, &program)?;
+        command.arg("--customize-hook=mkdir \"$1/t\"");
+        for file in [&program, &source] {
+            command.arg(format!("--customize-hook=copy-in {} /t", file.display()));
         }
         let made = command
             .arg(SUITE)
@@ -84,7 +70,7 @@ pub fn image(flavour: Flavour) -> Result<&'static Image> {
         fs::write(dir.join("docker.tar"), content.docker_archive()?)?;
         Ok(())
     })?;
-    Ok(known.get_or_init(|| Image::unpacked_once(dir)))
+    Ok(IMAGE.get_or_init(|| Image::unpacked_once(dir)))
 }
 
 /// A bash script.
@@ -94,22 +80,20 @@ pub struct Script {
     pub name: String,
     /// What `bash -c` runs.
     pub text: String,
-    /// Where.
-    pub flavour: Flavour,
 }
 
 impl Script {
     /// The job of running it.
     pub fn job(&self) -> Result<Job> {
-        Ok(Job::new(image(self.flavour)?, ["bash", "-c", &self.text]))
+        Ok(Job::new(image()?, ["bash", "-c", &self.text]))
     }
 }
 
-/// Every script for an image, by name.
+/// Every script of `tests/scripts/debian`, by name.
 ///
 /// Like the busybox scripts they print the same in every run.
-pub fn scripts(flavour: Flavour) -> Result<Vec<Script>> {
-    let dir: PathBuf = workspace().join("tests/scripts").join(flavour.folder());
+pub fn scripts() -> Result<Vec<Script>> {
+    let dir: PathBuf = workspace().join("tests/scripts/debian");
     let mut scripts = Vec::new();
     for entry in fs::read_dir(&dir).with_context(|| format!("no {}", dir.display()))? {
         let path = entry?.path();
@@ -117,7 +101,6 @@ pub fn scripts(flavour: Flavour) -> Result<Vec<Script>> {
         scripts.push(Script {
             name: name.context("a script without a name")?.to_owned(),
             text: fs::read_to_string(&path)?,
-            flavour,
         });
     }
     scripts.sort_by(|a, b| a.name.cmp(&b.name));

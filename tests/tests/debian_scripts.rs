@@ -1,13 +1,13 @@
 //! bash, perl and Debian's tools: husk must do what runc does.
 
-use husk_tests::debian::{self, Flavour, Script};
+use husk_tests::debian::{self, Script};
 use husk_tests::differential::{Failures, difference};
 use husk_tests::{End, Husk, Runc, Runner};
 
 /// Every `step`th script, from `first` on: a few tests that run at the same time.
 fn share(first: usize) -> Vec<Script> {
     const STEP: usize = 3;
-    debian::scripts(Flavour::Plain)
+    debian::scripts()
         .unwrap()
         .into_iter()
         .skip(first)
@@ -16,10 +16,11 @@ fn share(first: usize) -> Vec<Script> {
 }
 
 /// A script must print the same twice under runc, or its differences would be blamed on husk.
-fn compare(scripts: &[Script]) {
+fn compare(first: usize) {
+    let scripts = share(first);
     let husk = Husk::find().unwrap();
     let mut failures = Failures::default();
-    for script in scripts {
+    for script in &scripts {
         let outcome = script.job().and_then(|job| {
             let expected = Runc.run(&job)?;
             if let End::TimedOut(_) = expected.end {
@@ -43,20 +44,15 @@ fn compare(scripts: &[Script]) {
 
 #[test]
 fn first_third() {
-    compare(&share(0));
+    compare(0);
 }
 
 #[test]
 fn second_third() {
-    compare(&share(1));
+    compare(1);
 }
 
 #[test]
 fn last_third() {
-    compare(&share(2));
-}
-
-#[test]
-fn tools_for_files() {
-    compare(&debian::scripts(Flavour::Tools).unwrap());
+    compare(2);
 }

@@ -55,10 +55,7 @@ fn ninety_nine_of_a_hundred_calls_are_translated() {
     let husk = Husk::find()
         .unwrap()
         .options(["--stats", "--volume", &volume]);
-    let job = Job::new(
-        debian::image(debian::Flavour::Plain).unwrap(),
-        ["bash", "-c", SCRIPT],
-    );
+    let job = Job::new(debian::image().unwrap(), ["bash", "-c", SCRIPT]);
     let run = husk.run(&job).unwrap();
     let output = String::from_utf8_lossy(&run.stdout);
     assert_eq!(run.end, End::Status(0), "{output}");

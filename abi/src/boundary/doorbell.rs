@@ -3,7 +3,7 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x50b;
+pub const END: u16 = 0x50c;
 
 /// Buffers were queued for the host's standard output or error (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
@@ -28,3 +28,5 @@ pub const DEBUG: u16 = 0x508;
 pub const STARTED: u16 = 0x509;
 /// Requests were queued for files of the host, see [`super::fuse`]; returns when those that cannot take long are answered.
 pub const FUSE: u16 = 0x50a;
+/// A record ring is half full: the VMM drains it beside the guest (bound to an ioeventfd while there is a recording).
+pub const RECORDS_WAITING: u16 = 0x50b;

@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod layout;
 pub mod log;
 pub mod record;
+pub mod record_filter;
 pub mod report;
 pub mod start;
 pub mod stats;

@@ -2,6 +2,7 @@
 //!
 //! Constants and struct layouts are `linux-raw-sys`'s bindings of the kernel's own UAPI headers.
 
+pub mod arguments;
 pub mod errno;
 pub mod pod;
 pub mod syscalls;

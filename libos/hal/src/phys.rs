@@ -208,6 +208,16 @@ pub fn load_words(frame: Frame, first: usize, words: &mut [u64]) {
     }
 }
 
+/// Stores `words` from the 8-byte aligned offset on, one by one: for few, which a copy of bytes takes long for.
+pub fn store_words(frame: Frame, offset: usize, words: &[u64]) {
+    assert!(offset.is_multiple_of(8) && offset <= PAGE && words.len() <= (PAGE - offset) / 8);
+    let to = ram(frame, offset, 0).cast::<AtomicU64>();
+    for (at, word) in words.iter().enumerate() {
+        // SAFETY: within the frame; mapped for ever, aligned, see `cell`.
+        unsafe { &*to.add(at) }.store(*word, Ordering::Relaxed);
+    }
+}
+
 fn cell(frame: Frame, offset: usize) -> &'static AtomicU64 {
     assert!(offset.is_multiple_of(8));
     let at = ram(frame, offset, 8).cast::<AtomicU64>();

@@ -3,6 +3,7 @@
 //! Whether a value makes sense together with the image and the host is [`crate::plan`]'s business.
 
 mod images;
+mod record;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -18,6 +19,7 @@ use super::filter::LogFilter;
 use crate::gdb::GdbAddress;
 use crate::plan::{Cpus, MemorySize, Volume};
 pub use images::{ImageVerb, LoadArgs, LsArgs, PullArgs, stored};
+pub use record::RecordArgs;
 
 /// Run OCI containers, each under a kernel of its own in a KVM guest.
 #[derive(Debug, Parser)]
@@ -168,9 +170,9 @@ pub struct RunArgs {
     /// User to run as, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
-    /// Record every system call to FILE, one JSON object a line
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
+    /// What is recorded
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// Print where time went and what left the guest, to standard error
     #[arg(long)]
     pub stats: bool,
@@ -250,7 +252,6 @@ impl RunArgs {
                 (self.hostname.is_some(), "--hostname"),
                 (self.entrypoint.is_some(), "--entrypoint"),
                 (self.user.is_some(), "--user"),
-                (self.trace.is_some(), "--trace"),
                 (self.stats, "--stats"),
                 (self.timeout.is_some(), "--timeout"),
                 (self.gdb.is_some(), "--gdb"),
@@ -317,6 +318,9 @@ pub struct CreateArgs {
     /// How it is made
     #[command(flatten)]
     pub setup: SetupArgs,
+    /// What is recorded
+    #[command(flatten)]
+    pub record: RecordArgs,
 }
 
 /// `husk start` and `husk state`.
@@ -404,6 +408,12 @@ pub struct TraceArgs {
     /// What `husk run --trace FILE` wrote; - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
+    /// Go on printing what is added while the container runs
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Print counts and times by call instead
+    #[arg(short = 'c', long)]
+    pub summary: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,23 +1,26 @@
 //! `husk create`, and what `husk run` on a bundle shares with it.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::ValueEnum;
 use husk_abi::boundary::config::StreamKind;
 
-use super::args::{Cli, CreateArgs, LogFormat, SetupArgs};
+use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, SetupArgs};
 use super::filter::LogFilter;
 use super::{Error, logging};
-use crate::oci::launch::{Launch, Log, RootSource};
+use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
 use crate::oci::state::{Container, Directory, check_id};
 use crate::oci::{self, process, shadow};
 use crate::plan::{Host, MemorySize};
+use crate::record::{self, Format, Policy};
 use crate::vmm;
 
 /// Makes a container.
 pub fn run(cli: &Cli, args: &CreateArgs, log: &LogFilter) -> Result<ExitCode, Error> {
-    container(cli, &args.id, &args.setup, log, false)?;
+    container(cli, &args.id, &args.setup, &args.record, log, false)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -26,6 +29,7 @@ pub fn container(
     cli: &Cli,
     id: &str,
     setup: &SetupArgs,
+    record: &RecordArgs,
     filter: &LogFilter,
     foreground: bool,
 ) -> Result<Container, Error> {
@@ -35,6 +39,7 @@ pub fn container(
     }
     let pid_file = setup.pid_file.as_deref().map(std::path::absolute);
     let console_socket = setup.console_socket.as_deref().map(std::path::absolute);
+    let trace_path = record.trace.as_deref().map(std::path::absolute);
     let bundle = Bundle::load(setup.bundle()).map_err(oci::Error::from)?;
     let root = std::path::absolute(cli.state()).map_err(Error::Directory)?;
     // As runc: relative paths in the bundle start there.
@@ -67,6 +72,11 @@ pub fn container(
         husk: &husk,
         bundle: &bundle.path,
     };
+    let trace = trace(
+        &bundle,
+        record,
+        trace_path.transpose().map_err(Error::Directory)?,
+    )?;
     let launch = Launch {
         shadow: shadow::of_bundle(&bundle, &parts).map_err(oci::Error::from)?,
         guest,
@@ -74,7 +84,7 @@ pub fn container(
         root: RootSource::Directory,
         libos: None,
         log: log(cli, filter)?,
-        trace: None,
+        trace,
         timeout: None,
         stats: None,
     };
@@ -91,6 +101,68 @@ pub fn container(
         launch,
         &options,
     )?)
+}
+
+/// Annotations that ask for a recording, as the options of the same names do, which win.
+const TRACE: &str = "husk.trace";
+const TRACE_FILTER: &str = "husk.trace.filter";
+const TRACE_POLICY: &str = "husk.trace.policy";
+const TRACE_FORMAT: &str = "husk.trace.format";
+const TENANT: &str = "husk.tenant";
+/// Digest of the image, for the records.
+const IMAGE: &str = "husk.image";
+
+/// The recording that `args` or the bundle's annotations ask for.
+fn trace(
+    bundle: &Bundle,
+    args: &RecordArgs,
+    path: Option<PathBuf>,
+) -> Result<Option<Trace>, Error> {
+    let annotations = bundle.spec.annotations().as_ref();
+    let get = |name: &str| {
+        annotations
+            .and_then(|all| all.get(name))
+            .map(String::as_str)
+    };
+    let annotated = get(TRACE).map(PathBuf::from);
+    if path.is_none() && annotated.is_none() {
+        return Ok(None);
+    }
+    let value = |name| Error::from(annotation(name, "is not a value it can have"));
+    let defaults = record::Options {
+        filters: get(TRACE_FILTER)
+            .map(|text| text.lines().map(str::to_owned).collect())
+            .unwrap_or_default(),
+        policy: match get(TRACE_POLICY) {
+            None => Policy::default(),
+            Some(text) => Policy::from_str(text, false).map_err(|_| value(TRACE_POLICY))?,
+        },
+        format: match get(TRACE_FORMAT) {
+            None => Format::default(),
+            Some(text) => Format::from_str(text, false).map_err(|_| value(TRACE_FORMAT))?,
+        },
+        tenant: get(TENANT).unwrap_or_default().to_owned(),
+    };
+    let options = args.options(defaults)?;
+    let (file, path) = match (path, annotated) {
+        (Some(path), _) => (record::create(&path)?, path),
+        (None, Some(path)) if path.is_absolute() => (record::create_new(&path)?, path),
+        (None, _) => return Err(annotation(TRACE, "is no absolute path").into()),
+    };
+    Ok(Some(Trace {
+        file,
+        path,
+        image: get(IMAGE).unwrap_or_default().to_owned(),
+        options,
+    }))
+}
+
+fn annotation(name: &str, what: &str) -> oci::Error {
+    oci::spec::Error::Field {
+        field: format!("annotations[{name:?}]"),
+        what: what.to_owned(),
+    }
+    .into()
 }
 
 /// The VMM's log: the caller's.

@@ -20,7 +20,7 @@ use super::{Error, create, foreground, report, stats};
 use crate::gate::fuse::TreeSource;
 use crate::oci::{self, lifecycle};
 use crate::plan::{self, Cpus, Host, ImageAtHand, Request, RootFiles};
-use crate::record;
+use crate::record::{self, Options};
 use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
 use crate::vmm;
 
@@ -46,7 +46,7 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
 
 /// A container made from a bundle.
 fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCode, Error> {
-    let mut container = create::container(cli, id, &args.setup, log, !args.detach)?;
+    let mut container = create::container(cli, id, &args.setup, &args.record, log, !args.detach)?;
     let terminal = container.terminal.take();
     let started = lifecycle::start(&container);
     if args.detach {
@@ -86,7 +86,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
         entrypoint: args.entrypoint.clone(),
         user: args.user.clone(),
         command: args.command.clone(),
-        trace: args.trace.clone(),
+        trace: args.record.trace.clone(),
         volumes: args.volume.clone(),
         timeout: args.timeout,
         stats: args.stats,
@@ -121,6 +121,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
             file: record::create(&path)?,
             path,
             image: plan.image,
+            options: args.record.options(Options::default())?,
         }),
         None => None,
     };

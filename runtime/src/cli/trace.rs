@@ -1,118 +1,116 @@
 //! `husk trace`.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-
-use serde::Deserialize;
+use std::time::Duration;
 
 use super::args::TraceArgs;
-use crate::record::decode;
 use crate::record::event::Event;
+use crate::record::reader::{self, Reader};
+use crate::record::summary::Table;
+use crate::record::{decode, is_being_written};
+
+/// How often a recording that is followed is looked at.
+const PERIOD: Duration = Duration::from_millis(100);
 
 /// What can be wrong with a recording.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
-    #[error("line {line} of {} is no record: {why}", path.display())]
-    NotARecord {
+    #[error("{}: {source}", path.display())]
+    Recording {
         path: PathBuf,
-        line: u64,
-        why: String,
+        source: reader::Error,
     },
+    #[error("{}: its end is missing", path.display())]
+    Cut { path: PathBuf },
 }
 
-/// Prints a recording, one line for each event.
+/// Why printing stops.
+enum Stop {
+    Recording(reader::Error),
+    Output(io::Error),
+}
+
+impl From<reader::Error> for Stop {
+    fn from(error: reader::Error) -> Self {
+        Self::Recording(error)
+    }
+}
+
+/// Prints a recording, one line for each event, or a summary.
 pub fn run(args: &TraceArgs) -> Result<ExitCode, super::Error> {
-    let read = |source| Error::Read {
-        path: args.file.clone(),
+    let path = &args.file;
+    let is_input = path == Path::new("-");
+    let open = |source| Error::Read {
+        path: path.clone(),
         source,
     };
-    if args.file == Path::new("-") {
-        print(&args.file, &mut io::stdin().lock())?;
-    } else {
-        let file = File::open(&args.file).map_err(read)?;
-        print(&args.file, &mut BufReader::with_capacity(256 << 10, file))?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Only the kind: for events of a later husk.
-#[derive(Deserialize)]
-struct Kind<'a> {
-    #[serde(rename = "kind")]
-    kind: Option<&'a str>,
-}
-
-fn print(path: &Path, from: &mut dyn BufRead) -> Result<(), super::Error> {
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut text = String::new();
-    let mut number = 0;
-    loop {
-        text.clear();
-        number += 1;
-        let count = from.read_line(&mut text).map_err(|source| Error::Read {
-            path: path.to_path_buf(),
+    let file = (!is_input)
+        .then(|| File::open(path).map_err(open))
+        .transpose()?;
+    let from: Box<dyn Read> = match &file {
+        Some(file) => Box::new(file),
+        None => Box::new(io::stdin().lock()),
+    };
+    let followed = file.as_ref().filter(|_| args.follow);
+    let mut printer = Printer {
+        out: io::BufWriter::new(io::stdout().lock()),
+        summary: args.summary.then(Table::default),
+    };
+    let read = printer.all(from, followed);
+    let finished = printer.finish();
+    match read {
+        Ok(true) => Err(Error::Cut { path: path.clone() }.into()),
+        Ok(false) => finished.map_err(super::Error::Output),
+        Err(Stop::Output(error)) => Err(super::Error::Output(error)),
+        Err(Stop::Recording(source)) => Err(Error::Recording {
+            path: path.clone(),
             source,
-        })?;
-        if count == 0 {
-            return out.flush().map_err(super::Error::Output);
         }
-        match printed(text.trim_end()) {
-            Ok(Some(line)) => writeln!(out, "{line}").map_err(super::Error::Output)?,
-            Ok(None) => {}
-            Err(why) => {
-                // What came before is good.
-                out.flush().map_err(super::Error::Output)?;
-                return Err(Error::NotARecord {
-                    path: path.to_path_buf(),
-                    line: number,
-                    why,
-                }
-                .into());
+        .into()),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}
+
+/// Prints events, or counts them.
+struct Printer<W: Write> {
+    out: io::BufWriter<W>,
+    summary: Option<Table>,
+}
+
+impl<W: Write> Printer<W> {
+    /// Prints what `from` holds, and what is added to it while `followed`, which is the same file, is written. True if
+    /// an event's end is missing.
+    fn all(&mut self, mut from: Box<dyn Read + '_>, followed: Option<&File>) -> Result<bool, Stop> {
+        let mut reader = Reader::new(&mut from)?;
+        loop {
+            // Before reading: what is written until then is read below.
+            let goes_on = followed.is_some_and(is_being_written);
+            reader.read(|event| self.event(event))?;
+            if !goes_on {
+                return Ok(reader.is_cut());
             }
+            self.out.flush().map_err(Stop::Output)?;
+            std::thread::sleep(PERIOD);
         }
     }
-}
 
-/// The line for one line of a recording; nothing for kinds of events this husk does not know.
-fn printed(text: &str) -> Result<Option<String>, String> {
-    match serde_json::from_str::<Event<'_>>(text) {
-        Ok(event) => Ok(Some(decode::line(&event))),
-        Err(error) => match serde_json::from_str::<Kind<'_>>(text) {
-            Ok(Kind { kind: Some(kind) }) if !matches!(kind, "syscall" | "lost") => Ok(None),
-            _ => Err(error.to_string()),
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_of_lines() {
-        let call = concat!(
-            r#"{"kind":"syscall","seq":0,"time_ns":1,"vcpu":0,"pid":1,"tid":1,"nr":39,"name":"getpid","#,
-            r#""args":[11,0,0,0,0,18446744073709551615],"result":1,"errno":null,"duration_ns":1,"#,
-            r#""container":"c","image":"i"}"#
-        );
-        assert_eq!(
-            printed(call),
-            Ok(Some("[pid 1] getpid() = 1 <0.000000>".to_owned()))
-        );
-        assert_eq!(printed(r#"{"kind":"boundary","x":1}"#), Ok(None));
-        for bad in [
-            "",
-            "x",
-            "{}",
-            "[]",
-            r#"{"kind":"syscall"}"#,
-            r#"{"kind":7}"#,
-        ] {
-            assert!(printed(bad).is_err(), "{bad}");
+    fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
+        match &mut self.summary {
+            Some(table) => table.add(event),
+            None => writeln!(self.out, "{}", decode::line(event)).map_err(Stop::Output)?,
         }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        if let Some(table) = &self.summary {
+            write!(self.out, "{table}")?;
+        }
+        self.out.flush()
     }
 }

@@ -101,6 +101,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
             file: File::from(trace.file.take()),
             path: trace.path,
             image: trace.image,
+            options: trace.options,
         }),
         timeout: handover.timeout,
         debugging: Debugging {

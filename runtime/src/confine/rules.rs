@@ -17,19 +17,22 @@ pub enum Role {
     Signals,
     /// Publishes the wall clock.
     Clock,
+    /// Writes records.
+    Records,
     /// Serves files and sockets that may block.
     Service,
 }
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Main,
         Self::Vcpu,
         Self::Output,
         Self::Input,
         Self::Signals,
         Self::Clock,
+        Self::Records,
         Self::Service,
     ];
 }

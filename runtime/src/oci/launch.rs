@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::Error;
 use super::executor::VmmExecutor;
 use super::state::Container;
+use crate::record::Options;
 use crate::sandbox::handover::{self, Handover};
 use crate::sandbox::report::Reporter;
 use crate::vmm;
@@ -49,6 +50,8 @@ pub struct Trace {
     pub path: PathBuf,
     /// Digest of the image.
     pub image: String,
+    /// What is recorded and how.
+    pub options: Options,
 }
 
 /// A container about to be made.
@@ -122,6 +125,7 @@ impl Launch {
                 file: keep(trace.file.into()),
                 path: trace.path,
                 image: trace.image,
+                options: trace.options,
             }),
             log: self.log.map(|log| handover::Log {
                 file: log.file.map(|file| keep(file.into())),

@@ -4,11 +4,33 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use husk_abi::linux::Errno;
-use husk_abi::linux::syscalls::{self, lookup};
+use husk_abi::linux::syscalls::lookup;
 use serde::{Deserialize, Serialize};
 
-use super::Name;
-use super::parse::{Call, Pointee};
+use super::parse::Call;
+use super::{Labels, Name, decode};
+
+/// Where an event comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "docs/records.md describes each field")]
+pub struct Origin<'a> {
+    #[serde(borrow)]
+    pub container: Cow<'a, str>,
+    #[serde(borrow)]
+    pub image: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
+    pub tenant: Cow<'a, str>,
+}
+
+impl<'a> Origin<'a> {
+    pub(super) fn new(labels: &'a Labels) -> Self {
+        Self {
+            container: Cow::Borrowed(&labels.container),
+            image: Cow::Borrowed(&labels.image),
+            tenant: Cow::Borrowed(&labels.tenant),
+        }
+    }
+}
 
 /// An event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,9 +68,11 @@ pub struct Syscall<'a> {
     pub vcpu: u32,
     pub pid: u32,
     pub tid: u32,
+    #[serde(borrow)]
+    pub comm: Cow<'a, str>,
     pub nr: u32,
     pub name: Name,
-    pub args: [u64; 6],
+    pub args: Vec<u64>,
     pub result: Option<i64>,
     pub errno: Option<Name>,
     pub duration_ns: u64,
@@ -56,10 +80,8 @@ pub struct Syscall<'a> {
     pub decoded: BTreeMap<Name, Decoded>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub truncated: Vec<Name>,
-    #[serde(borrow)]
-    pub container: Cow<'a, str>,
-    #[serde(borrow)]
-    pub image: Cow<'a, str>,
+    #[serde(flatten, borrow)]
+    pub origin: Origin<'a>,
 }
 
 /// Records were lost.
@@ -69,10 +91,8 @@ pub struct Lost<'a> {
     pub seq: u64,
     pub vcpu: u32,
     pub count: u64,
-    #[serde(borrow)]
-    pub container: Cow<'a, str>,
-    #[serde(borrow)]
-    pub image: Cow<'a, str>,
+    #[serde(flatten, borrow)]
+    pub origin: Origin<'a>,
 }
 
 /// Something crossed the isolation boundary.
@@ -84,17 +104,18 @@ pub struct Boundary<'a> {
     pub service: Name,
     #[serde(borrow)]
     pub operation: Cow<'a, str>,
-    pub node: u64,
-    #[serde(borrow)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<u64>,
+    #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     pub path: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "str::is_empty")]
     pub argument: Cow<'a, str>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<u64>,
     pub errno: Option<Name>,
     pub duration_ns: u64,
-    #[serde(borrow)]
-    pub container: Cow<'a, str>,
-    #[serde(borrow)]
-    pub image: Cow<'a, str>,
+    #[serde(flatten, borrow)]
+    pub origin: Origin<'a>,
 }
 
 /// The highest value of `-rax` that is an error.
@@ -125,73 +146,48 @@ pub fn errno_name(result: i64) -> Option<Name> {
 }
 
 /// Name of call `nr`; `syscall_NR` if the table has none.
-fn call_name(nr: u32) -> (Name, &'static [(&'static str, syscalls::ArgKind)]) {
+pub fn call_name(nr: u32) -> Name {
     match lookup(u64::from(nr)) {
-        Some(row) => (Cow::Borrowed(row.name), row.args),
-        None => (Cow::Owned(format!("syscall_{nr}")), &[]),
+        Some(row) => Cow::Borrowed(row.name),
+        None => Cow::Owned(format!("syscall_{nr}")),
     }
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
 impl<'a> Syscall<'a> {
-    /// The event of `call` on `vcpu`; `labels` are container id and image digest.
-    pub(super) fn new(vcpu: u32, call: &Call, labels: (&'a str, &'a str)) -> Self {
+    /// The event of `call` on `vcpu`.
+    pub(super) fn new(vcpu: u32, call: &Call<'_>, labels: &'a Labels) -> Self {
         let header = &call.header;
-        let (name, args) = call_name(header.nr);
-        let argument_name = |index: usize| -> Name {
-            args.get(index).map_or_else(
-                || Cow::Owned(format!("arg{index}")),
-                |(name, _)| Cow::Borrowed(*name),
-            )
-        };
-        let decoded = call.entries.iter().map(|entry| {
-            let value = match &entry.pointee {
-                Pointee::Text(bytes) => Decoded::Text(text(bytes)),
-                Pointee::List(list) => {
-                    Decoded::List(list.iter().map(|bytes| text(bytes)).collect())
-                }
-                Pointee::Unreadable => Decoded::Unreadable,
-            };
-            (argument_name(entry.argument), value)
-        });
-        let truncated = call
-            .entries
-            .iter()
-            .filter(|entry| entry.truncated && entry.pointee != Pointee::Unreadable)
-            .map(|entry| argument_name(entry.argument));
+        let (decoded, truncated) = decode::arguments_of(call);
         let result = call.result();
+        let name = header.name.split(|byte| *byte == 0).next();
         Self {
             seq: header.sequence,
             time_ns: header.time_ns,
             vcpu,
             pid: header.pid,
             tid: header.tid,
+            comm: Cow::Owned(String::from_utf8_lossy(name.unwrap_or_default()).into_owned()),
             nr: header.nr,
-            name,
-            args: call.args,
+            name: call_name(header.nr),
+            args: call.args().to_vec(),
             result,
             errno: result.and_then(errno_name),
             duration_ns: header.duration_ns,
-            decoded: decoded.collect(),
-            truncated: truncated.collect(),
-            container: Cow::Borrowed(labels.0),
-            image: Cow::Borrowed(labels.1),
+            decoded,
+            truncated,
+            origin: Origin::new(labels),
         }
     }
 }
 
 impl<'a> Lost<'a> {
     /// `count` records of `vcpu` were lost before the one numbered `seq`.
-    pub(super) fn new(vcpu: u32, seq: u64, count: u64, labels: (&'a str, &'a str)) -> Self {
+    pub(super) fn new(vcpu: u32, seq: u64, count: u64, labels: &'a Labels) -> Self {
         Self {
             seq,
             vcpu,
             count,
-            container: Cow::Borrowed(labels.0),
-            image: Cow::Borrowed(labels.1),
+            origin: Origin::new(labels),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Records from bytes. The bytes are the guest's: any may come, and each gives records or an error.
+//! Records from bytes. The bytes are the guest's, or a file's: any may come, and each gives records or an error.
 
 use husk_abi::boundary::record::{
-    ARGS_BYTES, ENTRY_STRING, ENTRY_STRINGS, ENTRY_TRUNCATED, ENTRY_UNREADABLE, EntryHeader,
-    KIND_LOST, KIND_SYSCALL, MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_NO_RETURN, RecordHeader,
+    ENTRY_AFTER, ENTRY_BYTES, ENTRY_STRING, ENTRY_STRINGS, ENTRY_TRUNCATED, ENTRY_UNREADABLE,
+    EntryHeader, KIND_LOST, KIND_SYSCALL, MAX_ARGS, MAX_RECORD_BYTES, MIN_RECORD_BYTES,
+    RECORD_NO_RETURN, RecordHeader,
 };
 
 /// What is wrong with a record.
@@ -19,56 +20,95 @@ pub enum Malformed {
     /// Its kind is unknown.
     #[error("a record is of the unknown kind {0}")]
     Kind(u16),
-    /// Its payload does not fit it.
+    /// Its arguments or its payload do not fit it.
     #[error("a record's payload does not fit it")]
     Payload,
 }
 
 /// What an argument points to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Pointee {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pointee<'a> {
     /// A string.
-    Text(Vec<u8>),
-    /// An array of strings.
-    List(Vec<Vec<u8>>),
+    Text(&'a [u8]),
+    /// Strings, each ended by a NUL.
+    List(&'a [u8]),
+    /// A struct or an array.
+    Bytes(&'a [u8]),
     /// Memory that could not be read.
     Unreadable,
 }
 
 /// A payload entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
     /// Index of the argument.
     pub argument: usize,
     /// What it points to.
-    pub pointee: Pointee,
+    pub pointee: Pointee<'a>,
     /// Whether there was more.
     pub truncated: bool,
+    /// Whether it was read after the call.
+    pub after: bool,
 }
 
 /// A system call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct Call<'a> {
     /// The fixed part.
     pub header: RecordHeader,
-    /// Argument registers.
-    pub args: [u64; 6],
-    /// What arguments point to.
-    pub entries: Vec<Entry>,
+    /// Argument registers, as many as `header.args` says.
+    pub args: [u64; MAX_ARGS],
+    /// Entries.
+    payload: &'a [u8],
 }
 
-impl Call {
+impl<'a> Call<'a> {
+    /// A call of its parts, if `header` may have them.
+    pub fn new(
+        header: RecordHeader,
+        args: [u64; MAX_ARGS],
+        payload: &'a [u8],
+    ) -> Result<Self, Malformed> {
+        if usize::from(header.args) > MAX_ARGS {
+            return Err(Malformed::Payload);
+        }
+        let mut entries = Entries(payload);
+        while entries.next_entry()?.is_some() {}
+        Ok(Self {
+            header,
+            args,
+            payload,
+        })
+    }
+
+    /// The argument registers.
+    pub fn args(&self) -> &[u64] {
+        &self.args[..usize::from(self.header.args).min(MAX_ARGS)]
+    }
+
     /// What it returned, unless it does not return.
     pub fn result(&self) -> Option<i64> {
         (self.header.flags & RECORD_NO_RETURN == 0).then_some(self.header.result.cast_signed())
+    }
+
+    /// The entries as bytes.
+    pub fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// What arguments point to.
+    pub fn entries(&self) -> impl Iterator<Item = Entry<'a>> {
+        let mut entries = Entries(self.payload);
+        // `new` has seen that all are good.
+        std::iter::from_fn(move || entries.next_entry().ok().flatten())
     }
 }
 
 /// A record.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Record {
+pub enum Record<'a> {
     /// A system call.
-    Call(Call),
+    Call(Call<'a>),
     /// Records were dropped here.
     Lost {
         /// Number of the next record.
@@ -78,19 +118,13 @@ pub enum Record {
     },
 }
 
-/// Appends the records that `bytes` consist of to `records`.
-pub fn records(mut bytes: &[u8], records: &mut Vec<Record>) -> Result<(), Malformed> {
-    while !bytes.is_empty() {
-        let (record, rest) = record(bytes)?;
-        records.push(record);
-        bytes = rest;
-    }
-    Ok(())
-}
-
-fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Malformed> {
+/// Takes the first record off `bytes`.
+///
+/// # Errors
+/// [`Malformed`]; [`Malformed::Length`] may also mean that its end is not there.
+pub fn record(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Malformed> {
     let left = bytes.len();
-    let Some((head, _)) = bytes.split_first_chunk() else {
+    let Some((head, _)) = bytes.split_first_chunk::<MIN_RECORD_BYTES>() else {
         return Err(Malformed::Length {
             bytes: MIN_RECORD_BYTES as u64,
             left,
@@ -99,13 +133,13 @@ fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Malformed> {
     let header = RecordHeader::from_bytes(head);
     let (record, rest) = usize::try_from(header.bytes)
         .ok()
-        .filter(|len| (MIN_RECORD_BYTES..=MAX_RECORD_BYTES).contains(len) && len % 8 == 0)
+        .filter(|len| is_length(*len))
         .and_then(|len| bytes.split_at_checked(len))
         .ok_or(Malformed::Length {
             bytes: u64::from(header.bytes),
             left,
         })?;
-    let (args, payload) = record[size_of::<RecordHeader>()..].split_at(ARGS_BYTES);
+    let body = &record[MIN_RECORD_BYTES..];
     match header.kind {
         KIND_SYSCALL => {}
         KIND_LOST => {
@@ -117,24 +151,31 @@ fn record(bytes: &[u8]) -> Result<(Record, &[u8]), Malformed> {
         }
         kind => return Err(Malformed::Kind(kind)),
     }
-    if u32::try_from(payload.len()) != Ok(header.payload_bytes) {
-        return Err(Malformed::Payload);
-    }
-    let mut registers = [0; 6];
+    let (args, payload) = body
+        .split_at_checked(8 * usize::from(header.args))
+        .filter(|_| usize::from(header.args) <= MAX_ARGS)
+        .ok_or(Malformed::Payload)?;
+    let mut registers = [0; MAX_ARGS];
     for (register, bytes) in registers.iter_mut().zip(args.as_chunks().0) {
         *register = u64::from_le_bytes(*bytes);
     }
-    let call = Call {
-        header,
-        args: registers,
-        entries: entries(payload)?,
-    };
-    Ok((Record::Call(call), rest))
+    Ok((Record::Call(Call::new(header, registers, payload)?), rest))
 }
 
-fn entries(mut payload: &[u8]) -> Result<Vec<Entry>, Malformed> {
-    let mut entries = Vec::new();
-    while let Some((head, rest)) = payload.split_first_chunk() {
+/// Whether a record may be `len` bytes long.
+pub fn is_length(len: usize) -> bool {
+    (MIN_RECORD_BYTES..=MAX_RECORD_BYTES).contains(&len) && len.is_multiple_of(8)
+}
+
+/// Entries not yet looked at.
+struct Entries<'a>(&'a [u8]);
+
+impl<'a> Entries<'a> {
+    fn next_entry(&mut self) -> Result<Option<Entry<'a>>, Malformed> {
+        if self.0.is_empty() {
+            return Ok(None);
+        }
+        let (head, rest) = self.0.split_first_chunk().ok_or(Malformed::Payload)?;
         let header = EntryHeader::from_bytes(head);
         let argument = usize::from(header.argument);
         let len = usize::try_from(header.bytes).map_err(|_| Malformed::Payload)?;
@@ -142,30 +183,27 @@ fn entries(mut payload: &[u8]) -> Result<Vec<Entry>, Malformed> {
         let (padded, rest) = rest.split_at_checked(padded).ok_or(Malformed::Payload)?;
         let bytes = &padded[..len];
         let pointee = match header.kind {
-            _ if argument >= 6 => return Err(Malformed::Payload),
+            _ if argument >= MAX_ARGS => return Err(Malformed::Payload),
             _ if header.flags & ENTRY_UNREADABLE != 0 && bytes.is_empty() => Pointee::Unreadable,
-            ENTRY_STRING => Pointee::Text(bytes.to_vec()),
-            ENTRY_STRINGS => Pointee::List(strings(bytes)),
+            ENTRY_STRING => Pointee::Text(bytes),
+            ENTRY_STRINGS => Pointee::List(bytes),
+            ENTRY_BYTES => Pointee::Bytes(bytes),
             _ => return Err(Malformed::Payload),
         };
-        entries.push(Entry {
+        self.0 = rest;
+        Ok(Some(Entry {
             argument,
             pointee,
             truncated: header.flags & (ENTRY_TRUNCATED | ENTRY_UNREADABLE) != 0,
-        });
-        payload = rest;
-    }
-    if payload.is_empty() {
-        Ok(entries)
-    } else {
-        Err(Malformed::Payload)
+            after: header.flags & ENTRY_AFTER != 0,
+        }))
     }
 }
 
 /// Strings, each ended by a NUL.
-fn strings(bytes: &[u8]) -> Vec<Vec<u8>> {
-    let mut strings: Vec<Vec<u8>> = bytes.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
-    // What follows the last NUL.
-    strings.pop();
-    strings
+pub fn strings(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ended = bytes.strip_suffix(&[0]);
+    ended
+        .into_iter()
+        .flat_map(|bytes| bytes.split(|byte| *byte == 0))
 }

@@ -10,12 +10,15 @@ use std::sync::atomic::Ordering;
 
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::record::{
-    MAX_RECORD_BYTES, RECORD_VERSION, RING_DATA, RING_MAGIC, RingHeader,
+    MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_VERSION, RING_DATA, RING_MAGIC, RingHeader,
 };
 use vm_memory::{Bytes, GuestAddress};
 
-use super::parse::{self, Record};
+use super::parse::{self, Malformed, Record};
 use crate::vmm::GuestMemory;
+
+/// Bytes copied out at once; more than a record has.
+const CHUNK_BYTES: usize = 64 << 10;
 
 /// What is wrong with a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +38,7 @@ pub enum Nonsense {
     Unreadable,
     /// A record is malformed.
     #[error("{0}")]
-    Record(#[from] parse::Malformed),
+    Record(#[from] Malformed),
 }
 
 /// One vCPU's ring.
@@ -99,31 +102,39 @@ impl Ring {
         )
     }
 
-    /// Appends the ring's records to `records` and frees their room.
+    /// Hands the ring's records to `take` and frees their room.
     ///
     /// # Errors
     /// [`Nonsense`], once; records before it are good, and later calls read nothing.
     pub fn drain(
         &mut self,
         memory: &GuestMemory,
-        records: &mut Vec<Record>,
+        mut take: impl FnMut(Record<'_>),
     ) -> Result<(), Nonsense> {
         let head = self.load(memory, offset_of!(RingHeader, head));
         let result = if self.broken {
             Ok(())
         } else {
-            self.read(memory, head)
-                .and_then(|()| Ok(parse::records(&self.copy, records)?))
+            self.read_to(memory, head, &mut take)
         };
         self.broken |= result.is_err();
-        self.tail = head;
-        let tail = self.field(offset_of!(RingHeader, tail));
-        let _ = memory.store(head, tail, Ordering::Release);
+        self.free(memory, head);
         result
     }
 
-    /// Copies what lies between `tail` and `head` out.
-    fn read(&mut self, memory: &GuestMemory, head: u64) -> Result<(), Nonsense> {
+    /// Tells the guest that everything before `position` is read.
+    fn free(&mut self, memory: &GuestMemory, position: u64) {
+        self.tail = position;
+        let tail = self.field(offset_of!(RingHeader, tail));
+        let _ = memory.store(position, tail, Ordering::Release);
+    }
+
+    fn read_to(
+        &mut self,
+        memory: &GuestMemory,
+        head: u64,
+        take: &mut impl FnMut(Record<'_>),
+    ) -> Result<(), Nonsense> {
         let bytes = head
             .checked_sub(self.tail)
             .filter(|bytes| *bytes <= self.data_bytes && bytes % 8 == 0)
@@ -132,13 +143,46 @@ impl Ring {
                 tail: self.tail,
                 data_bytes: self.data_bytes,
             })?;
+        let mut left = usize::try_from(bytes).map_err(|_| Nonsense::Unreadable)?;
+        while left > 0 {
+            let mut copy = std::mem::take(&mut self.copy);
+            copy.resize(left.min(CHUNK_BYTES), 0);
+            let read = self.copy_out(memory, &mut copy).and_then(|()| {
+                let mut rest = copy.as_slice();
+                while !rest.is_empty() {
+                    match parse::record(rest) {
+                        Ok((record, after)) => {
+                            take(record);
+                            rest = after;
+                        }
+                        // A record that goes on after the chunk: of its length only, and not all of the chunk.
+                        Err(Malformed::Length { bytes, .. })
+                            if left > copy.len()
+                                && rest.len() < copy.len()
+                                && (rest.len() < MIN_RECORD_BYTES
+                                    || usize::try_from(bytes).is_ok_and(parse::is_length)) =>
+                        {
+                            break;
+                        }
+                        Err(malformed) => return Err(malformed.into()),
+                    }
+                }
+                Ok(copy.len() - rest.len())
+            });
+            self.copy = copy;
+            let read = read?;
+            left -= read;
+            self.free(memory, self.tail + read as u64);
+        }
+        Ok(())
+    }
+
+    /// Copies what lies at the tail out.
+    fn copy_out(&self, memory: &GuestMemory, to: &mut [u8]) -> Result<(), Nonsense> {
         let offset = self.tail % self.data_bytes;
-        let first = bytes.min(self.data_bytes - offset);
-        let size = |bytes: u64| usize::try_from(bytes).map_err(|_| Nonsense::Unreadable);
-        self.copy.clear();
-        self.copy.resize(size(bytes)?, 0);
+        let first = usize::try_from(self.data_bytes - offset).map_err(|_| Nonsense::Unreadable)?;
+        let (start, rest) = to.split_at_mut(first.min(to.len()));
         let data = self.gpa + RING_DATA;
-        let (start, rest) = self.copy.split_at_mut(size(first)?);
         memory
             .read_slice(start, GuestAddress(data + offset))
             .and_then(|()| memory.read_slice(rest, GuestAddress(data)))

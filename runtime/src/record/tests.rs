@@ -3,6 +3,7 @@ use std::mem::offset_of;
 use std::sync::Arc;
 
 use husk_abi::boundary::record::*;
+use husk_abi::boundary::record_filter::FILTER_DROP;
 use vm_memory::GuestMemoryMmap;
 
 const RING: u64 = 0x2000;
@@ -28,14 +29,22 @@ impl Drop for Fixture {
     }
 }
 
+fn labels() -> Labels {
+    Labels {
+        container: "c".to_owned(),
+        image: "i".to_owned(),
+        tenant: String::new(),
+    }
+}
+
 fn fixture(name: &str) -> Fixture {
+    fixture_in(Format::Json, name)
+}
+
+fn fixture_in(format: Format, name: &str) -> Fixture {
     let memory: GuestMemory =
         Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap());
     let path = std::env::temp_dir().join(format!("husk-record-{}-{name}", std::process::id()));
-    let labels = Labels {
-        container: "c".to_owned(),
-        image: "i".to_owned(),
-    };
     let range = GuestRange {
         gpa: RING,
         len: RING_BYTES,
@@ -44,9 +53,10 @@ fn fixture(name: &str) -> Fixture {
         &memory,
         &[range],
         FILTER,
-        create(&path).unwrap(),
+        RecordFilter::everything(FILTER_PAYLOADS),
+        Sink::start(create(&path).unwrap(), format, &labels()).unwrap(),
         path.clone(),
-        labels,
+        labels(),
     )
     .unwrap();
     Fixture {
@@ -78,10 +88,10 @@ impl Guest {
 
     fn record(&mut self, header: RecordHeader, args: [u64; 6], payload: &[u8]) {
         let header = RecordHeader {
-            bytes: u32::try_from(MIN_RECORD_BYTES + payload.len()).unwrap(),
+            bytes: u32::try_from(MIN_RECORD_BYTES + 48 + payload.len()).unwrap(),
             kind: KIND_SYSCALL,
             sequence: self.sequence,
-            payload_bytes: u32::try_from(payload.len()).unwrap(),
+            args: 6,
             ..header
         };
         self.sequence += 1;
@@ -90,7 +100,8 @@ impl Guest {
 
     fn raw(&mut self, header: &RecordHeader, args: [u64; 6], payload: &[u8]) {
         let mut bytes = header.to_bytes().to_vec();
-        bytes.extend(args.iter().flat_map(|arg| arg.to_le_bytes()));
+        let args = args.iter().take(usize::from(header.args));
+        bytes.extend(args.flat_map(|arg| arg.to_le_bytes()));
         bytes.extend(payload);
         self.put(&bytes);
     }
@@ -118,6 +129,7 @@ fn openat() -> RecordHeader {
         time_ns: 1000,
         duration_ns: 50,
         result: (-2i64).cast_unsigned(),
+        name: *b"sh\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
         ..RecordHeader::default()
     }
 }
@@ -150,11 +162,11 @@ fn a_call_becomes_a_line() {
     );
     let text = std::fs::read_to_string(&fixture.path).unwrap();
     let expected = concat!(
-        r#"{"kind":"syscall","seq":0,"time_ns":1000,"vcpu":0,"pid":1,"tid":2,"nr":257,"name":"openat","#,
+        r#"{"kind":"syscall","seq":0,"time_ns":1000,"vcpu":0,"pid":1,"tid":2,"comm":"sh","nr":257,"name":"openat","#,
         r#""args":[18446744073709551516,2,3,4,5,6],"result":-2,"errno":"ENOENT","duration_ns":50,"#,
-        r#""decoded":{"path":"/etc/passwd"},"container":"c","image":"i"}"#,
+        r#""decoded":{"dirfd":"AT_FDCWD","flags":"O_ACCMODE","path":"/etc/passwd"},"container":"c","image":"i"}"#,
         "\n",
-        r#"{"kind":"syscall","seq":1,"time_ns":0,"vcpu":0,"pid":1,"tid":1,"nr":231,"name":"exit_group","#,
+        r#"{"kind":"syscall","seq":1,"time_ns":0,"vcpu":0,"pid":1,"tid":1,"comm":"","nr":231,"name":"exit_group","#,
         r#""args":[7,0,0,0,0,0],"result":null,"errno":null,"duration_ns":0,"container":"c","image":"i"}"#,
         "\n",
     );
@@ -166,14 +178,94 @@ fn a_call_becomes_a_line() {
 }
 
 #[test]
-fn everything_is_asked_for() {
-    let fixture = fixture("filter");
-    let mut bytes = [0; size_of::<RecordFilter>()];
-    let at = GuestAddress(FILTER);
-    fixture.guest.memory.read_slice(&mut bytes, at).unwrap();
-    let filter = RecordFilter::from_bytes(&bytes).unwrap();
-    assert!((0..600).all(|nr| filter.has(nr)));
-    assert_eq!((filter.flags, filter.pid), (FILTER_PAYLOADS, 0));
+fn the_filter_is_replaced_while_the_guest_runs() {
+    let mut fixture = fixture("filter");
+    let read = |fixture: &Fixture| {
+        let mut bytes = [0; size_of::<RecordFilter>()];
+        let at = GuestAddress(FILTER);
+        fixture.guest.memory.read_slice(&mut bytes, at).unwrap();
+        RecordFilter::from_bytes(&bytes).unwrap()
+    };
+    let first = read(&fixture);
+    assert_eq!(first.rules(), RecordFilter::everything(0).rules());
+    assert_eq!((first.flags, first.generation), (FILTER_PAYLOADS, 2));
+    let options = Options {
+        filters: vec!["read".to_owned()],
+        policy: Policy::Drop,
+        ..Options::default()
+    };
+    fixture
+        .session
+        .set_filter(options.filter().unwrap())
+        .unwrap();
+    let second = read(&fixture);
+    assert!(second.rules()[0].has(0) && !second.rules()[0].has(1));
+    assert_eq!(
+        (second.flags, second.generation),
+        (FILTER_PAYLOADS | FILTER_DROP, 4)
+    );
+}
+
+#[test]
+fn both_forms_say_the_same() {
+    let mut texts = Vec::new();
+    for format in [Format::Json, Format::Binary] {
+        let mut fixture = fixture_in(format, &format!("forms-{format:?}"));
+        for round in 0..2000 {
+            let payload = entry(1, ENTRY_STRING, 0, b"/etc/passwd");
+            fixture.guest.record(
+                RecordHeader {
+                    time_ns: 1_000_000 + round * 3,
+                    tid: u32::try_from(round / 7).unwrap(),
+                    ..openat()
+                },
+                [u64::MAX - 99, round, 0x80000, 0, 0, 0],
+                &payload,
+            );
+            if round % 100 == 0 {
+                fixture.session.crossing(&Crossing {
+                    service: "files",
+                    operation: "open",
+                    path: b"/x",
+                    value: Some(round),
+                    ..Crossing::default()
+                });
+                fixture.session.flush();
+            }
+        }
+        let summary = fixture.session.finish();
+        assert_eq!((summary.written, summary.problem), (2020, None));
+        let file = std::fs::File::open(&fixture.path).unwrap();
+        let mut lines = Vec::new();
+        let mut reader = reader::Reader::new(file).unwrap();
+        reader
+            .read(|event| {
+                if !matches!(event, Event::Boundary(_)) {
+                    lines.push(serde_json::to_string(event).unwrap());
+                }
+                Ok::<(), reader::Error>(())
+            })
+            .unwrap();
+        assert!(!reader.is_cut());
+        texts.push(lines);
+    }
+    assert_eq!(texts[0].len(), 2000);
+    assert_eq!(texts[0], texts[1]);
+}
+
+#[test]
+fn a_recording_is_made_once_at_a_time() {
+    let fixture = fixture("once");
+    assert!(matches!(create(&fixture.path), Err(Error::InUse { .. })));
+    let file = std::fs::File::open(&fixture.path).unwrap();
+    assert!(is_being_written(&file));
+    let path = fixture.path.clone();
+    let mut fixture = fixture;
+    fixture.path = PathBuf::new();
+    drop(fixture);
+    assert!(!is_being_written(&file));
+    assert!(matches!(create_new(&path), Err(Error::Create { .. })));
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]
@@ -250,9 +342,9 @@ fn nonsense_positions_end_the_recording() {
 #[test]
 fn nonsense_records_end_the_recording() {
     let good = RecordHeader {
-        bytes: u32::try_from(MIN_RECORD_BYTES + 16).unwrap(),
+        bytes: u32::try_from(MIN_RECORD_BYTES + 48 + 16).unwrap(),
         kind: KIND_SYSCALL,
-        payload_bytes: 16,
+        args: 6,
         ..openat()
     };
     let bad = |change: fn(&mut RecordHeader)| {
@@ -269,8 +361,9 @@ fn nonsense_records_end_the_recording() {
         bad(|header| header.bytes = u32::try_from(MAX_RECORD_BYTES).unwrap() + 8),
         bad(|header| header.kind = 0),
         bad(|header| header.kind = 999),
-        bad(|header| header.payload_bytes = 8),
-        bad(|header| header.payload_bytes = u32::MAX),
+        bad(|header| header.args = 5),
+        bad(|header| header.args = 7),
+        bad(|header| header.args = u16::MAX),
     ];
     for (index, header) in headers.iter().enumerate() {
         let mut fixture = fixture(&format!("records-{index}"));
@@ -320,16 +413,16 @@ fn random_bytes_never_panic() {
             let header = RecordHeader {
                 bytes: u32::try_from(MIN_RECORD_BYTES + 64).unwrap(),
                 kind: KIND_SYSCALL,
-                payload_bytes: 64,
+                args: (round % 9) as u16,
                 nr: random() as u32,
                 ..RecordHeader::default()
             };
-            bytes[..64].copy_from_slice(&header.to_bytes());
+            bytes[..MIN_RECORD_BYTES].copy_from_slice(&header.to_bytes());
         }
-        let mut records = Vec::new();
-        let _ = parse::records(&bytes, &mut records);
-        for record in records {
-            fixture.session.write(0, record);
+        let mut rest = bytes.as_slice();
+        while let Ok((record, after)) = parse::record(rest) {
+            fixture.session.output.record(0, &record);
+            rest = after;
         }
     }
     let _ = fixture.session.finish();
@@ -339,22 +432,20 @@ fn random_bytes_never_panic() {
 fn a_full_disk_is_told() {
     let memory: GuestMemory =
         Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap());
-    let labels = Labels {
-        container: "c".to_owned(),
-        image: "i".to_owned(),
-    };
     let range = GuestRange {
         gpa: RING,
         len: RING_BYTES,
     };
     let full = Path::new("/dev/full");
+    let sink = || Sink::start(create(full).unwrap(), Format::Json, &labels()).unwrap();
     let session = Session::over(
         &memory,
         &[range],
         FILTER,
-        create(full).unwrap(),
+        RecordFilter::everything(0),
+        sink(),
         full.into(),
-        labels.clone(),
+        labels(),
     )
     .unwrap();
     let mut fixture = Fixture {
@@ -381,9 +472,10 @@ fn a_full_disk_is_told() {
             &memory,
             &[outside],
             FILTER,
-            create(full).unwrap(),
+            RecordFilter::everything(0),
+            sink(),
             full.into(),
-            labels
+            labels()
         ),
         Err(Error::Layout)
     ));

@@ -12,6 +12,8 @@ use husk_abi::boundary::config::GuestConfig;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
+use crate::record::Options;
+
 /// A descriptor by its number, the same in the process that opened it and in the one it is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inherited(RawFd);
@@ -58,6 +60,8 @@ pub struct Trace {
     pub path: PathBuf,
     /// Digest of the image.
     pub image: String,
+    /// What is recorded and how.
+    pub options: Options,
 }
 
 /// Where log lines go.

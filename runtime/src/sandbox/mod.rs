@@ -30,6 +30,7 @@ pub use debugging::Debugging;
 use guest_log::GuestLog;
 use kvm_ioctls::Kvm;
 use report::{Report, Reporter};
+use vmm_sys_util::eventfd::EventFd;
 
 /// Everything about one container, complete.
 #[derive(Debug)]
@@ -65,6 +66,8 @@ pub struct Trace {
     pub path: PathBuf,
     /// Digest of the image, for the records.
     pub image: String,
+    /// What is recorded and how.
+    pub options: record::Options,
 }
 
 /// What can go wrong on the host's side.
@@ -148,7 +151,7 @@ const LAST_LINES: usize = 20;
 #[derive(Debug)]
 struct Handler {
     log: Mutex<GuestLog>,
-    records: Option<Mutex<record::Session>>,
+    records: Option<Arc<Mutex<record::Session>>>,
     files: OnceLock<Files>,
     doorbells: [AtomicU64; DOORBELLS],
     /// Taken by the first report.
@@ -173,6 +176,21 @@ impl Handler {
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         for line in log.new_lines() {
             line.emit();
+        }
+    }
+
+    /// Records what the guest asked of the machine.
+    fn control(&self, operation: &'static str, value: Option<u32>) {
+        if let Some(records) = &self.records {
+            let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
+            // What the guest did before stands before.
+            records.drain();
+            records.crossing(&record::Crossing {
+                service: "control",
+                operation,
+                value: value.map(u64::from),
+                ..record::Crossing::default()
+            });
         }
     }
 
@@ -209,12 +227,19 @@ impl DoorbellHandler for Handler {
             doorbell::SHUTDOWN => {
                 // What the guest did not wait for.
                 self.idle(0);
+                self.control("shutdown", Some(value));
                 return Served::End(End::Shutdown(value));
             }
-            doorbell::PANIC => return Served::End(End::Panic),
+            doorbell::PANIC => {
+                self.control("panic", None);
+                return Served::End(End::Panic);
+            }
             doorbell::RECORDS => self.drain(),
             doorbell::LOG => self.forward_log(),
-            doorbell::STARTED => self.report(&Report::Started),
+            doorbell::STARTED => {
+                self.control("started", None);
+                self.report(&Report::Started);
+            }
             doorbell::FUSE => {
                 if let Some(files) = self.files.get() {
                     files.ring();
@@ -281,13 +306,21 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
             let labels = record::Labels {
                 container: plan.id.clone(),
                 image: trace.image,
+                tenant: trace.options.tenant.clone(),
             };
-            record::Session::start(&memory, layout, trace.file, trace.path, labels)
+            let (file, path) = (trace.file, trace.path);
+            record::Session::start(&memory, layout, file, path, labels, &trace.options)
         })
-        .transpose()?;
+        .transpose()?
+        .map(|session| Arc::new(Mutex::new(session)));
+    if let Some(session) = &records {
+        let waiting = EventFd::new(0).map_err(host("make an eventfd"))?;
+        machine.bind_doorbell(doorbell::RECORDS_WAITING, &waiting)?;
+        record::drainer::start(session.clone(), waiting).map_err(host("start a thread"))?;
+    }
     let handler = Arc::new(Handler {
         log: Mutex::new(GuestLog::new(memory.clone(), layout.log)),
-        records: records.map(Mutex::new),
+        records,
         files: OnceLock::new(),
         doorbells: Default::default(),
         reporter: Mutex::new(plan.reporter),

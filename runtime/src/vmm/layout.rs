@@ -7,7 +7,7 @@ use husk_abi::boundary::log::{LOG_BYTES, LogRing};
 /// Descriptors of each virtqueue.
 pub const QUEUE_SIZE: u16 = 128;
 /// Bytes of a vCPU's record ring.
-pub const RECORD_RING_BYTES: u64 = 4 << 20;
+pub const RECORD_RING_BYTES: u64 = 1 << 20;
 
 /// Hands out guest physical pages in order.
 #[derive(Debug)]

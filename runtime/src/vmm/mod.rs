@@ -22,5 +22,5 @@ pub use machine::{
     DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm, open_kvm,
 };
 pub use memory::{GuestMemory, file_into_guest, guest_into_file};
-pub use raw::{KvmClock, kvm_descriptor, kvm_of};
+pub use raw::{KvmClock, borrow_event, kvm_descriptor, kvm_of};
 pub use window::{Shows, Window};

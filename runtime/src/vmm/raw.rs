@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use kvm_bindings::{kvm_interrupt, kvm_run, kvm_userspace_memory_region};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use vmm_sys_util::eventfd::EventFd;
 
 /// A descriptor of an open `/dev/kvm`.
 ///
@@ -19,6 +20,13 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 pub fn kvm_descriptor(kvm: &Kvm) -> io::Result<OwnedFd> {
     // SAFETY: `kvm` keeps it open meanwhile.
     unsafe { BorrowedFd::borrow_raw(kvm.as_raw_fd()) }.try_clone_to_owned()
+}
+
+/// The event's descriptor, for poll(2).
+#[must_use]
+pub fn borrow_event(event: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: the descriptor is open as long as `event` lives, which the result's lifetime does not exceed.
+    unsafe { BorrowedFd::borrow_raw(event.as_raw_fd()) }
 }
 
 /// The `/dev/kvm` that `descriptor` is.

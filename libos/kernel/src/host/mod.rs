@@ -57,6 +57,7 @@ impl Host {
         let kernel = *self.kernel.lock();
         if let Some(kernel) = kernel {
             kernel.fs.window.poll_truncated();
+            kernel.trace.poll_filter(kernel);
         }
         let frame = Frame::containing(self.events_gpa);
         let signals = phys::swap_u64(frame, (self.events_gpa % 4096) as usize, 0);

@@ -421,6 +421,11 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
         oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
         oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
+        record_marks: AtomicU32::new(
+            t.kernel
+                .trace
+                .marks(this.record_marks.load(Ordering::Relaxed), pid),
+        ),
         exit_signal: AtomicU32::new(request.exit_signal),
         leader_tracer: SpinLock::new(Weak::new()),
         ended_tracees: AtomicU32::new(0),
@@ -490,6 +495,7 @@ pub(crate) fn init_process(
         dumpable: AtomicBool::new(true),
         oom_score_adj: AtomicI32::new(kernel.config.oom_score_adj),
         oom_score_adj_min: AtomicI32::new(kernel.config.oom_score_adj),
+        record_marks: AtomicU32::new(kernel.trace.marks(0, pid)),
         exit_signal: AtomicU32::new(general::SIGCHLD),
         leader_tracer: SpinLock::new(Weak::new()),
         ended_tracees: AtomicU32::new(0),

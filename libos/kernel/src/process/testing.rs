@@ -35,7 +35,15 @@ pub(crate) fn test_thread() -> Arc<Thread> {
 /// # Errors
 /// What mounting gives.
 pub(crate) fn test_thread_with_root(archive: &[u8]) -> crate::Result<Arc<Thread>> {
-    let kernel = kernel(archive);
+    first_thread(kernel(archive, |_| {}))
+}
+
+/// The first thread of a kernel whose root is empty, booted with what `change` makes of the boot info.
+pub(crate) fn test_thread_with_boot(change: impl FnOnce(&mut BootInfo)) -> Arc<Thread> {
+    first_thread(kernel(&[], change)).expect("an empty root can be mounted")
+}
+
+fn first_thread(kernel: &'static Kernel) -> crate::Result<Arc<Thread>> {
     fs::mount_initial(kernel)?;
     let t = new_process(kernel, root_credentials())?;
     fs::set_up(&t)?;
@@ -154,7 +162,7 @@ pub(crate) fn user_credentials(id: u32, caps: u64) -> Credentials {
     }
 }
 
-fn kernel(archive: &[u8]) -> &'static Kernel {
+fn kernel(archive: &[u8], change: impl FnOnce(&mut BootInfo)) -> &'static Kernel {
     let range = mm::testing::arena(MIB + archive.len().div_ceil(1 << 20) as u64);
     let mut free_gpa = range.start;
     for chunk in archive.chunks(4096) {
@@ -163,7 +171,7 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
     }
     // What the boundary shares with the VMM.
     let shared_gpa = free_gpa;
-    let boot = BootInfo {
+    let mut boot = BootInfo {
         magic: BOOT_MAGIC,
         boundary_version: 0,
         vcpu_count: 1,
@@ -187,6 +195,7 @@ fn kernel(archive: &[u8]) -> &'static Kernel {
         xcr0: 7,
         vcpus: [VcpuBoot::default(); MAX_VCPUS],
     };
+    change(&mut boot);
     let config = GuestConfig {
         args: Vec::new(),
         env: Vec::new(),

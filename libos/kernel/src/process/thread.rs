@@ -199,6 +199,12 @@ impl Thread {
         name.iter().copied().take_while(|byte| *byte != 0).collect()
     }
 
+    /// Its name with the NULs up to 16 bytes.
+    #[must_use]
+    pub fn name_field(&self) -> [u8; 16] {
+        *self.name.lock()
+    }
+
     /// Sets its name, cut to 15 bytes.
     pub fn set_name(&self, name: &[u8]) {
         let mut field = [0; 16];
@@ -261,6 +267,8 @@ pub struct Process {
     /// `/proc/PID/oom_score_adj`, and the least it may be set to without privilege.
     pub oom_score_adj: AtomicI32,
     pub(super) oom_score_adj_min: AtomicI32,
+    /// In which of the record filter's process trees it is ([`crate::trace::Recorder::marks`]).
+    pub record_marks: AtomicU32,
     /// Signal for the parent when this process ends (`clone(2)`); 0 for none.
     pub(super) exit_signal: AtomicU32,
     /// Who traces its first thread.

@@ -67,6 +67,9 @@ fn dispatch_observed(thread: &Thread, nr: u64, frame: &LiveFrame) {
         match filter.judge(thread, nr, frame) {
             Verdict::Serve => {}
             Verdict::Fail(errno) => {
+                if thread.kernel.trace.records(nr) {
+                    let _ = crate::trace::recorded(thread, nr, &frame.args(), || Err(errno));
+                }
                 frame.set_rax(i64::from(-errno.code()) as u64);
                 return;
             }
@@ -111,7 +114,7 @@ fn observed(thread: &Thread, nr: u64, frame: &LiveFrame, trapped: bool) -> isize
     let trace = &thread.kernel.trace;
     trace.count(trapped);
     if trace.records(nr) {
-        pack(crate::trace::recorded(thread, nr, frame.args(), || {
+        pack(crate::trace::recorded(thread, nr, &frame.args(), || {
             unpack(call(thread, nr, frame))
         }))
     } else {

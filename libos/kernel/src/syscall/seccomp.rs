@@ -140,6 +140,7 @@ impl Filter {
             SeccompAction::Errno(errno) => Verdict::Fail(Errno::from_code(i32::from(errno))),
             SeccompAction::Trace => Verdict::Fail(Errno::ENOSYS),
             SeccompAction::Trap => {
+                crate::trace::ended(t, nr, &frame.args());
                 let at = translate::original_rip(t, frame.rip());
                 frame.update(|registers| {
                     registers.rax = nr;
@@ -149,9 +150,11 @@ impl Filter {
                 Verdict::Undone
             }
             SeccompAction::KillThread if t.process.threads().len() > 1 => {
+                crate::trace::ended(t, nr, &frame.args());
                 process::exit::exit_thread(t, SIGSYS)
             }
             SeccompAction::KillThread | SeccompAction::KillProcess => {
+                crate::trace::ended(t, nr, &frame.args());
                 process::exit::exit_group_signal(t, SIGSYS, false)
             }
         }

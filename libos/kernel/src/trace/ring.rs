@@ -5,8 +5,8 @@ use core::mem::offset_of;
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::record::{
-    ARGS_BYTES, KIND_LOST, KIND_SYSCALL, MAX_RECORD_BYTES, MIN_RECORD_BYTES, RECORD_VERSION,
-    RING_DATA, RING_MAGIC, RecordHeader, RingHeader,
+    HEADER_WORDS, KIND_LOST, KIND_SYSCALL, MAX_ARGS, MAX_RECORD_BYTES, MIN_RECORD_BYTES,
+    RECORD_VERSION, RING_DATA, RING_MAGIC, RecordHeader, RingHeader,
 };
 use husk_hal::phys::{self, Frame};
 
@@ -76,59 +76,76 @@ impl Ring {
         }
     }
 
-    fn room(&self, writer: &Writer) -> u64 {
-        let used = writer
+    /// Bytes written and not yet drained.
+    fn used(&self, writer: &Writer) -> u64 {
+        writer
             .head
-            .wrapping_sub(self.load(offset_of!(RingHeader, tail)));
-        self.data_bytes.saturating_sub(used)
+            .wrapping_sub(self.load(offset_of!(RingHeader, tail)))
     }
 
-    fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64; 6], payload: &[u8]) {
-        let mut start = [0; MIN_RECORD_BYTES];
-        let (head, arguments) = start.split_at_mut(MIN_RECORD_BYTES - ARGS_BYTES);
-        head.copy_from_slice(&header.to_bytes());
-        for (place, arg) in arguments.chunks_exact_mut(8).zip(args) {
-            place.copy_from_slice(&arg.to_le_bytes());
+    /// Stores `words` from stream position `position` on, around the ring's end if need be.
+    fn put_words(&self, mut position: u64, mut words: &[u64]) {
+        while !words.is_empty() {
+            let offset = position % self.data_bytes;
+            let at = self.gpa + RING_DATA + offset;
+            let left = (4096 - at % 4096).min(self.data_bytes - offset) / 8;
+            let run = words.len().min(left as usize);
+            phys::store_words(Frame::containing(at), (at % 4096) as usize, &words[..run]);
+            words = &words[run..];
+            position += 8 * run as u64;
         }
-        self.put(writer.head, &start);
-        self.put(writer.head + MIN_RECORD_BYTES as u64, payload);
+    }
+
+    fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64], payload: &[u8]) {
+        let mut start = [0; HEADER_WORDS];
+        header.write_words(&mut start);
+        self.put_words(writer.head, &start);
+        let mut position = writer.head + MIN_RECORD_BYTES as u64;
+        self.put_words(position, args);
+        position += 8 * args.len() as u64;
+        if !payload.is_empty() {
+            self.put(position, payload);
+        }
         writer.head += u64::from(header.bytes);
         self.store(offset_of!(RingHeader, sequence), writer.sequence);
         // Publishes: a release store, after everything above.
         self.store(offset_of!(RingHeader, head), writer.head);
     }
 
-    /// Writes a record; `header`'s length, kind and sequence number are filled in here.
+    /// Writes a record; `header`'s length, kind, sequence number and count of arguments are filled in here.
     ///
-    /// A full ring is drained by the VMM first, unless records are to be dropped then. What does not fit
-    /// after all is counted as lost.
+    /// A full ring is drained by the VMM first, unless records are to be dropped then: then the VMM drains beside the
+    /// guest, from when the ring is half full. What does not fit after all is counted as lost.
     pub(super) fn write(
         &self,
-        header: RecordHeader,
-        args: &[u64; 6],
+        header: &mut RecordHeader,
+        args: &[u64],
         payload: &[u8],
         drop_if_full: bool,
     ) {
         if self.data_bytes == 0 {
             return;
         }
-        let payload = if MIN_RECORD_BYTES + payload.len() > MAX_RECORD_BYTES {
+        let args = &args[..args.len().min(MAX_ARGS)];
+        let fixed = MIN_RECORD_BYTES + 8 * args.len();
+        let payload = if fixed + payload.len() > MAX_RECORD_BYTES {
             &[]
         } else {
             payload
         };
         let mut writer = self.writer.lock();
         let writer = &mut *writer;
-        let bytes = (MIN_RECORD_BYTES + payload.len()) as u32;
-        let needed = |writer: &Writer| {
-            u64::from(bytes) + u64::from(writer.untold > 0) * MIN_RECORD_BYTES as u64
-        };
-        if self.room(writer) < needed(writer) && !drop_if_full {
-            husk_hal::doorbell::ring(doorbell::RECORDS, header.vcpu);
+        let bytes = (fixed + payload.len()) as u32;
+        let telling = u64::from(writer.untold > 0) * MIN_RECORD_BYTES as u64;
+        let needed = u64::from(bytes) + telling;
+        let mut used = self.used(writer);
+        if self.data_bytes.saturating_sub(used) < needed && !drop_if_full {
+            husk_hal::doorbell::ring(doorbell::RECORDS, u32::from(header.vcpu));
+            used = self.used(writer);
         }
         let sequence = writer.sequence;
-        if self.room(writer) < needed(writer) {
-            writer.sequence += 1;
+        writer.sequence += 1;
+        if self.data_bytes.saturating_sub(used) < needed {
             writer.lost += 1;
             writer.untold += 1;
             self.store(offset_of!(RingHeader, sequence), writer.sequence);
@@ -146,16 +163,16 @@ impl Ring {
                 ..RecordHeader::default()
             };
             writer.untold = 0;
-            self.append(writer, &told, &[0; 6], &[]);
+            self.append(writer, &told, &[], &[]);
         }
-        let header = RecordHeader {
-            bytes,
-            kind: KIND_SYSCALL,
-            sequence,
-            payload_bytes: payload.len() as u32,
-            ..header
-        };
-        writer.sequence += 1;
-        self.append(writer, &header, args, payload);
+        header.bytes = bytes;
+        header.kind = KIND_SYSCALL;
+        header.sequence = sequence;
+        header.args = args.len() as u16;
+        self.append(writer, header, args, payload);
+        let half = self.data_bytes / 2;
+        if drop_if_full && used < half && used + needed >= half {
+            husk_hal::doorbell::ring(doorbell::RECORDS_WAITING, u32::from(header.vcpu));
+        }
     }
 }

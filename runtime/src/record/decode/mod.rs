@@ -1,16 +1,77 @@
-//! Events as strace prints system calls.
+//! What records mean: arguments by name, and events as strace prints system calls.
 
 mod flags;
+mod structs;
 mod tables;
+mod values;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use husk_abi::linux::general;
 use husk_abi::linux::syscalls::{ArgKind, lookup};
 
+use super::Name;
 use super::event::{Boundary, Decoded, Event, Lost, Syscall};
-use flags::{bits, choice, signal};
+use super::parse::{Call, Entry, Pointee, strings};
+
+/// What is known of a call's arguments beyond their numbers, by their names, and the names of those of which there was
+/// more.
+pub(super) fn arguments_of(call: &Call<'_>) -> (BTreeMap<Name, Decoded>, Vec<Name>) {
+    let (mut decoded, mut truncated) = (BTreeMap::new(), Vec::new());
+    let row = lookup(u64::from(call.header.nr));
+    let entries: Vec<Entry<'_>> = call.entries().collect();
+    for (index, value) in call.args().iter().enumerate() {
+        let of_row = row.and_then(|row| row.args.get(index));
+        let (name, kind) = of_row.map_or_else(
+            || (Cow::Owned(format!("arg{index}")), ArgKind::Hex),
+            |(name, kind)| (Cow::Borrowed(*name), *kind),
+        );
+        let mut own = entries.iter().filter(|entry| entry.argument == index);
+        let what = match own.next() {
+            Some(first) => {
+                let last = own.next_back();
+                if first.truncated && first.pointee != Pointee::Unreadable {
+                    truncated.push(name.clone());
+                }
+                let before = call.args()[index.saturating_sub(1)];
+                pointee(kind, before, first, last)
+            }
+            None if *value != 0 || kind.pointee().is_none() => {
+                values::names(kind, index, call.args()).map(Decoded::Text)
+            }
+            None => None,
+        };
+        if let Some(what) = what {
+            decoded.insert(name, what);
+        }
+    }
+    (decoded, truncated)
+}
+
+fn pointee(
+    kind: ArgKind,
+    what: u64,
+    first: &Entry<'_>,
+    last: Option<&Entry<'_>>,
+) -> Option<Decoded> {
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match first.pointee {
+        Pointee::Text(bytes) => Some(Decoded::Text(lossy(bytes))),
+        Pointee::List(bytes) => Some(Decoded::List(strings(bytes).map(lossy).collect())),
+        Pointee::Unreadable => Some(Decoded::Unreadable),
+        Pointee::Bytes(bytes) => {
+            let changed = match last.map(|last| last.pointee) {
+                Some(Pointee::Bytes(after)) => structs::change(kind, bytes, after),
+                _ => None,
+            };
+            changed
+                .or_else(|| structs::text(kind, what, bytes))
+                .map(Decoded::Text)
+        }
+    }
+}
 
 /// One line for `event`, without its end.
 #[must_use]
@@ -32,14 +93,15 @@ fn lost(lost: &Lost<'_>) -> String {
 
 fn boundary(crossing: &Boundary<'_>) -> String {
     let mut line = format!(
-        "[host] {}.{}(\"{}\"",
+        "[host] {}.{}(",
         printable(&crossing.service),
         printable(&crossing.operation),
-        printable(&crossing.path)
     );
-    if !crossing.argument.is_empty() {
-        let _ = write!(line, ", \"{}\"", printable(&crossing.argument));
-    }
+    let texts = [&crossing.path, &crossing.argument];
+    let texts = texts.iter().filter(|text| !text.is_empty());
+    let mut parts: Vec<String> = texts.map(|text| quoted(text, false)).collect();
+    parts.extend(crossing.value.map(|value| format!("{value:#x}")));
+    line.push_str(&parts.join(", "));
     line.push_str(") = ");
     match &crossing.errno {
         None => line.push('0'),
@@ -53,7 +115,11 @@ fn boundary(crossing: &Boundary<'_>) -> String {
 }
 
 fn syscall(call: &Syscall<'_>) -> String {
-    let mut line = format!("[pid {}] {}(", call.tid, printable(&call.name));
+    let mut line = format!("[pid {}", call.tid);
+    if !call.comm.is_empty() {
+        let _ = write!(line, "<{}>", printable(&call.comm));
+    }
+    let _ = write!(line, "] {}(", printable(&call.name));
     line.push_str(&arguments(call).join(", "));
     line.push_str(") = ");
     line.push_str(&result(call));
@@ -73,7 +139,10 @@ fn result(call: &Syscall<'_>) -> String {
     };
     match &call.errno {
         None if RETURN_ADDRESS.contains(&&*call.name) => format!("{:#x}", value.cast_unsigned()),
-        None => value.to_string(),
+        None => match values::of_result(&call.name, &call.args, value) {
+            Some(names) => format!("{value:#x} ({names})"),
+            None => value.to_string(),
+        },
         Some(name) if name.starts_with("ERESTART") => {
             format!("? {} (to be restarted)", printable(name))
         }
@@ -107,73 +176,70 @@ fn arguments(call: &Syscall<'_>) -> Vec<String> {
     }
     row.args
         .iter()
-        .zip(call.args)
-        .filter(|((name, _), _)| *name != "mode" || has_mode(call))
+        .zip(&call.args)
+        .filter(|((name, kind), _)| match kind {
+            ArgKind::FcntlArg => values::has_fcntl_argument(&call.args),
+            _ => *name != "mode" || has_mode(call),
+        })
         .map(|((name, kind), value)| {
-            let decoded = call.decoded.get(*name);
             let truncated = call.truncated.iter().any(|truncated| truncated == name);
-            if *name == "mode" && call.name.contains("access") {
-                return bits(value, tables::ACCESS, "F_OK");
+            match call.decoded.get(*name) {
+                Some(Decoded::Text(text)) if is_string(*kind) => quoted(text, truncated),
+                Some(Decoded::Text(text)) => {
+                    let dots = if truncated { "..." } else { "" };
+                    format!("{}{dots}", printable(text))
+                }
+                Some(Decoded::List(list)) => {
+                    let mut items: Vec<String> =
+                        list.iter().map(|text| quoted(text, false)).collect();
+                    if truncated {
+                        items.push("...".to_owned());
+                    }
+                    format!("[{}]", items.join(", "))
+                }
+                Some(Decoded::Unreadable) | None => number(*kind, *value),
             }
-            argument(*kind, value, decoded, truncated)
         })
         .collect()
+}
+
+fn is_string(kind: ArgKind) -> bool {
+    matches!(kind, ArgKind::Path | ArgKind::Name)
 }
 
 /// Whether the call looks at its `mode`: `open` does only when it creates.
 fn has_mode(call: &Syscall<'_>) -> bool {
     let flags = match &*call.name {
-        "open" => call.args[1],
-        "openat" => call.args[2],
+        "open" => call.args.get(1),
+        "openat" => call.args.get(2),
         _ => return true,
     };
+    let flags = flags.copied().unwrap_or(0);
     let creating = u64::from(general::O_CREAT | (general::O_TMPFILE & !general::O_DIRECTORY));
     flags & creating != 0
 }
 
+/// An argument nothing is known of but its number.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "the ABI ignores the upper bits"
 )]
-fn argument(kind: ArgKind, value: u64, decoded: Option<&Decoded>, truncated: bool) -> String {
+fn number(kind: ArgKind, value: u64) -> String {
     let int = value as u32;
-    let signed = int.cast_signed();
     match kind {
-        ArgKind::DirFd if signed == general::AT_FDCWD => "AT_FDCWD".to_owned(),
         ArgKind::Fd | ArgKind::DirFd | ArgKind::Int | ArgKind::Pid | ArgKind::Uid => {
-            signed.to_string()
-        }
-        ArgKind::Path | ArgKind::Argv => match decoded {
-            Some(Decoded::Text(text)) => quoted(text, truncated),
-            Some(Decoded::List(list)) => {
-                let mut items: Vec<String> = list.iter().map(|text| quoted(text, false)).collect();
-                if truncated {
-                    items.push("...".to_owned());
-                }
-                format!("[{}]", items.join(", "))
-            }
-            Some(Decoded::Unreadable) | None => pointer(value),
-        },
-        ArgKind::BufIn | ArgKind::BufOut | ArgKind::Iov | ArgKind::Ptr | ArgKind::Addr => {
-            pointer(value)
+            int.cast_signed().to_string()
         }
         ArgKind::Len => value.to_string(),
         ArgKind::Off => value.cast_signed().to_string(),
         ArgKind::Uint => int.to_string(),
-        ArgKind::Hex => hex(value),
-        ArgKind::Mode => format!("{int:04o}"),
-        ArgKind::Signal => signal(int),
-        ArgKind::SigHow => choice(int, tables::SIG_HOW),
-        ArgKind::OpenFlags => tables::open_flags(int),
-        ArgKind::AtFlags => bits(u64::from(int), tables::AT, "0"),
-        ArgKind::Prot => bits(value, tables::PROT, "PROT_NONE"),
-        ArgKind::MapFlags => tables::map_flags(int),
-        ArgKind::CloneFlags => tables::clone_flags(value),
-        ArgKind::FutexOp => tables::futex_op(int),
-        ArgKind::FcntlCmd => choice(int, tables::FCNTL),
-        ArgKind::Ioctl => choice(int, tables::IOCTL),
-        ArgKind::Whence => choice(int, tables::WHENCE),
-        ArgKind::Clock => choice(int, tables::CLOCK),
+        ArgKind::Mode | ArgKind::NodeMode => format!("{int:04o}"),
+        ArgKind::BufIn | ArgKind::BufOut | ArgKind::Ptr | ArgKind::Addr | ArgKind::Envp => {
+            pointer(value)
+        }
+        ArgKind::IoctlArg | ArgKind::FcntlArg => hex(value),
+        kind if kind.pointee().is_some() => pointer(value),
+        _ => hex(value),
     }
 }
 

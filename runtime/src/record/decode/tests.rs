@@ -1,14 +1,27 @@
 use super::*;
-use std::collections::BTreeMap;
 
-use crate::record::event::errno_name;
+use husk_abi::boundary::record::{ENTRY_AFTER, ENTRY_BYTES, EntryHeader, RecordHeader};
+
+use crate::record::event::{Origin, errno_name};
 
 fn printed(
     nr: u32,
     args: [u64; 6],
     result: Option<i64>,
-    decoded: &[(&'static str, Decoded)],
+    pointees: &[(&'static str, Decoded)],
 ) -> String {
+    let header = RecordHeader {
+        nr,
+        args: 6,
+        ..RecordHeader::default()
+    };
+    let call = Call::new(header, args, &[]).unwrap();
+    let (mut decoded, _) = arguments_of(&call);
+    decoded.extend(
+        pointees
+            .iter()
+            .map(|(name, value)| (Cow::Borrowed(*name), value.clone())),
+    );
     let name = lookup(u64::from(nr)).map_or_else(
         || Cow::Owned(format!("syscall_{nr}")),
         |row| Cow::Borrowed(row.name),
@@ -19,19 +32,16 @@ fn printed(
         vcpu: 0,
         pid: 1,
         tid: 7,
+        comm: Cow::Borrowed(""),
         nr,
         name,
-        args,
+        args: args.to_vec(),
         result,
         errno: result.and_then(errno_name),
         duration_ns: 12_345,
-        decoded: decoded
-            .iter()
-            .map(|(name, value)| (Cow::Borrowed(*name), value.clone()))
-            .collect::<BTreeMap<_, _>>(),
+        decoded,
         truncated: Vec::new(),
-        container: Cow::Borrowed(""),
-        image: Cow::Borrowed(""),
+        origin: Origin::default(),
     }))
 }
 
@@ -103,7 +113,7 @@ fn golden_lines() {
         ),
         (
             printed(72, [3, 1030, 10, 0, 0, 0], Some(10), &[]),
-            "[pid 7] fcntl(3, F_DUPFD_CLOEXEC, 0xa) = 10 <0.000012>",
+            "[pid 7] fcntl(3, F_DUPFD_CLOEXEC, 10) = 10 <0.000012>",
         ),
         (
             printed(8, [3, (-5i64).cast_unsigned(), 2, 0, 0, 0], Some(-22), &[]),
@@ -138,8 +148,7 @@ fn losses() {
         seq: 5,
         vcpu: 1,
         count: 3,
-        container: Cow::Borrowed(""),
-        image: Cow::Borrowed(""),
+        origin: Origin::default(),
     });
     assert_eq!(line(&lost), "--- 3 records of vCPU 1 lost ---");
 }
@@ -167,4 +176,182 @@ fn any_numbers_print() {
 fn nothing_drives_the_terminal() {
     assert_eq!(quoted("\x1b[31m\u{9b}", true), r#""\x1b[31m\xc2\x9b"..."#);
     assert_eq!(printable("\x1bx"), "x");
+}
+
+/// The line of a call whose argument `index` points to `bytes`.
+fn with_struct(nr: u32, mut args: [u64; 6], index: u8, flags: u8, bytes: &[u8]) -> String {
+    let header = EntryHeader {
+        argument: index,
+        kind: ENTRY_BYTES,
+        flags,
+        reserved: 0,
+        bytes: u32::try_from(bytes.len()).unwrap(),
+    };
+    let mut payload = header.to_bytes().to_vec();
+    payload.extend(bytes);
+    payload.resize(payload.len().next_multiple_of(8), 0);
+    args[usize::from(index)] = 0x1000;
+    let header = RecordHeader {
+        nr,
+        tid: 7,
+        args: u16::try_from(lookup(u64::from(nr)).unwrap().args.len()).unwrap(),
+        ..RecordHeader::default()
+    };
+    let labels = crate::record::Labels::default();
+    let call = Call::new(header, args, &payload).unwrap();
+    let text = line(&Event::Syscall(Syscall::new(0, &call, &labels)));
+    let text = text.strip_prefix("[pid 7] ").unwrap();
+    text.strip_suffix(" = 0 <0.000000>").unwrap().to_owned()
+}
+
+fn words(words: &[u64]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+#[test]
+fn structs() {
+    let mut inet = vec![2, 0, 0, 80, 127, 0, 0, 1];
+    inet.resize(16, 0);
+    let mut stat = vec![0; 144];
+    stat[24..28].copy_from_slice(&0o100_644u32.to_le_bytes());
+    stat[48] = 12;
+    let mut sigaction = words(&[1, 0x1400_0000, 0x42, 1 << 1 | 1 << 16]);
+    let poll = [0, 0, 0, 0, 1, 0, 0, 0];
+    let table: Vec<(String, &str)> = vec![
+        (
+            with_struct(42, [3, 0, 16, 0, 0, 0], 1, 0, &inet),
+            r#"connect(3, {sa_family=AF_INET, sin_port=htons(80), sin_addr=inet_addr("127.0.0.1")}, 16)"#,
+        ),
+        (
+            with_struct(42, [3, 0, 8, 0, 0, 0], 1, 0, b"\x01\0/a/b\0\0"),
+            r#"connect(3, {sa_family=AF_UNIX, sun_path="/a/b"}, 8)"#,
+        ),
+        (
+            with_struct(49, [3, 0, 5, 0, 0, 0], 1, 0, b"\x01\0\0xy"),
+            r#"bind(3, {sa_family=AF_UNIX, sun_path=@"xy"}, 5)"#,
+        ),
+        (
+            with_struct(5, [3, 0, 0, 0, 0, 0], 1, ENTRY_AFTER, &stat),
+            "fstat(3, {st_mode=S_IFREG|0644, st_size=12, ...})",
+        ),
+        (
+            with_struct(35, [0; 6], 0, 0, &words(&[1, 500])),
+            "nanosleep({tv_sec=1, tv_nsec=500}, NULL)",
+        ),
+        (
+            with_struct(13, [15, 0, 0, 8, 0, 0], 1, 0, &sigaction),
+            "rt_sigaction(SIGTERM, {sa_handler=SIG_IGN, sa_mask=[INT CHLD], sa_flags=SA_RESTORER|SA_RESTART, sa_restorer=0x42}, NULL, 8)",
+        ),
+        (
+            with_struct(14, [0, 0, 0, 8, 0, 0], 1, 0, &words(&[!(1 << 8)])),
+            "rt_sigprocmask(SIG_BLOCK, ~[KILL], NULL, 8)",
+        ),
+        (
+            with_struct(61, [5, 0, 0, 0, 0, 0], 1, ENTRY_AFTER, &[0, 7, 0, 0]),
+            "wait4(5, [{WIFEXITED(s) && WEXITSTATUS(s) == 7}], 0, NULL)",
+        ),
+        (
+            with_struct(61, [5, 0, 1, 0, 0, 0], 1, ENTRY_AFTER, &[0x8b, 0, 0, 0]),
+            "wait4(5, [{WIFSIGNALED(s) && WTERMSIG(s) == SIGSEGV && WCOREDUMP(s)}], WNOHANG, NULL)",
+        ),
+        (
+            with_struct(293, [0; 6], 0, ENTRY_AFTER, &[3, 0, 0, 0, 4, 0, 0, 0]),
+            "pipe2([3, 4], 0)",
+        ),
+        (
+            with_struct(
+                302,
+                [0, 3, 0, 0, 0, 0],
+                3,
+                ENTRY_AFTER,
+                &words(&[8 << 20, u64::MAX]),
+            ),
+            "prlimit64(0, RLIMIT_STACK, NULL, {rlim_cur=8192*1024, rlim_max=RLIM64_INFINITY})",
+        ),
+        (
+            with_struct(7, [0, 1, 5, 0, 0, 0], 0, 0, &poll),
+            "poll([{fd=0, events=POLLIN}], 1, 5)",
+        ),
+        (
+            with_struct(
+                16,
+                [1, 0x5413, 0, 0, 0, 0],
+                2,
+                ENTRY_AFTER,
+                &[24, 0, 80, 0, 0, 0, 0, 0],
+            ),
+            "ioctl(1, TIOCGWINSZ, {ws_row=24, ws_col=80, ws_xpixel=0, ws_ypixel=0})",
+        ),
+        (
+            with_struct(
+                233,
+                [3, 1, 4, 0, 0, 0],
+                3,
+                0,
+                &[1, 0, 0, 0x80, 9, 0, 0, 0, 0, 0, 0, 0],
+            ),
+            "epoll_ctl(3, EPOLL_CTL_ADD, 4, {events=EPOLLIN|EPOLLET, data=0x9})",
+        ),
+    ];
+    for (line, expected) in table {
+        assert_eq!(line, expected);
+    }
+    // However short: fields that are not there are 0.
+    for len in 0..sigaction.len() {
+        sigaction.truncate(sigaction.len() - 1);
+        for row in husk_abi::linux::syscalls::ALL {
+            for (index, (_, kind)) in row.args.iter().enumerate() {
+                if kind.pointee().is_some() {
+                    let index = u8::try_from(index).unwrap();
+                    let _ = with_struct(row.nr, [0; 6], index, 0, &sigaction);
+                }
+            }
+        }
+        assert!(len < 32);
+    }
+}
+
+#[test]
+fn flags_by_name() {
+    for (line, expected) in [
+        (
+            printed(41, [2, 0x80001, 6, 0, 0, 0], Some(3), &[]),
+            "socket(AF_INET, SOCK_STREAM|SOCK_CLOEXEC, IPPROTO_TCP) = 3",
+        ),
+        (
+            printed(72, [3, 3, 0, 0, 0, 0], Some(0x8402), &[]),
+            "fcntl(3, F_GETFL) = 0x8402 (flags O_RDWR|O_APPEND|O_LARGEFILE)",
+        ),
+        (
+            printed(72, [3, 2, 1, 0, 0, 0], Some(0), &[]),
+            "fcntl(3, F_SETFD, FD_CLOEXEC) = 0",
+        ),
+        (
+            printed(25, [4096, 8, 9, 1, 0, 0], Some(4096), &[]),
+            "mremap(0x1000, 8, 9, MREMAP_MAYMOVE, NULL) = 0x1000",
+        ),
+        (
+            printed(158, [0x1002, 5, 0, 0, 0, 0], Some(0), &[]),
+            "arch_prctl(ARCH_SET_FS, 0x5) = 0",
+        ),
+        (
+            printed(133, [0, 0o020_666, 0x103, 0, 0, 0], Some(0), &[]),
+            "mknod(NULL, S_IFCHR|0666, makedev(0x1, 0x3)) = 0",
+        ),
+        (
+            printed(48, [3, 2, 0, 0, 0, 0], Some(0), &[]),
+            "shutdown(3, SHUT_RDWR) = 0",
+        ),
+        (
+            printed(54, [3, 1, 2, 0, 4, 0], Some(0), &[]),
+            "setsockopt(3, SOL_SOCKET, SO_REUSEADDR, NULL, 4) = 0",
+        ),
+        (
+            printed(98, [u64::MAX, 0, 0, 0, 0, 0], Some(0), &[]),
+            "getrusage(RUSAGE_CHILDREN, NULL) = 0",
+        ),
+    ] {
+        let line = line.strip_prefix("[pid 7] ").unwrap();
+        assert_eq!(line.strip_suffix(" <0.000012>").unwrap(), expected);
+    }
 }

@@ -13,6 +13,7 @@ use husk_abi::linux::ptrace::{
 use super::super::exit;
 use super::super::thread::Life;
 use super::state::{CALLS, EMULATE, LISTENING, Link, STANDING, STEP, TRACED};
+use super::watch;
 use crate::signal::set::{SIGKILL, SIGSTOP};
 use crate::signal::{self, Info, tracing};
 use crate::sync::Interruptible;
@@ -43,6 +44,7 @@ fn unlink(tracee: &Arc<Thread>, signo: Option<i32>) {
             state.resume_signal = signo;
         }
     }
+    watch::clear(tracee);
     trace.lower(TRACED | CALLS | EMULATE | STEP | LISTENING);
     if tracee.tid() == tracee.process.pid {
         *tracee.process.leader_tracer.lock() = Weak::new();

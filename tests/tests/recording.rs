@@ -1,0 +1,453 @@
+//! What `--trace` and its options record: nothing more, nothing less, and every loss told.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use husk_tests::cache::Scratch;
+use husk_tests::capture::{Captured, capture};
+use husk_tests::oci::{Bundle, Runtime};
+use husk_tests::{End, Husk, Image, Job, Runner, programs};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A recording's place.
+struct Recording {
+    scratch: Scratch,
+}
+
+impl Recording {
+    fn new() -> Self {
+        Self {
+            scratch: Scratch::new("recording").unwrap(),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.scratch.path().join("trace")
+    }
+
+    /// Runs `job` with these options besides `--trace`.
+    fn run(&self, job: &Job, options: &[&str]) -> Captured {
+        let path = self.path();
+        let husk = Husk::find()
+            .unwrap()
+            .options(["--trace", path.to_str().unwrap()])
+            .options(options.iter().copied());
+        let run = husk.run(job).unwrap();
+        assert!(
+            !run.stderr_text().contains("recording"),
+            "{}",
+            run.stderr_text()
+        );
+        run
+    }
+
+    fn events(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path()).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{line}: {e}")))
+            .collect()
+    }
+
+    fn calls(&self) -> Vec<Value> {
+        let events = self.events().into_iter();
+        events.filter(|event| event["kind"] == "syscall").collect()
+    }
+}
+
+/// `husk trace` with these arguments.
+fn printed(arguments: &[&str], file: &Path) -> String {
+    let mut command = Husk::find().unwrap().command();
+    command.arg("trace").args(arguments).arg(file);
+    let run = capture(&command, &[], LIMIT).unwrap();
+    assert_eq!(run.end, End::Status(0), "{}", run.stderr_text());
+    run.stdout_text()
+}
+
+fn shell(script: &str) -> Job {
+    Job::shell(&Image::busybox().unwrap(), script)
+}
+
+fn text<'a>(event: &'a Value, field: &str) -> &'a str {
+    event[field].as_str().unwrap_or_default()
+}
+
+#[test]
+fn records_say_who_did_what_and_for_whom() {
+    let recording = Recording::new();
+    let job = shell("mkdir -m 700 /x; exec cat /etc/passwd");
+    let run = recording.run(&job, &["--tenant", "acme"]);
+    assert_eq!(run.end, End::Status(0));
+    let events = recording.events();
+    for event in &events {
+        assert_eq!(text(event, "tenant"), "acme", "{event}");
+        assert_eq!(text(event, "container").len(), 64, "{event}");
+        assert!(text(event, "image").starts_with("sha256:"), "{event}");
+    }
+    let find = |name: &str, comm: &str| {
+        let mut calls = events.iter().filter(|event| event["name"] == name);
+        calls
+            .find(|event| event["comm"] == comm)
+            .unwrap_or_else(|| panic!("no {name} of {comm}"))
+    };
+    assert_eq!(find("mkdir", "mkdir")["decoded"]["path"], "/x");
+    let open = find("openat", "cat");
+    assert_eq!(open["decoded"]["path"], "/etc/passwd");
+    assert_eq!(open["decoded"]["dirfd"], "AT_FDCWD");
+    assert!(
+        text(&open["decoded"], "flags").starts_with("O_RDONLY"),
+        "{open}"
+    );
+    let line = printed(&[], &recording.path());
+    assert!(
+        line.lines()
+            .any(|line| line.contains("<mkdir>] mkdir(\"/x\", 0")),
+        "{line}"
+    );
+}
+
+#[test]
+fn only_what_a_filter_selects_is_recorded() {
+    let script = "cat /etc/passwd /nowhere; cat </etc/group; cd /etc; cat passwd; (exit 3); true";
+    let job = shell(script);
+    let all = Recording::new();
+    all.run(&job, &[]);
+    let all = all.calls();
+    let selected = |filters: &[&str]| {
+        let recording = Recording::new();
+        let options: Vec<&str> = filters
+            .iter()
+            .flat_map(|filter| ["--trace-filter", filter])
+            .collect();
+        recording.run(&job, &options);
+        recording.calls()
+    };
+    // Which calls a shell makes depends a little on when its children end; those selected here do not.
+    let names = |calls: &[Value], keep: &dyn Fn(&Value) -> bool| -> Vec<String> {
+        let calls = calls.iter().filter(|call| keep(call));
+        calls
+            .map(|call| format!("{} {} {}", call["name"], call["args"], call["result"]))
+            .map(|line| line.split("140").next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let equal = |filters: &[&str], keep: &dyn Fn(&Value) -> bool| {
+        let calls = selected(filters);
+        assert!(calls.iter().all(keep), "{filters:?}: {calls:?}");
+        assert_eq!(
+            names(&calls, keep).len(),
+            names(&all, keep).len(),
+            "{filters:?}"
+        );
+        assert!(!calls.is_empty(), "{filters:?}");
+    };
+    equal(&["openat,exit_group"], &|call| {
+        call["name"] == "openat" || call["name"] == "exit_group"
+    });
+    equal(&["openat result=failure"], &|call| {
+        call["name"] == "openat" && call["errno"].is_string()
+    });
+    equal(&["openat result=ENOENT", "exit_group"], &|call| {
+        (call["name"] == "openat" && call["errno"] == "ENOENT") || call["name"] == "exit_group"
+    });
+    equal(&["pid=1 %file"], &|call| {
+        call["pid"] == 1
+            && call["decoded"].as_object().is_some_and(|decoded| {
+                decoded
+                    .keys()
+                    .any(|name| name.ends_with("path") || name.as_str() == "pathname")
+            })
+            || call["pid"] == 1 && call["name"] == "getcwd"
+    });
+    // By path: relative ones and descriptors are resolved.
+    let calls = selected(&["path=/etc/passwd openat,sendfile,read,close"]);
+    let opened = calls.iter().filter(|call| call["name"] == "openat");
+    let paths: Vec<&str> = opened.map(|call| text(&call["decoded"], "path")).collect();
+    assert_eq!(paths, ["/etc/passwd", "passwd"]);
+    assert!(
+        calls.iter().any(|call| call["name"] == "close"),
+        "{calls:?}"
+    );
+    // A tree goes on in children.
+    let tree = selected(&["tree=1 execve,openat"]);
+    assert!(tree.iter().any(|call| call["pid"] != 1), "{tree:?}");
+}
+
+#[test]
+fn blocking_loses_nothing() {
+    burst("block", 2, 250_000);
+}
+
+#[test]
+fn dropping_tells_every_loss() {
+    burst("drop", 2, 250_000);
+}
+
+#[test]
+#[ignore = "five million calls each: some minutes of JSON"]
+fn five_million_calls() {
+    burst("block", 2, 2_500_000);
+    burst("drop", 2, 2_500_000);
+}
+
+/// Two threads that close what is not open: what each asked for tells whether all are there, and in order.
+fn burst(policy: &str, threads: u64, calls: u64) {
+    let recording = Recording::new();
+    let job = Job::new(
+        programs::image(),
+        [
+            "/t/burst".to_owned(),
+            threads.to_string(),
+            calls.to_string(),
+        ],
+    )
+    .limit(Duration::from_secs(600));
+    let filter = [
+        "--trace-filter",
+        "close result=EBADF",
+        "--trace-policy",
+        policy,
+    ];
+    let binary = ["--trace-format", "binary"];
+    let run = recording.run(&job, &[filter.as_slice(), &binary].concat());
+    assert_eq!(run.end, End::Status(0), "{}", run.stderr_text());
+    let mut next: BTreeMap<u64, u64> = BTreeMap::new();
+    let (mut delivered, mut lost, mut made) = (0, 0, 0);
+    let mut command = Husk::find().unwrap().command();
+    command
+        .arg("trace")
+        .arg(recording.path())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+        let line = line.unwrap();
+        let number = |text: &str| -> u64 {
+            text.chars()
+                .take_while(char::is_ascii_digit)
+                .collect::<String>()
+                .parse()
+                .unwrap()
+        };
+        if let Some(rest) = line.strip_prefix("--- ") {
+            lost += number(rest);
+        } else if let Some((_, rest)) = line.split_once("close(") {
+            let (thread, index) = (number(rest) / 10_000_000, number(rest) % 10_000_000);
+            let expected = next.entry(thread).or_default();
+            assert!(index >= *expected, "{line}: after {expected}");
+            made += index - *expected;
+            *expected = index + 1;
+            delivered += 1;
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    assert_eq!(delivered + lost, threads * calls, "{policy}: {lost} lost");
+    if policy == "block" {
+        assert_eq!((lost, made), (0, 0), "none is missing");
+        assert!(next.values().all(|next| *next == calls), "{next:?}");
+    }
+}
+
+#[test]
+fn the_binary_form_says_the_same() {
+    // No address is the same in two runs, and no time: one program whose calls have neither.
+    let job = Job::new(programs::image(), ["/t/trace_known"]);
+    let (json, binary) = (Recording::new(), Recording::new());
+    json.run(&job, &[]);
+    binary.run(&job, &["--trace-format", "binary"]);
+    let without_times = |recording: &Recording| -> Vec<String> {
+        let lines = printed(&[], &recording.path());
+        let lines = lines
+            .lines()
+            .map(|line| line.split(" <0.").next().unwrap_or_default());
+        lines
+            .map(|line| line.split(" = 0x").next().unwrap_or_default().to_owned())
+            .filter(|line| !line.contains("mprotect") && !line.contains("munmap"))
+            .collect()
+    };
+    assert_eq!(without_times(&json), without_times(&binary));
+    let (json, binary) = (fs::metadata(json.path()), fs::metadata(binary.path()));
+    assert!(binary.unwrap().len() < json.unwrap().len());
+}
+
+#[test]
+fn a_summary_counts_calls() {
+    let recording = Recording::new();
+    recording.run(&Job::new(programs::image(), ["/t/trace_known"]), &[]);
+    let table = printed(&["-c"], &recording.path());
+    let row = table
+        .lines()
+        .find(|line| line.ends_with(" getppid"))
+        .unwrap_or_else(|| panic!("{table}"));
+    assert_eq!(row.split_whitespace().nth(3), Some("5"), "{row}");
+    assert!(table.lines().any(|line| line.ends_with(" total")));
+}
+
+#[test]
+fn a_recording_is_followed_while_the_container_runs() {
+    let recording = Recording::new();
+    let job = shell("cat; echo end");
+    let husk = Husk::find()
+        .unwrap()
+        .options(["--trace", recording.path().to_str().unwrap()]);
+    let mut container = husk
+        .command_for(&job)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    while fs::metadata(recording.path()).is_ok_and(|file| file.len() == 0)
+        || !recording.path().exists()
+    {
+        assert!(container.try_wait().unwrap().is_none(), "it ended early");
+        std::thread::yield_now();
+    }
+    let mut follower = husk.command();
+    let mut follower = follower
+        .args(["trace", "--follow"])
+        .arg(recording.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    // Seen while `cat` waits for input that nobody has sent.
+    assert!(lines.any(|line| line.unwrap().contains("<cat>]")));
+    drop(container.stdin.take());
+    assert!(
+        lines.any(|line| line.unwrap().contains("control.shutdown")),
+        "the end is seen"
+    );
+    assert!(container.wait().unwrap().success());
+    assert_eq!(lines.count(), 0);
+    assert!(follower.wait().unwrap().success());
+}
+
+#[test]
+fn what_crosses_the_boundary_is_recorded_by_the_vmm() {
+    let scratch = Scratch::new("volume").unwrap();
+    fs::write(scratch.path().join("secret"), "x").unwrap();
+    let volume = format!("{}:/v", scratch.path().display());
+    let recording = Recording::new();
+    // Nothing of the guest's own records is asked for.
+    let options = ["--volume", &volume, "--trace-filter", "!all"];
+    recording.run(&shell("cat /v/secret; rm /v/secret; exit 3"), &options);
+    let events = recording.events();
+    assert!(
+        events.iter().all(|event| event["kind"] == "boundary"),
+        "{events:?}"
+    );
+    let has = |service: &str, operation: &str, argument: &str| {
+        events.iter().any(|event| {
+            event["service"] == service
+                && event["operation"] == operation
+                && text(event, "argument") == argument
+        })
+    };
+    assert!(
+        has("files", "lookup", "secret") && has("files", "unlink", "secret"),
+        "{events:?}"
+    );
+    assert!(has("control", "started", ""));
+    let last = events.last().unwrap();
+    assert_eq!(
+        (text(last, "operation"), &last["value"]),
+        ("shutdown", &Value::from(3 << 8))
+    );
+    let sequence: Vec<u64> = events
+        .iter()
+        .filter_map(|event| event["seq"].as_u64())
+        .collect();
+    assert!(
+        sequence.iter().copied().eq(0..events.len() as u64),
+        "{sequence:?}"
+    );
+}
+
+#[test]
+fn bundles_are_recorded_too() {
+    let runtime = Runtime::husk().unwrap();
+    let image = Image::busybox().unwrap();
+    let mut bundle = Bundle::new(&runtime, &image, "cat /etc/passwd").unwrap();
+    let recording = Recording::new();
+    let path = recording.path();
+    bundle
+        .edit(|spec| {
+            spec["annotations"] = serde_json::json!({
+                "husk.trace": path,
+                "husk.trace.filter": "openat\nexit_group",
+                "husk.tenant": "acme",
+                "husk.image": "sha256:0123",
+            });
+        })
+        .unwrap();
+    assert_eq!(bundle.run().unwrap().end, End::Status(0));
+    let calls = recording.calls();
+    assert!(!calls.is_empty());
+    for call in &calls {
+        assert!(
+            call["name"] == "openat" || call["name"] == "exit_group",
+            "{call}"
+        );
+        assert_eq!(
+            (text(call, "tenant"), text(call, "image")),
+            ("acme", "sha256:0123")
+        );
+    }
+    // A file that is there is not written over because a bundle says so.
+    let again = bundle.run().unwrap();
+    assert_ne!(again.end, End::Status(0));
+    assert!(
+        again.stderr_text().contains("File exists"),
+        "{}",
+        again.stderr_text()
+    );
+    // Whoever calls husk may.
+    let id = bundle.id();
+    let trace = path.to_str().unwrap();
+    let flags = ["--trace", trace, "--trace-filter", "brk"];
+    assert_eq!(
+        bundle.try_create(&id, &flags).unwrap(),
+        End::Status(0),
+        "{}",
+        bundle.text(&id)
+    );
+    runtime.must(&["start", &id]).unwrap();
+    runtime.wait_for(&id, "stopped").unwrap();
+    assert!(recording.calls().iter().all(|call| call["name"] == "brk"));
+    bundle
+        .edit(|spec| spec["annotations"] = serde_json::json!({"husk.trace": "trace"}))
+        .unwrap();
+    let bad = bundle.run().unwrap();
+    assert!(
+        bad.stderr_text().contains("annotations[\"husk.trace\"]"),
+        "{}",
+        bad.stderr_text()
+    );
+}
+
+#[test]
+fn bad_options_name_the_word() {
+    let scratch = Scratch::new("bad").unwrap();
+    let trace = scratch.path().join("trace");
+    for (option, value, word) in [
+        ("--trace-filter", "opne", "opne"),
+        ("--trace-filter", "%files", "%files"),
+        ("--trace-filter", "path=etc", "etc"),
+        ("--trace-filter", "result=EWHAT", "EWHAT"),
+        ("--trace-policy", "wait", "wait"),
+        ("--trace-format", "xml", "xml"),
+    ] {
+        let husk =
+            Husk::find()
+                .unwrap()
+                .options(["--trace", trace.to_str().unwrap(), option, value]);
+        let run = husk.run(&shell("true")).unwrap();
+        let message = run.stderr_text();
+        assert_ne!(run.end, End::Status(0), "{value}");
+        assert!(message.contains(word), "{message}");
+        assert!(!trace.exists(), "{value}: nothing is made");
+    }
+}

@@ -569,6 +569,60 @@ static void vectors(void) {
     run_out();
 }
 
+/* Debug registers: what they watch is met by the child's own loads and stores. */
+static volatile long watched[4] = {1, 2, 3, 4};
+
+static void touches_words(void) {
+    getppid();
+    watched[1] = 7;
+    watched[0] = 1;
+    long sum = watched[0] + watched[2];
+    *(volatile char *)((char *)watched + 3) = 0;
+    __asm__ volatile("push %%rax; pop %%rax; nop" ::: "memory");
+    ((void (*)(void))target)();
+    ((void (*)(void))target)();
+    handled = sum;
+}
+
+#define DEBUG_REGISTER(index) offsetof(struct user, u_debugreg[index])
+
+static void show_watch(const char *what) {
+    P(PTRACE_CONT, 0, 0);
+    show_stop(what);
+    printf("which: %lx\n", P(PTRACE_PEEKUSER, DEBUG_REGISTER(6), 0) & 15);
+    CHECK_INT(P(PTRACE_POKEUSER, DEBUG_REGISTER(6), 0), 0);
+}
+
+static void watches(void) {
+    trace(touches_words);
+    SHOW(P(PTRACE_PEEKUSER, DEBUG_REGISTER(0), 0));
+    SHOW(P(PTRACE_PEEKUSER, DEBUG_REGISTER(7), 0));
+    /* Enabled at address 0; beyond user memory; unaligned; a port. */
+    SHOW(P(PTRACE_POKEUSER, DEBUG_REGISTER(7), 0xd0001));
+    SHOW(P(PTRACE_POKEUSER, DEBUG_REGISTER(0), 1ul << 63));
+    CHECK_ERRNO(P(PTRACE_POKEUSER, DEBUG_REGISTER(0), (long)watched + 1), EINVAL);
+    CHECK_INT(P(PTRACE_POKEUSER, DEBUG_REGISTER(7), 0), 0);
+    CHECK_INT(P(PTRACE_POKEUSER, DEBUG_REGISTER(0), (long)watched + 1), 0);
+    SHOW(P(PTRACE_POKEUSER, DEBUG_REGISTER(7), 0xd0001));
+    SHOW(P(PTRACE_POKEUSER, DEBUG_REGISTER(7), 0x20001));
+    CHECK_INT(P(PTRACE_POKEUSER, DEBUG_REGISTER(0), (long)watched), 0);
+    CHECK_INT(P(PTRACE_POKEUSER, DEBUG_REGISTER(1), (long)target), 0);
+    CHECK_INT(P(PTRACE_POKEUSER, DEBUG_REGISTER(3), (long)&watched[2]), 0);
+    /* Writes of 4 bytes, execution, accesses of 8 bytes. */
+    SHOW(P(PTRACE_POKEUSER, DEBUG_REGISTER(7), 0xb00d0045));
+    SHOW(P(PTRACE_PEEKUSER, DEBUG_REGISTER(7), 0));
+    show_watch("a store of the same value");
+    show_watch("a load");
+    show_watch("a store to a part");
+    show_watch("code");
+    struct user_regs_struct r = regs();
+    CHECK_INT(r.rip, (long)target);
+    step("over it", after_target);
+    show_watch("code again");
+    CHECK_INT(P(PTRACE_POKEUSER, DEBUG_REGISTER(7), 0), 0);
+    run_out();
+}
+
 int main(void) {
     setvbuf(stdout, NULL, _IOLBF, 0);
     GROUP(requests);
@@ -579,5 +633,6 @@ int main(void) {
     GROUP(faults);
     GROUP(memory);
     GROUP(vectors);
+    GROUP(watches);
     return finish();
 }

@@ -1,4 +1,4 @@
-//! A Debian image and the scripts that run in it.
+//! Debian images and the scripts that run in them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,13 +9,17 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cache::{once, sha256, workspace};
 use crate::image::{Content, Image};
+use crate::programs;
 use crate::runner::Job;
 
 /// Debian's release.
 const SUITE: &str = "bookworm";
 
-/// What the image has beyond `minbase`.
-const PACKAGES: &str = "perl,procps";
+/// What the image has beyond `minbase`: debuggers, and programs that work on files in ways of their own.
+const PACKAGES: &str = "attr,gdb-minimal,git,perl,procps,rsync,sqlite3,strace";
+
+/// What debuggers are shown, in `/t` with its source.
+const DEBUGGED: &str = "debuggee";
 
 /// What nobody runs, left out to keep the image small.
 const LEFT_OUT: [&str; 4] = [
@@ -33,7 +37,9 @@ pub fn image() -> Result<&'static Image> {
     if let Some(image) = IMAGE.get() {
         return Ok(image);
     }
-    let recipe = format!("{SUITE} {PACKAGES} {LEFT_OUT:?}");
+    let source = programs::debugged_dir().join(format!("{DEBUGGED}.c"));
+    let text = fs::read_to_string(&source)?;
+    let recipe = format!("{SUITE} {PACKAGES} {LEFT_OUT:?} {text}");
     let key = &sha256(recipe.as_bytes())[..16];
     let dir = once(&format!("debian-{key}"), |dir| {
         let mut command = Command::new("mmdebstrap");
@@ -43,6 +49,12 @@ pub fn image() -> Result<&'static Image> {
             .arg("--aptopt=Acquire::Languages \"none\"");
         for path in LEFT_OUT {
             command.arg(format!("--dpkgopt=path-exclude={path}"));
+        }
+        let program = dir.join(DEBUGGED);
+        programs::compile_debugged(DEBUGGED, &program)?;
+        command.arg("--customize-hook=mkdir \"$1/t\"");
+        for file in [&program, &source] {
+            command.arg(format!("--customize-hook=copy-in {} /t", file.display()));
         }
         let made = command
             .arg(SUITE)

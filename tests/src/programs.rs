@@ -1,4 +1,4 @@
-//! Compiling the C test programs.
+//! Compiling the C and C++ test programs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::image::Image;
 /// The first line of a source may add compiler flags: `// flags: -nostdlib`.
 const FLAGS: &str = "// flags:";
 
-/// Compiles every `*.c` of `dir`, statically, and returns (name, ELF file) in order of name.
+/// Compiles every `*.c` and `*.cc` of `dir`, statically, and returns (name, ELF file) in order of name.
 ///
 /// Headers of the directory are inputs of each.
 pub fn compile(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
@@ -22,7 +22,7 @@ pub fn compile(dir: &Path) -> Result<Vec<(String, PathBuf)>> {
     for entry in fs::read_dir(dir).with_context(|| format!("no {}", dir.display()))? {
         let path = entry?.path();
         match path.extension().and_then(|extension| extension.to_str()) {
-            Some("c") => sources.push(path),
+            Some("c" | "cc") => sources.push(path),
             Some("h") => headers.push(path),
             _ => {}
         }
@@ -52,16 +52,17 @@ fn compile_one(source: &Path, common: &[u8]) -> Result<(String, PathBuf)> {
         .unwrap_or("");
     let key = sha256(&[text.as_bytes(), common].concat());
     let dir = once(&format!("program-{name}-{}", &key[..16]), |dir| {
-        let compiled = Command::new("gcc")
+        let is_cpp = source
+            .extension()
+            .is_some_and(|extension| extension == "cc");
+        let (compiler, standard) = if is_cpp {
+            ("g++", "-std=gnu++17")
+        } else {
+            ("gcc", "-std=gnu11")
+        };
+        let compiled = Command::new(compiler)
             .args([
-                "-std=gnu11",
-                "-O2",
-                "-g",
-                "-static",
-                "-pthread",
-                "-Wall",
-                "-Wextra",
-                "-Werror",
+                standard, "-O2", "-g", "-static", "-pthread", "-Wall", "-Wextra", "-Werror",
             ])
             .args(flags.split_whitespace())
             .arg("-o")
@@ -69,7 +70,7 @@ fn compile_one(source: &Path, common: &[u8]) -> Result<(String, PathBuf)> {
             .arg(source)
             .arg("-lm")
             .output()
-            .context("cannot run gcc: install Debian's gcc and libc6-dev")?;
+            .with_context(|| format!("cannot run {compiler}: install Debian's, and libc6-dev"))?;
         ensure!(
             compiled.status.success(),
             "{}",
@@ -78,6 +79,39 @@ fn compile_one(source: &Path, common: &[u8]) -> Result<(String, PathBuf)> {
         Ok(())
     })?;
     Ok((name.to_owned(), dir.join(name)))
+}
+
+/// The directory of the programs that debuggers are shown.
+pub fn debugged_dir() -> PathBuf {
+    workspace().join("tests/programs/debugged")
+}
+
+/// Compiles `NAME.c` of [`debugged_dir`] into `to`: dynamically, with debug information whose sources lie in `/t`.
+pub fn compile_debugged(name: &str, to: &Path) -> Result<()> {
+    let dir = debugged_dir();
+    let compiled = Command::new("gcc")
+        .args([
+            "-std=gnu11",
+            "-O1",
+            "-g",
+            "-pthread",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+        ])
+        .arg(format!("-ffile-prefix-map={}=/t", dir.display()))
+        .arg("-o")
+        .arg(to)
+        .arg(format!("{name}.c"))
+        .current_dir(&dir)
+        .output()
+        .context("cannot run gcc")?;
+    ensure!(
+        compiled.status.success(),
+        "{}",
+        String::from_utf8_lossy(&compiled.stderr)
+    );
+    Ok(())
 }
 
 /// The image with all programs of `tests/programs`.

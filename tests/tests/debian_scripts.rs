@@ -17,9 +17,9 @@ fn share(first: usize) -> Vec<Script> {
 
 /// A script must print the same twice under runc, or its differences would be blamed on husk.
 fn compare(first: usize) {
+    let scripts = share(first);
     let husk = Husk::find().unwrap();
     let mut failures = Failures::default();
-    let scripts = share(first);
     for script in &scripts {
         let outcome = script.job().and_then(|job| {
             let expected = Runc.run(&job)?;

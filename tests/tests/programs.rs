@@ -32,8 +32,8 @@ fn a_million_signals_to_a_thread_in_a_syscall_loop() {
 }
 
 #[test]
-fn sixty_four_threads_at_one_syscall_site() {
-    same(&["/t/site64", "20000"], 120);
+fn a_hundred_threads_at_one_syscall_site() {
+    same(&["/t/one_site", "20000"], 120);
 }
 
 #[test]
@@ -140,6 +140,11 @@ fn events_and_lives_of_tracees() {
 }
 
 #[test]
+fn unwinding_through_calls() {
+    same(&["/t/unwind"], 60);
+}
+
+#[test]
 fn code_that_changes() {
     same(&["/t/tr_jit"], 60);
 }
@@ -233,4 +238,22 @@ fn signals_about_input_and_output() {
 #[test]
 fn file_events() {
     same(&["/t/inotify"], 60);
+}
+
+#[test]
+fn one_file_in_every_way_at_random() {
+    for file in ["/f", "/dev/shm/f"] {
+        for seed in ["1", "2"] {
+            same(&["/t/fsx", file, seed, "2000"], 120);
+        }
+    }
+}
+
+#[test]
+fn names_in_every_way_at_random() {
+    for directory in ["/names", "/dev/shm/names"] {
+        for seed in ["1", "2", "3"] {
+            same(&["/t/names", directory, seed, "3000"], 120);
+        }
+    }
 }

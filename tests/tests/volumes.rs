@@ -160,3 +160,79 @@ fn the_host_changes_a_mapped_file() {
     assert_eq!(line(), "page 1: again");
     assert!(child.wait().unwrap().success());
 }
+
+/// Lines that three containers and the host append to one file at the same time are all there, whole.
+#[test]
+fn many_append_to_one_file() {
+    let scratch = Scratch::new("volume").unwrap();
+    let log = scratch.path().join("log");
+    fs::write(&log, "").unwrap();
+    let shown = volume(scratch.path(), "/v");
+    let script = |name: usize| {
+        format!(
+            "i=0; while [ $i -lt 200 ]; do echo container {name} line $i; i=$((i+1)); done >>/v/log; ls /v"
+        )
+    };
+    std::thread::scope(|scope| {
+        for name in 0..3 {
+            let (shown, script) = (shown.clone(), script(name));
+            scope.spawn(move || assert_eq!(run(&[shown], &script), "log\n"));
+        }
+        let mut file = fs::OpenOptions::new().append(true).open(&log).unwrap();
+        for line in 0..200 {
+            file.write_all(format!("container host line {line}\n").as_bytes())
+                .unwrap();
+        }
+    });
+    let text = fs::read_to_string(&log).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), 800);
+    let is_whole = |line: &&str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        matches!(words[..], ["container", _, "line", number] if number.parse::<u32>().is_ok())
+    };
+    assert!(lines.iter().all(is_whole), "{text}");
+}
+
+/// What the VMM itself recorded: the operations on the volume, with paths and errors.
+#[test]
+fn operations_are_recorded() {
+    let scratch = Scratch::new("volume").unwrap();
+    let records = scratch.path().join("records");
+    fs::create_dir(scratch.path().join("v")).unwrap();
+    let husk = Husk::find().unwrap().options([
+        "--trace",
+        records.to_str().unwrap(),
+        "--volume",
+        &volume(&scratch.path().join("v"), "/v"),
+    ]);
+    let script = "mkdir /v/d; echo x >/v/d/f; cat /v/none; rm -r /v/d";
+    let image = Image::busybox().unwrap();
+    husk.run(&Job::shell(&image, script)).unwrap();
+    let text = fs::read_to_string(&records).unwrap();
+    let has = |parts: &[&str]| {
+        let mut lines = text
+            .lines()
+            .filter(|line| line.contains(r#""kind":"boundary""#));
+        lines.any(|line| parts.iter().all(|part| line.contains(part)))
+    };
+    assert!(has(&[
+        r#""operation":"mkdir""#,
+        r#""argument":"d""#,
+        r#""errno":null"#
+    ]));
+    assert!(has(&[
+        r#""operation":"mknod""#,
+        r#""path":"/d""#,
+        r#""argument":"f""#
+    ]));
+    assert!(has(&[r#""operation":"write""#, r#""path":"/d/f""#]));
+    assert!(has(&[
+        r#""operation":"lookup""#,
+        r#""argument":"none""#,
+        r#""errno":"ENOENT""#
+    ]));
+    assert!(has(&[r#""operation":"rmdir""#, r#""argument":"d""#]));
+}

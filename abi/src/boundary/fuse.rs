@@ -10,6 +10,7 @@
 //!   file can be opened for writing; nothing is to be released.
 //! - What changes a file is answered with its new attributes, so that no `GETATTR` follows: operations on names by the
 //!   [`AttrOut`] of the directories involved, those on contents by the file's.
+//! - A listing ends with an entry without a name, or an answer without entries.
 //! - `MKNOD` makes regular files, too. `LOOKUP` of a name that is not there is `ENOENT`.
 //! - [`Attr::flags`] tells devices of one tree apart, see [`Attr::device`].
 //!
@@ -240,7 +241,7 @@ wire! {
     ReadIn, 40 { fh: u64, offset: u64, size: u32, read_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
 }
 wire! {
-    /// `WRITE`; the data follow.
+    /// `WRITE`; the data follow. With `O_APPEND` among the flags they go to the file's end, whatever the offset.
     WriteIn, 40 { fh: u64, offset: u64, size: u32, write_flags: u32, lock_owner: u64, flags: u32, padding: u32 }
 }
 wire! {

@@ -225,6 +225,8 @@ impl DoorbellHandler for Handler {
         }
         match port {
             doorbell::SHUTDOWN => {
+                // What the guest did not wait for.
+                self.idle(0);
                 self.control("shutdown", Some(value));
                 return Served::End(End::Shutdown(value));
             }

@@ -92,14 +92,22 @@ pub fn map_archive(file: &File) -> Result<Mapping, Error> {
     })
 }
 
-/// Moves up to the bytes of `ranges` between guest memory and `file` at `offset`, without a copy in between: what the guest
+/// What is done with a file, and from which byte on.
+#[derive(Clone, Copy)]
+enum Transfer {
+    Read(u64),
+    Write(u64),
+    /// At its end, wherever that is by then.
+    Append,
+}
+
+/// Moves up to the bytes of `ranges` between guest memory and `file`, without a copy in between: what the guest
 /// changes meanwhile is its own loss.
 fn transfer(
     memory: &GuestMemoryMmap,
     ranges: &[(u64, usize)],
     file: BorrowedFd<'_>,
-    offset: u64,
-    into_file: bool,
+    what: Transfer,
 ) -> io::Result<usize> {
     let invalid = || io::Error::from_raw_os_error(libc::EFAULT);
     let slices = ranges
@@ -116,19 +124,20 @@ fn transfer(
         })
         .collect();
     let count = i32::try_from(vectors.len()).map_err(|_| invalid())?;
-    let offset = i64::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let at = |at: u64| i64::try_from(at).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
+    let (fd, vectors) = (file.as_raw_fd(), vectors.as_ptr());
     // SAFETY: the vectors are ranges of guest memory, which is never unmapped and of which there are no references.
     let moved = unsafe {
-        if into_file {
-            libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), count, offset)
-        } else {
-            libc::preadv(file.as_raw_fd(), vectors.as_ptr(), count, offset)
+        match what {
+            Transfer::Read(offset) => libc::preadv(fd, vectors, count, at(offset)?),
+            Transfer::Write(offset) => libc::pwritev(fd, vectors, count, at(offset)?),
+            Transfer::Append => libc::pwritev2(fd, vectors, count, 0, libc::RWF_APPEND),
         }
     };
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
 
-/// Writes ranges of guest memory to `file` at `offset`; returns how many bytes.
+/// Writes ranges of guest memory to `file` at `offset`, or else at its end; returns how many bytes.
 ///
 /// # Errors
 /// `EFAULT` outside guest memory; what `pwritev(2)` gives.
@@ -136,9 +145,10 @@ pub fn guest_into_file(
     memory: &GuestMemoryMmap,
     ranges: &[(u64, usize)],
     file: BorrowedFd<'_>,
-    offset: u64,
+    offset: Option<u64>,
 ) -> io::Result<usize> {
-    transfer(memory, ranges, file, offset, true)
+    let what = offset.map_or(Transfer::Append, Transfer::Write);
+    transfer(memory, ranges, file, what)
 }
 
 /// Reads `file` at `offset` into ranges of guest memory; returns how many bytes, 0 at the end.
@@ -151,7 +161,7 @@ pub fn file_into_guest(
     file: BorrowedFd<'_>,
     offset: u64,
 ) -> io::Result<usize> {
-    transfer(memory, ranges, file, offset, false)
+    transfer(memory, ranges, file, Transfer::Read(offset))
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ const PROGRAMS: &[&[&str]] = &[
         "stack_non_canonical",
     ],
     &["signals", "2000"],
-    &["site64", "50"],
+    &["one_site", "50"],
     &["forkmix", "10"],
     &["preempt"],
     &["fpu", "30"],

@@ -31,7 +31,7 @@ fn apply(location: &Location, change: &SetAttributes) -> Result<()> {
 fn change_mode(t: &Thread, location: &Location, mode: Mode) -> SysResult {
     check_writable_mount(location)?;
     let credentials = t.credentials();
-    let attributes = location.inode.attributes();
+    let attributes = location.inode.rights();
     if attributes.kind == FileKind::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -79,7 +79,7 @@ fn change_owner(t: &Thread, location: &Location, owner: Uid, group: Uid) -> SysR
     const KEEP: u32 = u32::MAX;
     check_writable_mount(location)?;
     let credentials = t.credentials();
-    let attributes = location.inode.attributes();
+    let attributes = location.inode.rights();
     let owns = credentials.fsuid == attributes.uid;
     let capable = credentials.has(general::CAP_CHOWN);
     if owner != KEEP && !(owns && owner == attributes.uid) && !capable {
@@ -200,7 +200,7 @@ fn read_timevals(times: Ptr) -> Result<Times> {
 fn change_times(t: &Thread, location: &Location, times: Times) -> SysResult {
     check_writable_mount(location)?;
     let credentials = t.credentials();
-    let attributes = location.inode.attributes();
+    let attributes = location.inode.rights();
     let is_owner = permission::is_owner_or_capable(&credentials, &attributes);
     let both_now = [SetTime::Now; 2];
     let times = times.unwrap_or(both_now);

@@ -32,7 +32,7 @@ pub fn check_directory(credentials: &Credentials, directory: &Location) -> Resul
     if directory.mount.is_read_only() {
         return Err(Errno::EROFS);
     }
-    let attributes = directory.inode.attributes();
+    let attributes = directory.inode.rights();
     if attributes.kind != FileKind::Directory {
         return Err(Errno::ENOTDIR);
     }
@@ -46,7 +46,7 @@ fn inherit<'a>(
     directory: &Location,
     new: &New<'a>,
 ) -> Create<'a> {
-    let parent = directory.inode.attributes();
+    let parent = directory.inode.rights();
     let mut mode = new.mode;
     if new.kind != FileKind::Symlink {
         mode &= !t.fs().umask();

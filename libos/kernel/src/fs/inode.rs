@@ -134,6 +134,12 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
     /// Current attributes.
     fn attributes(&self) -> Attributes;
 
+    /// Attributes as far as it depends on them who may do what: kind, mode and owner. The others may be a little behind,
+    /// where that is cheaper.
+    fn rights(&self) -> Attributes {
+        self.attributes()
+    }
+
     /// The type alone: asked for at every step of a walk.
     fn kind(&self) -> FileKind {
         self.attributes().kind

@@ -35,9 +35,9 @@ pub fn check_delete(
     victim: Victim,
 ) -> Result<()> {
     let credentials = t.credentials();
-    let parent = directory.inode.attributes();
+    let parent = directory.inode.rights();
     permission::check(&credentials, &parent, Access::WRITE | Access::EXECUTE)?;
-    permission::check_sticky(&credentials, &parent, &inode.attributes())?;
+    permission::check_sticky(&credentials, &parent, &inode.rights())?;
     match (inode.kind() == FileKind::Directory, victim) {
         (false, Victim::Directory) => return Err(Errno::ENOTDIR),
         (true, Victim::File) => return Err(Errno::EISDIR),

@@ -135,7 +135,9 @@ pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<File
     }
     let location = loop {
         let (Last::Name(name), false) = (&tail.last, tail.trailing_slash) else {
-            return Err(Errno::EISDIR);
+            // `.` and `..` are there already.
+            let exists = how.flags & general::O_EXCL != 0 && !matches!(tail.last, Last::Name(_));
+            return Err(if exists { Errno::EEXIST } else { Errno::EISDIR });
         };
         match walker.at.inode.lookup(name) {
             Ok(_) if how.flags & general::O_EXCL != 0 => return Err(Errno::EEXIST),
@@ -149,8 +151,8 @@ pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<File
                 }
             }
             Ok(inode) => {
-                let directory = walker.at.inode.attributes();
-                let file = inode.attributes();
+                let directory = walker.at.inode.rights();
+                let file = inode.rights();
                 if file.kind == FileKind::Directory {
                     return Err(Errno::EISDIR);
                 }

@@ -137,11 +137,7 @@ impl<'t> Walker<'t> {
         if self.credentials.has(general::CAP_DAC_OVERRIDE) {
             return Ok(());
         }
-        permission::check(
-            &self.credentials,
-            &self.at.inode.attributes(),
-            Access::EXECUTE,
-        )
+        permission::check(&self.credentials, &self.at.inode.rights(), Access::EXECUTE)
     }
 
     /// Goes to the parent directory.

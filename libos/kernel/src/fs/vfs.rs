@@ -21,6 +21,8 @@ pub struct Vfs {
     pub root_archive: GuestRange,
     /// Where the contents of host files can be seen.
     pub window: fuse::Window,
+    /// What waits to be written to host files.
+    pub behind: fuse::WriteBehind,
     /// Advisory locks.
     pub locks: LockTable,
     /// Watched files.
@@ -41,6 +43,7 @@ impl Vfs {
         Self {
             root_archive,
             window,
+            behind: fuse::WriteBehind::default(),
             locks: LockTable::new(),
             watches: Arc::default(),
             tree: Mutex::new(()),

@@ -4,7 +4,9 @@
 //! returns; a thread sleeps for the others. What nobody waits for is queued without ringing: the VMM comes by with the
 //! next request, or when the vCPU has nothing to do.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use husk_abi::boundary::boot::BootInfo;
 use husk_abi::boundary::doorbell;
@@ -20,6 +22,8 @@ use crate::{Errno, Result, Thread};
 const PAGE: usize = 4096;
 /// Exchanges at once; each takes at most four descriptors of the queue.
 const SLOTS: usize = 16;
+/// Most requests nobody waits for at once.
+const MAX_POSTED: usize = 12;
 /// Buffers for data, for exchanges that need one.
 const BULKS: usize = 4;
 const BULK_FRAMES: u64 = (MAX_DATA / PAGE) as u64;
@@ -35,13 +39,25 @@ enum Phase {
     Answered(bool),
 }
 
-#[derive(Debug)]
+/// What is done with the answer's data, or error, of a request nobody waits for.
+pub type Done = Box<dyn FnOnce(Result<Vec<u8>>) + Send>;
+
 struct Slot {
     /// Two frames: the request's and the answer's.
     frames: Frame,
     bulk: Option<Frame>,
     phase: Phase,
     taken: bool,
+    done: Option<Done>,
+}
+
+impl core::fmt::Debug for Slot {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Slot")
+            .field("phase", &self.phase)
+            .field("taken", &self.taken)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug)]
@@ -61,6 +77,8 @@ pub struct FileQueue {
     state: SpinLock<State>,
     /// Woken when answers have come, and when slots or buffers are free again.
     changed: WaitQueue,
+    /// Requests nobody waits for, but whose answers somebody wants, that are under way.
+    posted: AtomicUsize,
 }
 
 /// A request and its answer. Its frames are its own while it lives.
@@ -87,6 +105,8 @@ pub struct Ask<'a> {
     pub data_bytes: usize,
     /// Bytes of the exchange's data buffer for the answer; else the answer is at most a page.
     pub answer_bytes: usize,
+    /// Where the data are, instead of the exchange's buffer: a guest physical address, all of it RAM.
+    pub data_gpa: Option<u64>,
 }
 
 /// Moves bytes out of consecutive frames.
@@ -98,6 +118,24 @@ fn write_frames(first: Frame, bytes: &[u8]) {
     for (at, page) in (0..).zip(bytes.chunks(PAGE)) {
         phys::write(first.offset(at), 0, page);
     }
+}
+
+/// How many bytes of data an answer has, by the frames of its exchange.
+fn answered(frames: Frame) -> Result<usize> {
+    let mut bytes = [0; OutHeader::BYTES];
+    phys::read(frames.offset(1), 0, &mut bytes);
+    let (header, _) = OutHeader::take(&bytes).ok_or(Errno::EIO)?;
+    match header.error {
+        0 => Ok((header.len as usize).saturating_sub(OutHeader::BYTES)),
+        error => Err(Errno::from_code(error.saturating_neg())),
+    }
+}
+
+/// The first `len` bytes of an answer's data that are in the exchange's own frame.
+fn answer_bytes(frames: Frame, len: usize) -> Vec<u8> {
+    let mut bytes = alloc::vec![0; len.min(PAGE - OutHeader::BYTES)];
+    phys::read(frames.offset(1), OutHeader::BYTES, &mut bytes);
+    bytes
 }
 
 impl FileQueue {
@@ -112,6 +150,7 @@ impl FileQueue {
                 next_unique: 1,
             }),
             changed: WaitQueue::new(),
+            posted: AtomicUsize::new(0),
         }
     }
 
@@ -139,6 +178,12 @@ impl FileQueue {
         self.wait(|| self.try_begin(frames, with_bulk))
     }
 
+    /// Whether a request could be begun without waiting.
+    pub fn has_room(&self) -> bool {
+        let state = self.state.lock();
+        state.slots.len() < SLOTS || state.slots.iter().any(|slot| !slot.taken)
+    }
+
     fn try_begin(&self, frames: &Frames, with_bulk: bool) -> Option<Result<Exchange<'_>>> {
         let mut state = self.state.lock();
         let index = match state.slots.iter().position(|slot| !slot.taken) {
@@ -151,6 +196,7 @@ impl FileQueue {
                         bulk: None,
                         phase: Phase::Idle,
                         taken: false,
+                        done: None,
                     });
                     state.slots.len() - 1
                 }
@@ -231,8 +277,61 @@ impl FileQueue {
         }
     }
 
+    /// Queues a request nobody waits for; the VMM serves it with the next doorbell, before what is queued later, and `done` gets
+    /// its answer. Gives `done` back if there is no room.
+    pub fn post(
+        &self,
+        frames: &Frames,
+        ask: &Ask<'_>,
+        done: Done,
+    ) -> core::result::Result<(), Done> {
+        if self.posted.load(Ordering::Acquire) >= MAX_POSTED {
+            self.settle_all();
+        }
+        let Some(Ok(mut exchange)) = self.try_begin(frames, false) else {
+            return Err(done);
+        };
+        self.posted.fetch_add(1, Ordering::AcqRel);
+        self.state.lock().slots[exchange.slot].done = Some(done);
+        exchange.push(ask, false);
+        // The slot is free again when the VMM is done.
+        core::mem::forget(exchange);
+        Ok(())
+    }
+
+    /// Has the VMM serve what was posted, and waits until `is_done`.
+    pub fn settle(&self, is_done: impl Fn() -> bool) {
+        if is_done() {
+            return;
+        }
+        self.poll();
+        if is_done() {
+            return;
+        }
+        bell::ring(doorbell::FUSE, 0);
+        self.wait(|| {
+            self.poll();
+            is_done().then_some(())
+        });
+    }
+
+    /// Has the VMM serve what was posted.
+    pub fn settle_all(&self) {
+        self.settle(|| self.posted.load(Ordering::Acquire) == 0);
+    }
+
     /// Takes what the VMM is done with; true if anything.
     fn collect(&self) -> bool {
+        let mut finished = Vec::new();
+        let any = self.collect_into(&mut finished);
+        for (done, answer) in finished {
+            done(answer);
+            self.posted.fetch_sub(1, Ordering::AcqRel);
+        }
+        any
+    }
+
+    fn collect_into(&self, finished: &mut Vec<(Done, Result<Vec<u8>>)>) -> bool {
         let mut state = self.state.lock();
         let mut any = false;
         while let Some((chain, len)) = state.queue.pop_used() {
@@ -245,6 +344,14 @@ impl FileQueue {
             if slot.phase == Phase::Sent(chain, true) {
                 slot.phase = Phase::Answered(len as usize >= OutHeader::BYTES);
             } else {
+                if let Some(done) = slot.done.take() {
+                    let answer = if len as usize >= OutHeader::BYTES {
+                        answered(slot.frames).map(|len| answer_bytes(slot.frames, len))
+                    } else {
+                        Err(Errno::EIO)
+                    };
+                    finished.push((done, answer));
+                }
                 slot.phase = Phase::Idle;
                 slot.taken = false;
             }
@@ -289,10 +396,10 @@ impl Exchange<'_> {
         .put(&mut bytes);
         bytes.extend_from_slice(ask.body);
         let mut buffers = Vec::with_capacity(4);
-        let mut buffer = |frame: Frame, len: usize, device_writes: bool| {
+        let mut buffer = |gpa: u64, len: usize, device_writes: bool| {
             if len > 0 {
                 buffers.push(Buffer {
-                    gpa: frame.gpa(),
+                    gpa,
                     len: len as u32,
                     device_writes,
                 });
@@ -300,20 +407,21 @@ impl Exchange<'_> {
         };
         let head = bytes.len().min(PAGE);
         phys::write(request, 0, &bytes[..head]);
-        buffer(request, head, false);
+        buffer(request.gpa(), head, false);
         if head < bytes.len() {
             // A long value or target: it takes the data buffer.
             write_frames(self.bulk(), &bytes[head..]);
-            buffer(self.bulk(), bytes.len() - head, false);
+            buffer(self.bulk().gpa(), bytes.len() - head, false);
         }
+        let data = || ask.data_gpa.unwrap_or_else(|| self.bulk().gpa());
         if ask.data_bytes > 0 {
-            buffer(self.bulk(), ask.data_bytes, false);
+            buffer(data(), ask.data_bytes, false);
         }
         if ask.answer_bytes > 0 {
-            buffer(answer, OutHeader::BYTES, true);
-            buffer(self.bulk(), ask.answer_bytes, true);
+            buffer(answer.gpa(), OutHeader::BYTES, true);
+            buffer(data(), ask.answer_bytes, true);
         } else {
-            buffer(answer, PAGE, true);
+            buffer(answer.gpa(), PAGE, true);
         }
         // A slot's descriptors are always there: the queue has room for all slots.
         let chain = state.queue.push(&buffers).expect("room for every slot");
@@ -330,31 +438,23 @@ impl Exchange<'_> {
         bell::ring(doorbell::FUSE, 0);
         let slot = self.slot;
         let queue = self.queue;
-        let answered = queue.wait(|| {
+        let is_answer = queue.wait(|| {
             queue.poll();
             match queue.state.lock().slots[slot].phase {
                 Phase::Answered(good) => Some(good),
                 _ => None,
             }
         });
-        if !answered {
+        if !is_answer {
             return Err(Errno::EIO);
         }
-        let mut bytes = [0; OutHeader::BYTES];
-        phys::read(self.frames.offset(1), 0, &mut bytes);
-        let (header, _) = OutHeader::take(&bytes).ok_or(Errno::EIO)?;
-        match header.error {
-            0 => Ok((header.len as usize).saturating_sub(OutHeader::BYTES)),
-            error => Err(Errno::from_code(error.saturating_neg())),
-        }
+        answered(self.frames)
     }
 
     /// The answer's data, the first `len` bytes of them.
     #[must_use]
     pub fn answer(&self, len: usize) -> Vec<u8> {
-        let mut bytes = alloc::vec![0; len.min(PAGE - OutHeader::BYTES)];
-        phys::read(self.frames.offset(1), OutHeader::BYTES, &mut bytes);
-        bytes
+        answer_bytes(self.frames, len)
     }
 
     /// The data buffer's first `len` bytes.

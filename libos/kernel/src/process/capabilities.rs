@@ -1,6 +1,8 @@
 //! Capabilities and what exec makes of credentials (`capabilities(7)`, "Transformation of capabilities during
 //! execve").
 
+use alloc::vec::Vec;
+
 use husk_abi::linux::general::{self, S_ISGID, S_ISUID};
 
 use super::credentials::securebits;
@@ -32,7 +34,7 @@ pub struct ExecCredentials {
 /// What `file` runs with when the calling thread executes it.
 ///
 /// # Errors
-/// None yet; file capabilities come with extended attributes.
+/// `EINVAL` if the file's capabilities are malformed; `EPERM` if it cannot have all it says it needs.
 pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
     let old = t.credentials();
     let mut new = (*old).clone();
@@ -51,7 +53,16 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
     new.sgid = new.egid;
     new.fsgid = new.egid;
     let changed_ids = new.euid != old.euid || new.egid != old.egid;
-    transform(&mut new, changed_ids);
+    let of_file = if file.allows_setuid() {
+        FileCapabilities::of(file)?
+    } else {
+        None
+    };
+    transform(&mut new, changed_ids, of_file.as_ref())?;
+    if old.no_new_privileges {
+        new.cap_permitted &= old.cap_permitted;
+        new.cap_effective &= new.cap_permitted;
+    }
     let gained = new.euid != new.uid || new.egid != new.gid;
     let secure = gained || (old.uid != 0 && new.cap_permitted & !old.cap_ambient != 0);
     new.securebits &= !securebits::KEEP_CAPS;
@@ -62,22 +73,94 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
     })
 }
 
-/// P'(...) of capabilities(7) for a file without capabilities of its own.
-fn transform(new: &mut Credentials, privileged: bool) {
-    if privileged {
+/// Capabilities of a file (capabilities(7), "File capability extended attribute versioning").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileCapabilities {
+    permitted: u64,
+    inheritable: u64,
+    /// They become effective at once: the program knows nothing of capabilities.
+    effective: bool,
+}
+
+impl FileCapabilities {
+    /// The attribute.
+    const NAME: &[u8] = b"security.capability";
+    const REVISION: u32 = 0xff00_0000;
+    const EFFECTIVE: u32 = 1;
+
+    fn of(file: &File) -> Result<Option<Self>> {
+        match file.inode.xattr(Self::NAME) {
+            Ok(value) => Self::parse(&value),
+            // The file system has no attributes, or the host cannot tell.
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// From the attribute's value; nothing if they are for another user namespace's root.
+    fn parse(value: &[u8]) -> Result<Option<Self>> {
+        let words: Vec<u32> = value
+            .as_chunks()
+            .0
+            .iter()
+            .map(|bytes| u32::from_le_bytes(*bytes))
+            .collect();
+        let (low, high, root) = match (
+            words.first().map(|magic| magic & Self::REVISION),
+            value.len(),
+        ) {
+            (Some(0x0100_0000), 12) => ([words[1], words[2]], [0, 0], 0),
+            (Some(0x0200_0000), 20) => ([words[1], words[2]], [words[3], words[4]], 0),
+            (Some(0x0300_0000), 24) => ([words[1], words[2]], [words[3], words[4]], words[5]),
+            _ => return Err(Errno::EINVAL),
+        };
+        let set = |index: usize| (u64::from(high[index]) << 32 | u64::from(low[index])) & ALL;
+        Ok((root == 0).then(|| Self {
+            permitted: set(0),
+            inheritable: set(1),
+            effective: words[0] & Self::EFFECTIVE != 0,
+        }))
+    }
+}
+
+/// P'(...) of capabilities(7) for a file with or without capabilities of its own.
+fn transform(
+    new: &mut Credentials,
+    changed_ids: bool,
+    of_file: Option<&FileCapabilities>,
+) -> Result<()> {
+    if changed_ids || of_file.is_some() {
         new.cap_ambient = 0;
     }
     let root = (new.uid == 0 || new.euid == 0) && !new.has_securebit(securebits::NOROOT);
-    let file_permitted = if root { ALL } else { 0 };
-    let file_inheritable = file_permitted;
-    new.cap_permitted = (new.cap_inheritable & file_inheritable)
-        | (file_permitted & new.cap_bounding)
-        | new.cap_ambient;
-    new.cap_effective = if new.euid == 0 && root {
+    // A set-user-ID program with capabilities of its own gets only those.
+    let by_set_id = new.euid == 0 && new.uid != 0;
+    let file = match of_file {
+        Some(of_file) if !root || by_set_id => *of_file,
+        _ if root => FileCapabilities {
+            permitted: ALL,
+            inheritable: ALL,
+            effective: new.euid == 0,
+        },
+        _ => FileCapabilities {
+            permitted: 0,
+            inheritable: 0,
+            effective: false,
+        },
+    };
+    new.cap_permitted =
+        (new.cap_inheritable & file.inheritable) | (file.permitted & new.cap_bounding);
+    if of_file
+        .is_some_and(|of_file| of_file.effective && of_file.permitted & !new.cap_permitted != 0)
+    {
+        return Err(Errno::EPERM);
+    }
+    new.cap_permitted |= new.cap_ambient;
+    new.cap_effective = if file.effective {
         new.cap_permitted
     } else {
         new.cap_ambient
     };
+    Ok(())
 }
 
 /// What a change of user ids does to capabilities (capabilities(7), "Effect of user ID changes").

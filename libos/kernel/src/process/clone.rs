@@ -428,6 +428,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         ),
         exit_signal: AtomicU32::new(request.exit_signal),
         leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
     })
 }
 
@@ -497,6 +498,7 @@ pub(crate) fn init_process(
         record_marks: AtomicU32::new(kernel.trace.marks(0, pid)),
         exit_signal: AtomicU32::new(general::SIGCHLD),
         leader_tracer: SpinLock::new(Weak::new()),
+        ended_tracees: AtomicU32::new(0),
     });
     let frame = TrapFrame::user_entry(0, 0);
     let context =

@@ -117,18 +117,23 @@ fn exit_last(process: &Arc<Process>, status: i32) {
     let program = process.program.lock().take();
     drop(program);
     hand_on_children(process);
-    let parent = {
-        let mut family = process.family.lock();
-        family.life = Life::Zombie(status);
-        family.parent.upgrade()
-    };
+    process.family.lock().life = Life::Zombie(status);
     process.ended.wake_all();
+    announce_end(process);
+}
+
+/// Tells whoever waits for `process` that it is a zombie: its tracer before its parent, and nobody while a tracer has not
+/// waited for one of its other threads.
+pub(super) fn announce_end(process: &Arc<Process>) {
+    let Some(status) = process.end_to_tell() else {
+        return;
+    };
     if let Some(tracer) = process.foreign_tracer() {
         let info = Info::child_exit(SIGCHLD.cast_signed(), process, status);
         // A standard signal is always accepted.
         let _ = signal::send_process(&tracer, &info);
         tracer.child_events.wake_all();
-    } else if let Some(parent) = parent {
+    } else if let Some(parent) = process.parent() {
         announce(process, &parent, status);
     }
 }
@@ -189,15 +194,11 @@ fn hand_on_children(process: &Arc<Process>) {
         return;
     };
     for child in children {
-        let status = {
+        {
             let mut family = child.family.lock();
             family.parent = Arc::downgrade(&heir);
             family.parent_thread = Weak::new();
-            match family.life {
-                Life::Zombie(status) => Some(status),
-                _ => None,
-            }
-        };
+        }
         child.ppid.store(heir.pid, Ordering::Relaxed);
         heir.family.lock().children.push(child.clone());
         if let Some(signo) = signal::parent_death_signal(&child) {
@@ -205,7 +206,7 @@ fn hand_on_children(process: &Arc<Process>) {
         }
         // An orphan's end is always announced with SIGCHLD.
         child.exit_signal.store(SIGCHLD, Ordering::Relaxed);
-        if let Some(status) = status
+        if let Some(status) = child.end_to_tell()
             && child.foreign_tracer().is_none()
         {
             announce(&child, &heir, status);

@@ -273,6 +273,8 @@ pub struct Process {
     pub(super) exit_signal: AtomicU32,
     /// Who traces its first thread.
     pub(super) leader_tracer: SpinLock<Weak<Thread>>,
+    /// Traced threads that have ended and whose tracers have not waited for them: until then its end is not told.
+    pub(super) ended_tracees: AtomicU32,
 }
 
 /// A process's relatives and fate; locked parent before child.

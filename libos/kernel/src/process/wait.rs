@@ -113,7 +113,7 @@ fn look_at_children(t: &Thread, which: Which, options: u32) -> Option<Option<Eve
             continue;
         }
         any = true;
-        let is_others = child.foreign_tracer().is_some();
+        let is_others = child.foreign_tracer().is_some() || child.end_to_tell().is_none();
         let status = {
             let mut family = child.family.lock();
             match (family.life, family.job_event) {

@@ -265,6 +265,7 @@ pub fn idle(kernel: &'static Kernel) -> ! {
         if kernel.sched.run_next_from_idle() {
             continue;
         }
+        kernel.fs.behind.flush(kernel);
         kernel.sched.wait_for_event();
     }
 }

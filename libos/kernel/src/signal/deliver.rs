@@ -152,6 +152,8 @@ fn handle(t: &Thread, info: &Info, action: &Action) {
     }
     if stepped {
         ptrace::entered_handler(t);
+    } else {
+        ptrace::arm(t);
     }
 }
 

@@ -4,7 +4,7 @@ use husk_abi::boundary::layout::USER_END;
 use husk_abi::linux::general;
 use husk_hal::fpu;
 
-use crate::process::cpuid;
+use crate::process::{cpuid, ptrace};
 use crate::user::UserAddr;
 use crate::{Thread, translate};
 
@@ -96,7 +96,7 @@ fn float_errors(vector: u64, state: &[u8]) -> u32 {
 /// fault. Handles what memory management can, and otherwise raises the signal.
 pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
     let is_translations = match vector {
-        DEBUG => translate::is_extra_step(t),
+        DEBUG => translate::is_extra_step(t) || ptrace::stepped(t),
         // A jump between instructions that a jump to a thunk has replaced.
         INVALID_OPCODE => translate::enter(t),
         _ => false,
@@ -158,6 +158,9 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
 
 /// The thread, which single-steps, has gone past an instruction that was done for it.
 pub fn stepped(t: &Thread) {
+    if ptrace::stepped(t) {
+        return;
+    }
     let code = general::TRAP_TRACE.cast_signed();
     force(t, &Info::fault(SIGTRAP, code, instruction(t)));
 }

@@ -39,6 +39,14 @@ impl<T> Mutex<T> {
         }
     }
 
+    /// Locks unless somebody has it.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        Some(MutexGuard {
+            guard: Some(self.value.try_lock()?),
+            queue: &self.queue,
+        })
+    }
+
     /// Exclusive access without locking.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()

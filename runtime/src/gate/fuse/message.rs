@@ -114,12 +114,12 @@ impl Request {
             .min(MAX_DATA)
     }
 
-    /// Writes the request's data to `file` at `offset`; at most `len`.
+    /// Writes the request's data to `file` at `offset`, or else at its end; at most `len`.
     pub fn write_to_file(
         &self,
         memory: &GuestMemory,
         file: BorrowedFd<'_>,
-        offset: u64,
+        offset: Option<u64>,
         len: usize,
     ) -> io::Result<usize> {
         let mut data = self.data.clone();

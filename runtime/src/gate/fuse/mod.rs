@@ -95,6 +95,8 @@ struct Shared {
 pub struct Files {
     shared: Arc<Shared>,
     slow: Mutex<mpsc::Sender<(u16, Request)>>,
+    /// Held while requests are served that cannot take long: the guest relies on their order.
+    serving: Mutex<()>,
 }
 
 impl std::fmt::Debug for Files {
@@ -174,11 +176,13 @@ impl Files {
         Ok(Self {
             shared,
             slow: Mutex::new(sender),
+            serving: Mutex::new(()),
         })
     }
 
     /// The doorbell was rung: serves what is queued.
     pub fn ring(&self) {
+        let _serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             let next = {
                 let mut queue = self.shared.queue();

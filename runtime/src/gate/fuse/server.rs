@@ -83,6 +83,17 @@ impl Server {
     /// The operation's own; `ESTALE` for a node that is not known or whose name leads elsewhere now, `EINVAL` for a
     /// malformed request, `ENOSYS` for an operation that is none.
     pub fn serve(&self, request: &Request) -> Answer {
+        loop {
+            // A signal for the vCPU's thread may end a call of the host's early (overlayfs waits for its locks so), which
+            // has done nothing then.
+            match self.try_serve(request) {
+                Err(Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn try_serve(&self, request: &Request) -> Answer {
         match request.header.opcode {
             op::LOOKUP => self.lookup(request),
             op::GETATTR => self.getattr(request),

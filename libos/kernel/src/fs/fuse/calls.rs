@@ -1,5 +1,6 @@
 //! The messages, typed: one function an operation.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use husk_abi::boundary::fuse::{
@@ -340,12 +341,13 @@ pub fn read(
     Ok(moved)
 }
 
-/// Writes up to `len` bytes, at most `MAX_DATA`, from `buf`; gives the bytes written and the attributes then.
+/// Writes up to `len` bytes, at most `MAX_DATA`, from `buf` at an offset, or else at the file's end; gives the bytes written and
+/// the attributes then.
 pub fn write(
     kernel: &Kernel,
     node: u64,
     buf: &mut IoBuf<'_>,
-    offset: u64,
+    offset: Option<u64>,
     len: usize,
 ) -> Result<(usize, Attr)> {
     let want = len.min(MAX_DATA);
@@ -366,8 +368,9 @@ pub fn write(
         }
     }
     let arguments = WriteIn {
-        offset,
+        offset: offset.unwrap_or(0),
         size: taken as u32,
+        flags: offset.map_or(general::O_APPEND, |_| 0),
         ..WriteIn::default()
     };
     let body = body!(arguments);
@@ -378,6 +381,90 @@ pub fn write(
     let len = exchange.call(&kernel.frames, &ask)?;
     let (size, attr) = written(&exchange.answer(len))?;
     Ok(((size as usize).min(taken), attr))
+}
+
+/// Reads `len` bytes, at most `MAX_DATA`, to the guest physical address `to`; less is the end of the file.
+pub fn read_to(kernel: &Kernel, node: u64, to: u64, offset: u64, len: usize) -> Result<usize> {
+    let arguments = ReadIn {
+        offset,
+        size: len as u32,
+        ..ReadIn::default()
+    };
+    let mut exchange = kernel.host.files.begin(&kernel.frames, false)?;
+    let body = body!(arguments);
+    let ask = Ask {
+        answer_bytes: len,
+        data_gpa: Some(to),
+        ..ask(op::READ, node, &body)
+    };
+    Ok(exchange.call(&kernel.frames, &ask)?.min(len))
+}
+
+/// Writes `len` bytes, at most `MAX_DATA`, from the guest physical address `from`; gives the bytes written and the
+/// attributes then.
+pub fn write_from(
+    kernel: &Kernel,
+    node: u64,
+    from: u64,
+    offset: u64,
+    len: usize,
+) -> Result<(usize, Attr)> {
+    let arguments = WriteIn {
+        offset,
+        size: len as u32,
+        ..WriteIn::default()
+    };
+    let mut exchange = kernel.host.files.begin(&kernel.frames, false)?;
+    let body = body!(arguments);
+    let ask = Ask {
+        data_bytes: len,
+        data_gpa: Some(from),
+        ..ask(op::WRITE, node, &body)
+    };
+    let answer = exchange.call(&kernel.frames, &ask)?;
+    let (size, attr) = written(&exchange.answer(answer))?;
+    Ok(((size as usize).min(len), attr))
+}
+
+/// Posts a change of attributes; false if there is no room. `done` gets the attributes then.
+pub fn post_setattr(
+    kernel: &Kernel,
+    node: u64,
+    change: &SetattrIn,
+    done: impl FnOnce(Result<Attr>) + Send + 'static,
+) -> bool {
+    let body = body!(change);
+    let done = Box::new(move |answer: Result<Vec<u8>>| done(answer.and_then(|bytes| attr(&bytes))));
+    let files = &kernel.host.files;
+    files
+        .post(&kernel.frames, &ask(op::SETATTR, node, &body), done)
+        .is_ok()
+}
+
+/// Posts [`write_from`]; false if there is no room. `done` gets the bytes written and the attributes then.
+pub fn post_write(
+    kernel: &Kernel,
+    node: u64,
+    from: u64,
+    offset: u64,
+    len: usize,
+    done: impl FnOnce(Result<(u64, Attr)>) + Send + 'static,
+) -> bool {
+    let arguments = WriteIn {
+        offset,
+        size: len as u32,
+        ..WriteIn::default()
+    };
+    let body = body!(arguments);
+    let ask = Ask {
+        data_bytes: len,
+        data_gpa: Some(from),
+        ..ask(op::WRITE, node, &body)
+    };
+    let done = Box::new(move |answer: Result<Vec<u8>>| {
+        done(answer.and_then(|bytes| written(&bytes)));
+    });
+    kernel.host.files.post(&kernel.frames, &ask, done).is_ok()
 }
 
 /// Shows chunk `index` of a file in `slot` of the window; gives its attributes.
@@ -406,8 +493,8 @@ pub struct Listed {
     pub name: Vec<u8>,
 }
 
-/// Entries from `position` on, as many as one answer holds; none at the end.
-pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<Vec<Listed>> {
+/// Entries from `position` on, as many as one answer holds, and whether these are the last.
+pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<(Vec<Listed>, bool)> {
     let arguments = ReadIn {
         offset: position,
         size: MAX_DATA as u32,
@@ -421,6 +508,7 @@ pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<Vec<Listed
         MAX_DATA,
     )?;
     let mut listed = Vec::new();
+    let mut is_end = answer.is_empty();
     let mut rest = answer.as_slice();
     while !rest.is_empty() {
         let (out, after) = EntryOut::take(rest).ok_or(Errno::EIO)?;
@@ -429,6 +517,10 @@ pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<Vec<Listed
         let name = after.get(..len).ok_or(Errno::EIO)?.to_vec();
         let skip = (Dirent::BYTES + len).next_multiple_of(8) - Dirent::BYTES;
         rest = after.get(skip..).unwrap_or_default();
+        if name.is_empty() {
+            is_end = true;
+            break;
+        }
         listed.push(Listed {
             entry: (out.nodeid != 0).then_some(Entry {
                 node: out.nodeid,
@@ -440,5 +532,5 @@ pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<Vec<Listed
             name,
         });
     }
-    Ok(listed)
+    Ok((listed, is_end))
 }

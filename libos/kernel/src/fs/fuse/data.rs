@@ -14,6 +14,7 @@ use husk_abi::boundary::fuse::{CHUNK_BYTES, MAX_DATA};
 use husk_hal::phys::{self, Frame};
 use spin::Once;
 
+use super::buffer::Buffered;
 use super::calls;
 use super::node::Node;
 use super::{CHUNK_PAGES, PAGE};
@@ -43,6 +44,8 @@ pub(super) struct Data {
     /// It is known that it can be opened for writing.
     pub can_write: AtomicBool,
     text: Once<Box<TextImage>>,
+    /// Bytes kept here.
+    pub buffered: Buffered,
     /// It was mapped once.
     mapped: AtomicBool,
     /// Changes when pages that may be mapped are taken out.
@@ -65,6 +68,7 @@ impl Data {
             users: AtomicI32::new(0),
             can_write: AtomicBool::new(can_write),
             text: Once::new(),
+            buffered: Buffered::default(),
             mapped: AtomicBool::new(false),
             version: AtomicU64::new(0),
         }
@@ -77,6 +81,15 @@ impl Data {
     /// The size is this now; gives what it was.
     pub(super) fn set_size(&self, size: u64) -> u64 {
         self.size.swap(size, Ordering::AcqRel)
+    }
+
+    /// The size is at least this now.
+    pub(super) fn grow(&self, size: u64) {
+        self.size.fetch_max(size, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_mapped(&self) -> bool {
+        self.mapped.load(Ordering::SeqCst)
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -266,7 +279,15 @@ impl Node {
                 .unwrap_or(usize::MAX)
                 .min(buf.remaining());
             let in_chunk = (CHUNK_BYTES - at % CHUNK_BYTES).min(len as u64) as usize;
+            let kept = self.read_buffered(data, buf, at);
+            if kept == Ok(0) {
+                // What the host does not know yet is not there to be read.
+                self.flush_quietly();
+            }
             let moved = match self.shown(data, at / PAGE, false) {
+                _ if kept != Ok(0) => kept,
+                // What the host does not know yet is not there to be read.
+                _ if len < MAX_DATA && self.read_ahead(data, at, len) => continue,
                 Some(pinned) => self.read_window(&pinned, buf, at, in_chunk),
                 None if len >= LONG_READ => {
                     calls::read(self.kernel(), self.id(), buf, at, len.min(MAX_DATA))
@@ -287,6 +308,7 @@ impl Node {
                 Err(errno) => return Err(errno),
             }
         }
+        data.buffered.read_to(at);
         Ok((at - offset) as usize)
     }
 
@@ -316,17 +338,39 @@ impl Node {
         Ok(moved)
     }
 
-    /// Writes at `offset`; the caller holds `writing`. At most `limit` is the new end of what is written.
-    pub(super) fn write_data(&self, buf: &mut IoBuf<'_>, offset: u64, limit: u64) -> Result<usize> {
+    /// Writes at `offset`, or with `appends`, where others may write, too, wherever the end is by then; the caller holds `writing`. At
+    /// most `limit` is the new end of what is written.
+    pub(super) fn write_data(
+        &self,
+        buf: &mut IoBuf<'_>,
+        offset: u64,
+        limit: u64,
+        appends: bool,
+    ) -> Result<usize> {
         let data = self.data()?;
         let mut at = offset;
         let mut failed = None;
+        let mut told = false;
         while at < limit && buf.remaining() > 0 {
             let len = usize::try_from(limit - at)
                 .unwrap_or(usize::MAX)
                 .min(buf.remaining())
                 .min(MAX_DATA);
-            match calls::write(self.kernel(), self.id(), buf, at, len) {
+            match self.write_buffered(data, buf, at, len) {
+                Ok(0) => {}
+                Ok(written) => {
+                    at += written as u64;
+                    continue;
+                }
+                Err(errno) => {
+                    failed = Some(errno);
+                    break;
+                }
+            }
+            self.drop_buffer();
+            told = true;
+            let place = (!appends).then_some(at);
+            match calls::write(self.kernel(), self.id(), buf, place, len) {
                 Ok((written, attr)) => {
                     at += written as u64;
                     self.learned(&attr);
@@ -340,6 +384,9 @@ impl Node {
                 }
             }
         }
+        if told {
+            self.drop_buffer();
+        }
         self.text_changed(data, offset..at, true);
         match failed {
             Some(errno) if at == offset => Err(errno),
@@ -350,7 +397,9 @@ impl Node {
     /// The frame to map for page `index`, its chunk's count raised for the caller.
     pub(super) fn map_page(&self, index: u64, write: bool) -> Result<Frame> {
         let data = self.data()?;
-        data.mapped.store(true, Ordering::SeqCst);
+        if !data.mapped.swap(true, Ordering::SeqCst) {
+            self.drop_buffer();
+        }
         if write {
             // From now on its bytes change without anybody's being told.
             let text = data.text();

@@ -40,6 +40,7 @@ impl FuseFile {
         let file = Arc::new(Self { node, step });
         let data = file.node.data()?;
         if step == 1 && !data.can_write.load(Ordering::Acquire) {
+            file.node.flush_quietly();
             let attr = calls::open_to_write(file.node.kernel(), file.node.id())?;
             file.node.learned(&attr);
             data.can_write.store(true, Ordering::Release);
@@ -66,7 +67,9 @@ impl FileOps for FuseFile {
         }
         let data = self.node.data()?;
         let _writing = data.writing.lock();
-        let offset = if file.flags() & general::O_APPEND != 0 {
+        data.buffered.take_error()?;
+        let appends = file.flags() & general::O_APPEND != 0;
+        let offset = if appends {
             self.node.refresh_size();
             data.size()
         } else {
@@ -76,8 +79,14 @@ impl FileOps for FuseFile {
         if offset >= limit {
             return Err(Errno::EFBIG);
         }
-        let moved = self.node.write_data(buf, offset, limit)?;
+        let moved =
+            self.node
+                .write_data(buf, offset, limit, appends && !self.node.is_exclusive())?;
         self.node.written(&t.credentials())?;
+        if moved > 0 && file.flags() & general::O_DSYNC != 0 {
+            let data_only = file.flags() & general::O_SYNC != general::O_SYNC;
+            self.node.sync(data_only)?;
+        }
         Ok(moved)
     }
 
@@ -91,6 +100,7 @@ impl FileOps for FuseFile {
     }
 
     fn seek_data(&self, offset: u64, hole: bool) -> Result<u64> {
+        self.node.flush()?;
         calls::seek(self.node.kernel(), self.node.id(), offset, hole)
     }
 
@@ -104,6 +114,8 @@ impl FileOps for FuseFile {
         let len = len.min(limit - target);
         let data = other.node.data()?;
         let _writing = data.writing.lock();
+        self.node.flush()?;
+        other.node.drop_buffer();
         let mut done = 0;
         while done < len {
             let from = (self.node.id(), offset + done);
@@ -120,6 +132,7 @@ impl FileOps for FuseFile {
                 Err(errno) => return Err(errno),
             }
         }
+        other.node.drop_buffer();
         other.node.text_changed(data, target..target + done, true);
         other.node.written(&t.credentials())?;
         Ok(done)
@@ -127,6 +140,12 @@ impl FileOps for FuseFile {
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {
         self.node.clone().mappable().ok_or(Errno::ENODEV)
+    }
+
+    fn released(&self) {
+        if self.step == 1 {
+            self.node.post_flush();
+        }
     }
 
     fn as_any(&self) -> &dyn core::any::Any {

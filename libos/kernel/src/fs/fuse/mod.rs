@@ -2,6 +2,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `buffer` | what is read ahead, and what waits to be written back |
 //! | `calls` | the messages, typed |
 //! | `node` | a file: its attributes as last told, and the [`Inode`] operations |
 //! | `names` | what is known of a directory: names, and names that are not there |
@@ -17,6 +18,7 @@
 //! VFS's tree lock); a file's `writing`; a file's `mapping`; then the short ones of names, attributes, chunks, the table
 //! of nodes, the window. No short lock is held over a request.
 
+mod buffer;
 mod calls;
 mod data;
 mod file;
@@ -27,6 +29,7 @@ mod window;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use husk_abi::boundary::config::Tree;
@@ -35,6 +38,7 @@ use husk_abi::boundary::fuse::{Attr, Validity};
 use super::{Attributes, FileKind, FileSystem, FsStatistics, Inode, devfs};
 use crate::sync::SpinLock;
 use crate::{Kernel, Result};
+pub use buffer::WriteBehind;
 use node::Node;
 pub use window::Window;
 
@@ -61,7 +65,22 @@ struct Shared {
     /// How long the server's word is good.
     validity: Validity,
     read_only: bool,
+    room: Room,
 }
+
+/// What may be written later, in bytes, because the host's disk had room for it when that was last looked at.
+#[derive(Debug, Default)]
+struct Room {
+    bytes: AtomicI64,
+    /// When to look again, in nanoseconds of the monotonic clock.
+    look_at: AtomicU64,
+}
+
+/// Room on the host's disk from which on writing may wait; how much then, until it is looked at again.
+const ROOM_NEEDED: u64 = 256 << 20;
+const ROOM_GIVEN: i64 = 16 << 20;
+/// How long a disk with less is not looked at again.
+const LOOK_AGAIN_NS: u64 = 100_000_000;
 
 impl Shared {
     fn device(&self, index: u32) -> u64 {
@@ -112,6 +131,27 @@ impl Shared {
         }
     }
 
+    /// Whether `len` bytes of the file `node` may be written later.
+    fn has_room_for(&self, node: u64, len: usize) -> bool {
+        let len = len as i64;
+        let room = &self.room;
+        if room.bytes.fetch_sub(len, Ordering::AcqRel) >= len {
+            return true;
+        }
+        let now = husk_hal::clock::now_ns();
+        if now < room.look_at.load(Ordering::Acquire) {
+            return false;
+        }
+        let free = calls::statfs(self.kernel, node)
+            .map_or(0, |stat| stat.bavail.saturating_mul(u64::from(stat.frsize)));
+        if free >= ROOM_NEEDED {
+            room.bytes.store(ROOM_GIVEN - len, Ordering::Release);
+            return true;
+        }
+        room.look_at.store(now + LOOK_AGAIN_NS, Ordering::Release);
+        false
+    }
+
     /// A name was added to `directory`'s: forgets old ones if there are too many.
     fn keep(&self, directory: &Arc<Node>, name: &Arc<[u8]>) {
         let mut old = Vec::new();
@@ -154,6 +194,7 @@ impl FuseFs {
             kept: SpinLock::new(VecDeque::new()),
             validity,
             read_only: tree.read_only,
+            room: Room::default(),
         });
         let root = Node::root(&shared, id, &attr);
         Ok(Arc::new(Self { shared, root }))
@@ -187,6 +228,7 @@ impl FileSystem for FuseFs {
         if self.shared.read_only {
             return Ok(());
         }
+        self.shared.kernel.fs.behind.flush(self.shared.kernel);
         calls::syncfs(self.shared.kernel, self.root.id())
     }
 }

@@ -94,6 +94,11 @@ impl Names {
         self.listing = None;
     }
 
+    /// It is new, and so empty.
+    pub(super) fn nothing_is_there(&mut self) {
+        self.complete = true;
+    }
+
     /// The listing is this, and names all there is if `complete`.
     pub(super) fn set_listing(&mut self, entries: Arc<Vec<DirEntry>>, until: u64, complete: bool) {
         self.listing = Some(Listing { entries, until });

@@ -3,7 +3,7 @@
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use husk_abi::boundary::fuse::{Attr, SetattrIn, fattr};
 use husk_abi::linux::general;
@@ -37,6 +37,12 @@ pub(super) struct Node {
     lookups: AtomicU64,
     meta: SpinLock<Meta>,
     content: Content,
+    /// It is known to have no extended attributes.
+    plain: AtomicBool,
+    /// Made by this guest, so that nothing forbids changing it.
+    ours: AtomicBool,
+    /// Requests about it under way that nobody waits for.
+    posted: AtomicU32,
     /// Made without a name, to be given none (`O_TMPFILE | O_EXCL`).
     unlinkable: AtomicBool,
 }
@@ -106,6 +112,9 @@ impl Node {
                 accessed_ns: None,
             }),
             content,
+            plain: AtomicBool::new(false),
+            ours: AtomicBool::new(false),
+            posted: AtomicU32::new(0),
             unlinkable: AtomicBool::new(false),
         })
     }
@@ -118,7 +127,10 @@ impl Node {
         };
         let node = match known {
             Some(node) => {
-                node.learned(&entry.attr);
+                // Of a tree that is ours alone nothing is news.
+                if !shared.is_exclusive() {
+                    node.learned(&entry.attr);
+                }
                 node
             }
             None => {
@@ -145,6 +157,11 @@ impl Node {
         self.id
     }
 
+    /// Whether nobody else changes it.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.shared.is_exclusive()
+    }
+
     pub(super) fn kernel(&self) -> &'static Kernel {
         self.shared.kernel
     }
@@ -153,7 +170,7 @@ impl Node {
         self.weak.clone()
     }
 
-    fn arc(&self) -> Arc<Node> {
+    pub(super) fn arc(&self) -> Arc<Node> {
         self.weak.upgrade().expect("borrowed from an Arc")
     }
 
@@ -185,7 +202,10 @@ impl Node {
     pub(super) fn learned(&self, attr: &Attr) {
         let attributes = self.shared.attributes(attr);
         let until = self.shared.good_until();
+        let mut attributes = attributes;
         if let Content::Regular(data) = &self.content {
+            // What waits to be written back counts.
+            attributes.size = attributes.size.max(data.buffered.dirty_end());
             let (size, old) = (attributes.size, data.set_size(attributes.size));
             if size != old {
                 self.text_changed(data, size.min(old)..size.max(old), false);
@@ -221,7 +241,7 @@ impl Node {
     }
 
     /// Its attributes are not what they were.
-    fn outdate(&self) {
+    pub(super) fn outdate(&self) {
         self.meta.lock().until = 0;
     }
 
@@ -292,6 +312,66 @@ impl Node {
             let old = names.parent.replace(self.clone());
             drop(names);
             drop(old);
+        }
+    }
+
+    /// Whether changes of its attributes can be made later.
+    pub(super) fn may_post(&self) -> bool {
+        self.is_exclusive() && self.ours.load(Ordering::Acquire)
+    }
+
+    /// A request nobody waits for is about to be posted.
+    pub(super) fn posting(&self) {
+        self.posted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It is served, or was not posted after all.
+    pub(super) fn posted_done(&self) {
+        self.posted.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Waits until what was posted is served.
+    pub(super) fn settle(&self) {
+        let files = &self.kernel().host.files;
+        files.settle(|| self.posted.load(Ordering::Acquire) == 0);
+    }
+
+    /// A posted change failed.
+    pub(super) fn post_failed(&self, errno: Errno) {
+        if let Ok(data) = self.data() {
+            data.buffered.failed(errno);
+        }
+        self.outdate();
+    }
+
+    /// A change was posted: this is what its attributes will be, but for the time of the change.
+    pub(super) fn foresee(&self, change: &SetAttributes) {
+        let mut meta = self.meta.lock();
+        if change.atime_ns.is_some() {
+            meta.accessed_ns = None;
+        }
+        let attributes = &mut meta.attributes;
+        attributes.mode = change.mode.unwrap_or(attributes.mode);
+        attributes.uid = change.uid.unwrap_or(attributes.uid);
+        attributes.gid = change.gid.unwrap_or(attributes.gid);
+        attributes.atime_ns = change.atime_ns.unwrap_or(attributes.atime_ns);
+        attributes.mtime_ns = change.mtime_ns.unwrap_or(attributes.mtime_ns);
+    }
+
+    /// Whether the host's disk has room for `len` bytes more, so that writing them can wait.
+    pub(super) fn has_room_for(&self, len: usize) -> bool {
+        self.shared.has_room_for(self.id, len)
+    }
+
+    /// It was made just now.
+    fn is_ours(&self) {
+        self.ours.store(true, Ordering::Release);
+        match &self.content {
+            Content::Regular(data) => data.can_write.store(true, Ordering::Release),
+            Content::Directory(directory) if self.is_exclusive() => {
+                directory.names.lock().nothing_is_there();
+            }
+            _ => {}
         }
     }
 
@@ -386,9 +466,8 @@ impl Node {
         let mut position = 0;
         let mut complete = self.shared.is_exclusive();
         loop {
-            let part = calls::list(self.kernel(), self.id, position)?;
-            let Some(last) = part.last() else { break };
-            position = last.next;
+            let (part, is_end) = calls::list(self.kernel(), self.id, position)?;
+            position = part.last().map_or(position, |last| last.next);
             for listed in part {
                 let dots = matches!(listed.name.as_slice(), b"." | b"..");
                 match &listed.entry {
@@ -405,6 +484,9 @@ impl Node {
                     kind: listed.kind,
                     name: listed.name,
                 });
+            }
+            if is_end {
+                break;
             }
         }
         let entries = Arc::new(entries);
@@ -424,7 +506,16 @@ impl Node {
 
 impl Inode for Node {
     fn attributes(&self) -> Attributes {
+        self.flush_quietly();
+        self.settle();
         self.refresh();
+        self.rights()
+    }
+
+    fn rights(&self) -> Attributes {
+        if !self.is_exclusive() {
+            self.refresh();
+        }
         let meta = self.meta.lock();
         let mut attributes = meta.attributes;
         if let Some(accessed) = meta.accessed_ns {
@@ -443,6 +534,9 @@ impl Inode for Node {
             (_, Some(_)) => return Err(self.data().err().unwrap_or(Errno::EINVAL)),
             (_, None) => None,
         };
+        if change.size.is_some() {
+            self.drop_buffer();
+        }
         let mut message = SetattrIn::default();
         let mut set = |bit: u32| message.valid |= bit;
         change.mode.inspect(|_| set(fattr::MODE));
@@ -462,7 +556,17 @@ impl Inode for Node {
         };
         (message.atime, message.atimensec) = split(change.atime_ns);
         (message.mtime, message.mtimensec) = split(change.mtime_ns);
+        if change.size.is_none() {
+            self.post_flush();
+            if self.post_attributes(change, &message) {
+                return Ok(());
+            }
+            self.flush_quietly();
+        }
         let attr = calls::setattr(self.kernel(), self.id, &message)?;
+        if change.size.is_some() {
+            self.drop_buffer();
+        }
         if change.atime_ns.is_some() {
             self.meta.lock().accessed_ns = None;
         }
@@ -495,9 +599,7 @@ impl Inode for Node {
         let _changing = directory.changing.lock();
         let (entry, attr) = calls::create(self.kernel(), self.id, name, what)?;
         let node = self.made(directory, name, &entry, &attr);
-        if let Ok(data) = node.data() {
-            data.can_write.store(true, Ordering::Release);
-        }
+        node.is_ours();
         Ok(node)
     }
 
@@ -506,9 +608,7 @@ impl Inode for Node {
         let entry = calls::tmpfile(self.kernel(), self.id, what)?;
         let node = Self::intern(&self.shared, &entry);
         node.unlinkable.store(!linkable, Ordering::Release);
-        if let Ok(data) = node.data() {
-            data.can_write.store(true, Ordering::Release);
-        }
+        node.is_ours();
         Ok(node)
     }
 
@@ -524,6 +624,7 @@ impl Inode for Node {
         let _changing = directory.changing.lock();
         let (entry, attr) = calls::link(self.kernel(), self.id, name, node.id)?;
         self.made(directory, name, &entry, &attr);
+        node.learned(&entry.attr);
         Ok(())
     }
 
@@ -628,11 +729,8 @@ impl Inode for Node {
         // The entry it stopped at is gone: the server knows what comes next.
         let mut position = position;
         loop {
-            let part = calls::list(self.kernel(), self.id, position)?;
-            let Some(last) = part.last() else {
-                return Ok(());
-            };
-            position = last.next;
+            let (part, is_end) = calls::list(self.kernel(), self.id, position)?;
+            position = part.last().map_or(position, |last| last.next);
             for listed in part {
                 if let Some(entry) = &listed.entry {
                     // Told of once more; not kept.
@@ -647,6 +745,9 @@ impl Inode for Node {
                 if !give(&entry, sink) {
                     return Ok(());
                 }
+            }
+            if is_end {
+                return Ok(());
             }
         }
     }
@@ -680,13 +781,16 @@ impl Inode for Node {
         let data = self.data()?;
         let end = offset.checked_add(len).ok_or(Errno::EFBIG)?;
         let _writing = data.writing.lock();
+        self.drop_buffer();
         let attr = calls::fallocate(self.kernel(), self.id, mode, offset, len)?;
+        self.drop_buffer();
         self.learned(&attr);
         self.text_changed(data, offset..end, true);
         Ok(())
     }
 
     fn sync(&self, data_only: bool) -> Result<()> {
+        self.flush()?;
         calls::fsync(self.kernel(), self.id, data_only)
     }
 
@@ -701,17 +805,28 @@ impl Inode for Node {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        // Most files have none, and `ls -l` asks each for several.
+        if self.is_exclusive() && self.xattr_names()?.is_empty() {
+            return Err(Errno::ENODATA);
+        }
         calls::getxattr(self.kernel(), self.id, name)
     }
 
     fn set_xattr(&self, name: &[u8], value: Option<&[u8]>, flags: u32) -> Result<()> {
+        self.flush_quietly();
+        self.plain.store(false, Ordering::Release);
         let attr = calls::setxattr(self.kernel(), self.id, name, value, flags)?;
         self.learned(&attr);
         Ok(())
     }
 
     fn xattr_names(&self) -> Result<Vec<Vec<u8>>> {
+        if self.plain.load(Ordering::Acquire) {
+            return Ok(Vec::new());
+        }
         let names = calls::listxattr(self.kernel(), self.id)?;
+        let is_plain = names.is_empty() && self.is_exclusive();
+        self.plain.store(is_plain, Ordering::Release);
         Ok(names
             .split(|byte| *byte == 0)
             .filter(|name| !name.is_empty())

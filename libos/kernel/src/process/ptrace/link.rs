@@ -2,6 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
 
 use husk_abi::linux::general::{self, SIGCHLD};
 use husk_abi::linux::ptrace::{
@@ -12,6 +13,7 @@ use husk_abi::linux::ptrace::{
 use super::super::exit;
 use super::super::thread::Life;
 use super::state::{CALLS, EMULATE, LISTENING, Link, STANDING, STEP, TRACED};
+use super::watch;
 use crate::signal::set::{SIGKILL, SIGSTOP};
 use crate::signal::{self, Info, tracing};
 use crate::sync::Interruptible;
@@ -42,6 +44,7 @@ fn unlink(tracee: &Arc<Thread>, signo: Option<i32>) {
             state.resume_signal = signo;
         }
     }
+    watch::clear(tracee);
     trace.lower(TRACED | CALLS | EMULATE | STEP | LISTENING);
     if tracee.tid() == tracee.process.pid {
         *tracee.process.leader_tracer.lock() = Weak::new();
@@ -196,6 +199,7 @@ pub fn replaced_leader(t: &Thread) {
 /// is its process's first.
 pub fn thread_ended(t: &Thread, wait_status: i32) {
     if t.trace.is_traced() && t.tid() != t.process.pid {
+        t.process.ended_tracees.fetch_add(1, Ordering::AcqRel);
         t.trace.state.lock().ended = Some(wait_status);
         if let Some(tracer) = t.trace.tracer() {
             let signo = SIGCHLD.cast_signed();
@@ -218,11 +222,8 @@ pub fn thread_ended(t: &Thread, wait_status: i32) {
             // A standard signal is always accepted.
             let _ = signal::send_process(&tracee.process, &Info::kernel(SIGKILL));
         }
-        let is_leader = tracee.tid() == tracee.process.pid;
         unlink(&tracee, None);
-        if is_leader {
-            tell_parent(&tracee.process);
-        }
+        is_gone(&tracee);
     }
 }
 
@@ -241,20 +242,34 @@ pub fn forget_leader(process: &Arc<Process>) {
     }
 }
 
-/// If `process` is a zombie its parent could not see because of its tracer, tells the parent now.
-pub(super) fn tell_parent(process: &Arc<Process>) {
-    if let (Life::Zombie(status), Some(parent)) = (process.life(), process.parent()) {
-        exit::announce(process, &parent, status);
-    }
-}
-
-/// The tracer of the zombie `process` has waited for it.
+/// The tracer of `tracee`, which has ended, has waited for it.
 pub(super) fn reaped(tracer: &Thread, tracee: &Arc<Thread>) {
     forget(tracer, tracee);
     unlink(tracee, None);
+    is_gone(tracee);
+}
+
+/// `tracee` is not traced any more. If it has ended, others may learn now that its process has.
+fn is_gone(tracee: &Arc<Thread>) {
+    let process = &tracee.process;
+    let has_ended = tracee.trace.state.lock().ended.take().is_some();
+    if has_ended {
+        process.ended_tracees.fetch_sub(1, Ordering::AcqRel);
+    }
+    if has_ended || tracee.tid() == process.pid {
+        exit::announce_end(process);
+    }
 }
 
 impl Process {
+    /// The wait status of a zombie whose end may be told.
+    pub(in crate::process) fn end_to_tell(&self) -> Option<i32> {
+        match self.life() {
+            Life::Zombie(status) if self.ended_tracees.load(Ordering::Acquire) == 0 => Some(status),
+            _ => None,
+        }
+    }
+
     /// The process of whoever traces its first thread, if that is another than its parent: the parent learns of its end
     /// when the tracer is done with it.
     pub(in crate::process) fn foreign_tracer(&self) -> Option<Arc<Process>> {

@@ -8,6 +8,7 @@
 //! | `registers` | what of a standing tracee's registers is shown and changed |
 //! | `requests` | what a tracer asks of a standing tracee |
 //! | `syscall_info` | `PTRACE_GET_SYSCALL_INFO` |
+//! | `watch` | debug registers |
 //! | `waiting` | what `wait(2)` shows a tracer |
 //!
 //! A tracee stops on its own: on its way back to user code, or at certain points of a system call. It copies its registers
@@ -25,6 +26,7 @@ mod state;
 mod stop;
 mod syscall_info;
 mod waiting;
+mod watch;
 
 use alloc::sync::Arc;
 
@@ -40,6 +42,7 @@ pub use stop::{
     group_stop, own_flags,
 };
 pub(super) use waiting::{TraceeEvent, look};
+pub use watch::{arm, stepped};
 
 use super::Thread;
 use super::thread::Life;

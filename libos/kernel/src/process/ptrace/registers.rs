@@ -10,6 +10,7 @@ use husk_hal::trap::{EXIT_FULL, TrapFrame};
 use husk_hal::{fpu, thread as hal_thread};
 
 use super::state::{FORCED_TF, STEP};
+use super::watch;
 use crate::signal::fault::TRAP_FLAG;
 use crate::signal::frame;
 use crate::{Errno, Result, Thread, signal};
@@ -84,6 +85,7 @@ impl Registers {
         if self.vector_changed {
             self.vector.restore();
         }
+        watch::arm(t);
     }
 
     /// As `struct user_regs_struct`.

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use husk_abi::linux::ptrace::*;
 
 use super::registers::{Registers, WORDS};
-use super::state::{CALLS, EMULATE, HOW, LISTENING, STANDING, STEP, Stopped};
+use super::state::{CALLS, DEBUG, EMULATE, HOW, LISTENING, STANDING, STEP, Stopped};
 use super::{link, syscall_info};
 use crate::process::Thread;
 use crate::signal::info::SIGINFO_BYTES;
@@ -194,8 +194,8 @@ fn user_word(addr: u64) -> Result<UserWord> {
 fn peek_user(tracee: &Thread, addr: u64, to: UserAddr) -> SysResult {
     let value = match user_word(addr)? {
         UserWord::Register(index) => registers(tracee, |registers| Ok(registers.words()[index]))?,
-        // None is ever set.
-        UserWord::Debug(_) | UserWord::Unused => 0,
+        UserWord::Debug(index) => tracee.trace.debug.lock().get(index),
+        UserWord::Unused => 0,
     };
     to.write(&value)?;
     Ok(0)
@@ -207,10 +207,15 @@ fn poke_user(tracee: &Thread, addr: u64, data: u64) -> SysResult {
             registers(tracee, |registers| registers.set_word(index, data))?;
             Ok(0)
         }
-        // There are no debug registers: as where the kernel's users have taken all.
-        UserWord::Debug(0..=3 | 6 | 7) if data == 0 => Ok(0),
-        UserWord::Debug(0..=3 | 7) => Err(Errno::ENOSPC),
-        _ => Err(Errno::EIO),
+        UserWord::Debug(index) => {
+            if tracee.trace.debug.lock().set(index, data)? {
+                tracee.trace.raise(DEBUG);
+            } else {
+                tracee.trace.lower(DEBUG);
+            }
+            Ok(0)
+        }
+        UserWord::Unused => Err(Errno::EIO),
     }
 }
 

@@ -10,6 +10,7 @@ use husk_abi::linux::ptrace::{
 };
 
 use super::registers::Registers;
+use super::watch::DebugRegisters;
 use crate::Thread;
 use crate::signal::Info;
 use crate::sync::SpinLock;
@@ -29,6 +30,9 @@ pub(super) const STANDING: u32 = 1 << 5;
 /// It goes on standing, but does not count as stopped (`PTRACE_LISTEN`).
 pub(super) const LISTENING: u32 = 1 << 6;
 
+/// It has debug registers enabled, so that it steps.
+pub(super) const DEBUG: u32 = 1 << 7;
+
 /// How a thread is told to go on.
 pub(super) const HOW: u32 = CALLS | EMULATE | STEP;
 
@@ -37,6 +41,7 @@ pub(super) const HOW: u32 = CALLS | EMULATE | STEP;
 pub struct Tracing {
     flags: AtomicU32,
     pub(super) state: SpinLock<State>,
+    pub(super) debug: SpinLock<DebugRegisters>,
     /// Whom it traces, ended threads that it has not waited for included.
     pub(super) tracees: SpinLock<Vec<Arc<Thread>>>,
 }
@@ -99,7 +104,7 @@ impl Tracing {
     #[inline]
     #[must_use]
     pub fn watches_calls(&self) -> bool {
-        self.flags.load(Ordering::Relaxed) & HOW != 0
+        self.flags.load(Ordering::Relaxed) & (HOW | DEBUG) != 0
     }
 
     pub(super) fn flags(&self) -> u32 {

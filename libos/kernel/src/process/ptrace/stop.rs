@@ -10,6 +10,7 @@ use super::registers::Registers;
 use super::state::{
     CALLS, EMULATE, FORCED_TF, LISTENING, STANDING, STEP, Stopped, TRACED, event_code,
 };
+use super::watch;
 use crate::signal::fault::TRAP_FLAG;
 use crate::signal::set::{SIGKILL, SIGTRAP};
 use crate::signal::{self, Info, tracing};
@@ -148,6 +149,7 @@ pub fn executed(t: &Thread, old_tid: u32, nr: u64) {
     if !t.trace.is_traced() {
         return;
     }
+    watch::clear(t);
     if t.trace.wants(PTRACE_EVENT_EXEC) {
         event_in(t, PTRACE_EVENT_EXEC, u64::from(old_tid), Some(nr));
     } else if !t.trace.is_seized() {
@@ -194,6 +196,7 @@ pub fn call_ends(t: &Thread, nr: u64, replaced: bool) {
     if flags & TRACED == 0 || t.signals.is_killed() {
         return;
     }
+    watch::arm(t);
     if flags & STEP != 0 {
         if flags & EMULATE == 0 {
             let code = TRAP_BRKPT.cast_signed();
@@ -274,7 +277,7 @@ pub fn group_stop(t: &Thread) {
 /// A handler is about to be entered: whether the thread single-steps. The step ends at the handler's first
 /// instruction, see [`entered_handler`].
 pub fn ends_step(t: &Thread) -> bool {
-    t.trace.watches_calls() && t.trace.flags() & STEP != 0
+    t.trace.flags() & STEP != 0
 }
 
 /// The flags the program itself has, without a single-step's.

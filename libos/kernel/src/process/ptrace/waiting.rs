@@ -2,7 +2,6 @@
 
 use alloc::sync::Arc;
 
-use super::super::thread::Life;
 use super::link;
 use super::state::{LISTENING, STANDING, wait_status};
 use crate::process::Thread;
@@ -35,9 +34,6 @@ pub fn look(
             }
             if consume {
                 link::reaped(tracer, &tracee);
-                if tracee.tid() == tracee.process.pid {
-                    link::tell_parent(&tracee.process);
-                }
             }
             return Some(Some(TraceeEvent {
                 tracee,
@@ -62,10 +58,9 @@ fn end_of(tracee: &Arc<Thread>) -> Option<i32> {
     if tracee.tid() != process.pid {
         return tracee.trace.state.lock().ended;
     }
-    match process.life() {
-        Life::Zombie(status) if !process.is_traced_by_parent() => Some(status),
-        _ => None,
-    }
+    process
+        .end_to_tell()
+        .filter(|_| !process.is_traced_by_parent())
 }
 
 fn stop_of(tracee: &Thread, consume: bool) -> Option<i32> {

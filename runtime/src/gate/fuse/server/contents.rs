@@ -96,8 +96,10 @@ impl Server {
         let written = if args.size == 0 {
             0
         } else {
+            let appends = args.flags & libc::O_APPEND as u32 != 0;
+            let offset = (!appends).then_some(args.offset);
             request
-                .write_to_file(&self.memory, file.as_fd(), args.offset, args.size as usize)
+                .write_to_file(&self.memory, file.as_fd(), offset, args.size as usize)
                 .map_err(errno)?
         };
         self.reply_written(tree, &file, written)

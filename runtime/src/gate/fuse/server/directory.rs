@@ -21,8 +21,8 @@ fn entry_type(kind: FileType) -> u32 {
 }
 
 impl Server {
-    /// Entries with their attributes, each counted as told. Stops where the answer is full; an answer without entries is
-    /// the end.
+    /// Entries with their attributes, each counted as told. Stops where the answer is full; an entry without a name is the
+    /// end.
     pub(super) fn readdirplus(&self, request: &Request) -> Answer {
         let (args, _) = ReadIn::take(&request.body).ok_or(Errno::INVAL)?;
         let node = request.header.nodeid;
@@ -38,7 +38,14 @@ impl Server {
         rustix::fs::seek(&*directory, SeekFrom::Start(args.offset))?;
         let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
         let mut entries = RawDir::new(&*directory, &mut buffer);
-        while let Some(entry) = entries.next() {
+        loop {
+            let Some(entry) = entries.next() else {
+                if data.len() + EntryOut::BYTES + Dirent::BYTES <= room {
+                    EntryOut::default().put(&mut data);
+                    Dirent::default().put(&mut data);
+                }
+                break;
+            };
             let entry = match entry {
                 Ok(entry) => entry,
                 // What was read so far is good.

@@ -1,7 +1,7 @@
-// 64 threads at one syscall site, meeting each site while it is still fresh.
+// 100 threads at one syscall site, meeting each site while it is still fresh.
 #include "sites.h"
 
-#define THREADS 64
+#define THREADS 100
 static long rounds;
 static pthread_barrier_t barrier;
 static atomic_long total;

@@ -10,6 +10,7 @@ mod stdio;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use husk_abi::boundary::doorbell;
 use vmm_sys_util::eventfd::EventFd;
@@ -26,6 +27,25 @@ impl Interrupt for crate::vmm::Kicker {
     fn interrupt(&self) {
         self.kick();
     }
+}
+
+/// Bytes that went through a standard stream, for records.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// The stream's descriptor number: 0 to 2.
+    pub stream: u32,
+    /// How many.
+    pub bytes: usize,
+    /// Errno, or 0.
+    pub errno: u32,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Is told of what the container reads and writes.
+pub trait StreamObserver: Send + Sync {
+    /// Bytes went through a stream, or could not.
+    fn transferred(&self, transfer: Transfer);
 }
 
 /// What can go wrong in starting the services.
@@ -52,11 +72,14 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts everything `machine` needs.
+    /// Starts everything `machine` needs; `observer` is told of what goes through the standard streams.
     ///
     /// # Errors
     /// When a thread, an eventfd or a timer cannot be had.
-    pub fn start(machine: &Machine) -> Result<Self, Error> {
+    pub fn start(
+        machine: &Machine,
+        observer: Option<Arc<dyn StreamObserver>>,
+    ) -> Result<Self, Error> {
         let memory = machine.memory().clone();
         let layout = machine.layout();
         let interrupt: Arc<dyn Interrupt> = Arc::new(machine.kicker());
@@ -81,12 +104,14 @@ impl Services {
             &layout.stdio_out,
             bound(doorbell::STDIO_OUT)?,
             interrupt.clone(),
+            observer.clone(),
         )?;
         stdio::Input::start(
             memory,
             &layout.stdio_in,
             bound(doorbell::STDIO_IN)?,
             interrupt,
+            observer,
         )?;
         Ok(Self { output })
     }

@@ -20,7 +20,7 @@ use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
 
 use crate::gate::{
-    self,
+    self, StreamObserver, Transfer,
     fuse::{Files, Observer, Operation, TreeSource},
 };
 use crate::gdb;
@@ -215,6 +215,30 @@ impl Observer for Handler {
     }
 }
 
+impl StreamObserver for Handler {
+    fn transferred(&self, transfer: Transfer) {
+        if let Some(records) = &self.records {
+            let stream = ["stdin", "stdout", "stderr"].get(transfer.stream as usize);
+            records
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .crossing(&record::Crossing {
+                    service: "console",
+                    operation: if transfer.stream == 0 {
+                        "read"
+                    } else {
+                        "write"
+                    },
+                    argument: stream.unwrap_or(&"").as_bytes(),
+                    value: Some(transfer.bytes as u64),
+                    errno: i32::try_from(transfer.errno).unwrap_or(0),
+                    duration: transfer.duration,
+                    ..record::Crossing::default()
+                });
+        }
+    }
+}
+
 impl DoorbellHandler for Handler {
     fn ring(&self, _vcpu: u32, port: u16, value: u32) -> Served {
         let counter = port
@@ -340,7 +364,13 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     if plan.debugging.is_verbose {
         debugging::stream_log(handler.clone()).map_err(host("start a thread"))?;
     }
-    let services = gate::Services::start(&machine)?;
+    let services = gate::Services::start(
+        &machine,
+        handler
+            .records
+            .is_some()
+            .then(|| handler.clone() as Arc<dyn StreamObserver>),
+    )?;
     if let Some(window) = machine.window() {
         let files = Files::start(
             &plan.trees,

@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use husk_abi::boundary::boot::Virtqueue;
 use husk_abi::boundary::stdio::{IN_READ, IN_WAIT, InReply, InRequest, MAX_PAYLOAD};
@@ -18,7 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::output::wait_for;
 use crate::confine::{self, rules::Role};
-use crate::gate::{Error, Interrupt, queue};
+use crate::gate::{Error, Interrupt, StreamObserver, Transfer, queue};
 use crate::vmm::GuestMemory;
 
 /// The input service. Its thread ends with the process: it may be asleep in a read.
@@ -39,6 +40,7 @@ impl Input {
         rings: &Virtqueue,
         event: EventFd,
         interrupt: Arc<dyn Interrupt>,
+        observer: Option<Arc<dyn StreamObserver>>,
     ) -> Result<(), Error> {
         let mut queue = queue::open(&memory, rings, "stdio input")?;
         std::thread::Builder::new()
@@ -46,7 +48,7 @@ impl Input {
             .spawn(move || {
                 confine::enter_thread(Role::Input);
                 while event.read().is_ok() {
-                    serve(&memory, &mut queue, &*interrupt);
+                    serve(&memory, &mut queue, &*interrupt, observer.as_deref());
                 }
             })
             .map_err(|source| Error::Start {
@@ -57,10 +59,15 @@ impl Input {
     }
 }
 
-fn serve(memory: &GuestMemory, queue: &mut Queue, interrupt: &dyn Interrupt) {
+fn serve(
+    memory: &GuestMemory,
+    queue: &mut Queue,
+    interrupt: &dyn Interrupt,
+    observer: Option<&dyn StreamObserver>,
+) {
     while let Some(chain) = queue.pop_descriptor_chain(&**memory) {
         let head = chain.head_index();
-        let len = answer(memory, chain).unwrap_or(0);
+        let len = answer(memory, chain, observer).unwrap_or(0);
         if queue.add_used(&**memory, head, len).is_ok() {
             interrupt.interrupt();
         }
@@ -68,7 +75,11 @@ fn serve(memory: &GuestMemory, queue: &mut Queue, interrupt: &dyn Interrupt) {
 }
 
 /// Serves one request; returns the bytes written into the chain, or `None` if the chain is malformed.
-fn answer(memory: &GuestMemory, chain: DescriptorChain<&GuestMemoryMmap>) -> Option<u32> {
+fn answer(
+    memory: &GuestMemory,
+    chain: DescriptorChain<&GuestMemoryMmap>,
+    observer: Option<&dyn StreamObserver>,
+) -> Option<u32> {
     let mut reader = chain.clone().reader(memory).ok()?;
     let mut writer = chain.writer(memory).ok()?;
     let mut request = [0; size_of::<InRequest>()];
@@ -83,6 +94,7 @@ fn answer(memory: &GuestMemory, chain: DescriptorChain<&GuestMemoryMmap>) -> Opt
     };
     let (op, len) = (word(0), word(4));
     let room = writer.available_bytes().checked_sub(size_of::<InReply>())?;
+    let begun = Instant::now();
     let outcome = match op {
         IN_WAIT => wait_for(standard(0), PollFlags::POLLIN).map(|()| Vec::new()),
         IN_READ => read((len as usize).min(room).min(MAX_PAYLOAD)),
@@ -92,6 +104,16 @@ fn answer(memory: &GuestMemory, chain: DescriptorChain<&GuestMemoryMmap>) -> Opt
         Ok(bytes) => (0, bytes),
         Err(errno) => (errno as i32 as u32, Vec::new()),
     };
+    if op == IN_READ
+        && let Some(observer) = observer
+    {
+        observer.transferred(Transfer {
+            stream: 0,
+            bytes: bytes.len(),
+            errno: error,
+            duration: begun.elapsed(),
+        });
+    }
     let mut reply = error.to_le_bytes().to_vec();
     reply.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_le_bytes());
     reply.extend_from_slice(&bytes);

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use husk_abi::boundary::boot::Virtqueue;
 use husk_abi::boundary::stdio::{MAX_PAYLOAD, OutHeader};
@@ -15,7 +16,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::confine::{self, rules::Role};
-use crate::gate::{Error, Interrupt, queue};
+use crate::gate::{Error, Interrupt, StreamObserver, Transfer, queue};
 use crate::vmm::GuestMemory;
 
 /// The output service.
@@ -30,6 +31,7 @@ struct Worker {
     memory: GuestMemory,
     queue: Queue,
     interrupt: Arc<dyn Interrupt>,
+    observer: Option<Arc<dyn StreamObserver>>,
     /// Errno of a stream that failed, by number; it stays failed.
     failed: [u32; 3],
 }
@@ -41,6 +43,7 @@ impl Output {
         rings: &Virtqueue,
         event: EventFd,
         interrupt: Arc<dyn Interrupt>,
+        observer: Option<Arc<dyn StreamObserver>>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Start {
             service: "stdio",
@@ -53,6 +56,7 @@ impl Output {
             memory,
             queue,
             interrupt,
+            observer,
             failed: [0; 3],
         };
         let stopped = stop.clone();
@@ -121,8 +125,17 @@ impl Worker {
             if io::Read::read_exact(&mut reader, &mut bytes).is_err() {
                 return INVALID;
             }
+            let begun = Instant::now();
             if let Err(errno) = write_all(stream as i32, &bytes) {
                 *failed = errno as i32 as u32;
+            }
+            if let Some(observer) = &self.observer {
+                observer.transferred(Transfer {
+                    stream,
+                    bytes: len,
+                    errno: *failed,
+                    duration: begun.elapsed(),
+                });
             }
         }
         *failed

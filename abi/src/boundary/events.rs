@@ -8,8 +8,12 @@ use core::sync::atomic::AtomicU64;
 pub struct HostEvents {
     /// Bit `n - 1`: signal `n` is for the container's init, sent from outside.
     pub signals: AtomicU64,
+    /// Bit `n - 1`: signal `n` is for the foreground processes of the container's terminal.
+    pub terminal_signals: AtomicU64,
+    /// The size the container's terminal has now ([`super::config::WindowSize::to_bits`]), or 0 if nobody said.
+    pub window: AtomicU64,
 }
-super::assert_size!(HostEvents, 8);
+super::assert_size!(HostEvents, 24);
 
 /// Offset of [`GuestEvents`] in the page of [`HostEvents`].
 pub const GUEST_EVENTS_OFFSET: u64 = 160;

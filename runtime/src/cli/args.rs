@@ -84,6 +84,8 @@ pub enum Verb {
     State(IdArgs),
     /// Send a signal to the first process of a container
     Kill(KillArgs),
+    /// Run another process in a container that runs
+    Exec(Box<ExecArgs>),
     /// Remove a container and all that belongs to it
     Delete(DeleteArgs),
     /// Print the containers
@@ -349,6 +351,63 @@ pub struct KillArgs {
     pub all: bool,
 }
 
+/// `husk exec`.
+#[derive(Debug, Args)]
+#[command(trailing_var_arg = true)]
+pub struct ExecArgs {
+    /// Socket that is sent the process's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Directory to start in [default: the container's]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Add a variable
+    #[arg(short, long, value_name = "NAME=VALUE", action = ArgAction::Append)]
+    pub env: Vec<String>,
+    /// With a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// User to run as [default: the container's]
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Add a supplementary group
+    #[arg(short = 'g', long, value_name = "GID", action = ArgAction::Append)]
+    pub additional_gids: Vec<u32>,
+    /// The process as a JSON file describes it (OCI runtime-spec, process)
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Do not wait for the process's end
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Write the id of the process that stands for it to FILE
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Accepted: the guest has no security labels
+    #[arg(long, value_name = "LABEL", hide = true)]
+    pub process_label: Option<String>,
+    /// Accepted: the guest has no AppArmor
+    #[arg(long, value_name = "PROFILE", hide = true)]
+    pub apparmor: Option<String>,
+    /// Set no_new_privs
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Add a capability, as CAP_NAME
+    #[arg(short, long, value_name = "CAP", action = ArgAction::Append)]
+    pub cap: Vec<String>,
+    /// Pass on this many descriptors after the first three; only 0 is possible
+    #[arg(long, value_name = "N", default_value = "0", hide = true)]
+    pub preserve_fds: u32,
+    /// Also in a container that is paused: the process runs when that is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Command and arguments
+    #[arg(value_name = "COMMAND", allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
 /// `husk delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
@@ -429,9 +488,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 14] = [
-    "pull", "image", "create", "start", "state", "kill", "delete", "list", "spec", "features",
-    "check", "trace", "debug", "version",
+const OTHER_VERBS: [&str; 15] = [
+    "pull", "image", "create", "start", "state", "kill", "exec", "delete", "list", "spec",
+    "features", "check", "trace", "debug", "version",
 ];
 
 impl Cli {

@@ -5,6 +5,7 @@ mod check;
 mod create;
 mod debug;
 mod delete;
+mod exec;
 mod features;
 mod filter;
 mod foreground;
@@ -125,6 +126,7 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Start(args) => start::run(&cli, args),
         Verb::State(args) => state::run(&cli, args),
         Verb::Kill(args) => kill::run(&cli, args),
+        Verb::Exec(args) => exec::run(&cli, args),
         Verb::Delete(args) => delete::run(&cli, args),
         Verb::List(args) => list::run(&cli, args),
         Verb::Spec(args) => spec::run(args),

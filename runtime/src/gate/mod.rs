@@ -5,17 +5,17 @@
 
 mod clock;
 pub mod fuse;
-mod queue;
-mod stdio;
+pub(crate) mod queue;
+pub mod stdio;
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use husk_abi::boundary::doorbell;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::vmm::{Error as VmmError, Machine};
+use stdio::{End, StreamObserver, Streams};
 
 /// Interrupts the guest.
 pub trait Interrupt: Send + Sync {
@@ -27,25 +27,6 @@ impl Interrupt for crate::vmm::Kicker {
     fn interrupt(&self) {
         self.kick();
     }
-}
-
-/// Bytes that went through a standard stream, for records.
-#[derive(Clone, Copy, Debug)]
-pub struct Transfer {
-    /// The stream's descriptor number: 0 to 2.
-    pub stream: u32,
-    /// How many.
-    pub bytes: usize,
-    /// Errno, or 0.
-    pub errno: u32,
-    /// How long it took.
-    pub duration: Duration,
-}
-
-/// Is told of what the container reads and writes.
-pub trait StreamObserver: Send + Sync {
-    /// Bytes went through a stream, or could not.
-    fn transferred(&self, transfer: Transfer);
 }
 
 /// What can go wrong in starting the services.
@@ -68,7 +49,7 @@ pub enum Error {
 /// The services of a machine; they serve until the process ends.
 #[derive(Debug)]
 pub struct Services {
-    output: stdio::Output,
+    streams: Streams,
 }
 
 impl Services {
@@ -90,34 +71,29 @@ impl Services {
             interrupt.clone(),
         )?;
 
+        let doorbells = machine.doorbells();
         let bound = |port| -> Result<EventFd, Error> {
-            let failed = |source| Error::Start {
+            let event = EventFd::new(0).map_err(|source| Error::Start {
                 service: "stdio",
                 source,
-            };
-            let event = EventFd::new(0).map_err(failed)?;
-            machine.bind_doorbell(port, &event)?;
+            })?;
+            doorbells.bind(port, 0, &event)?;
             Ok(event)
         };
-        let output = stdio::Output::start(
-            memory.clone(),
-            &layout.stdio_out,
-            bound(doorbell::STDIO_OUT)?,
-            interrupt.clone(),
-            observer.clone(),
-        )?;
-        stdio::Input::start(
+        let streams = Streams::start(stdio::Parts {
             memory,
-            &layout.stdio_in,
-            bound(doorbell::STDIO_IN)?,
+            rings: [layout.stdio_out, layout.stdio_in],
+            bells: [bound(doorbell::STDIO_OUT)?, bound(doorbell::STDIO_IN)?],
+            ends: Arc::new([0, 1, 2].map(End::Own)),
             interrupt,
+            listener: None,
             observer,
-        )?;
-        Ok(Self { output })
+        })?;
+        Ok(Self { streams })
     }
 
     /// Writes what the guest has left in its output queue. To be called when the machine has ended.
     pub fn finish(self) {
-        self.output.finish();
+        self.streams.finish();
     }
 }

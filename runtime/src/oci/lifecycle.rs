@@ -4,8 +4,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -127,7 +125,7 @@ pub fn create(
         return Err(undo(container, error.into()));
     }
     if let Some(path) = &options.pid_file
-        && let Err(error) = write_pid_file(path, &container)
+        && let Err(error) = write_pid_file(path, container.record.init.map_or(0, |init| init.pid))
     {
         return Err(undo(container, error));
     }
@@ -162,6 +160,7 @@ fn build(
         Some(listener) => Some(listener.path().to_owned()),
         None => options.console_socket.clone(),
     };
+    super::exec::keep(container, &launch.bundle)?;
     let prepared = launch.prepare(container)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
@@ -205,8 +204,10 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Written beside and renamed, so that nobody reads half of it.
-fn write_pid_file(path: &Path, container: &Container) -> Result<(), Error> {
-    let pid = container.record.init.map_or(0, |init| init.pid);
+///
+/// # Errors
+/// What writing gives.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let next = path.with_file_name(format!(".{name}"));
     fs::write(&next, pid.to_string())
@@ -256,16 +257,11 @@ pub fn start(container: &Container) -> Result<(), Error> {
 
 /// libcontainer's process waits for a connection.
 fn notify(container: &Container) -> io::Result<()> {
-    // Through the directory's descriptor: the whole path may be longer than a socket's may.
-    let dir = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(container.file("run").join(&container.id))?;
-    let path = format!(
-        "/proc/self/fd/{}/notify.sock",
-        std::os::fd::AsRawFd::as_raw_fd(&dir)
-    );
-    let mut stream = UnixStream::connect(path)?;
+    let path = container
+        .file("run")
+        .join(&container.id)
+        .join("notify.sock");
+    let mut stream = super::socket::connect(&path)?;
     io::Write::write_all(&mut stream, b"start container")
 }
 

@@ -9,6 +9,7 @@ mod signals;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -19,9 +20,11 @@ use husk_abi::boundary::doorbell;
 use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
 
+use crate::control;
 use crate::gate::{
-    self, StreamObserver, Transfer,
+    self,
     fuse::{Files, Observer, Operation, TreeSource},
+    stdio::{StreamObserver, Transfer},
 };
 use crate::gdb;
 use crate::record;
@@ -47,6 +50,8 @@ pub struct Plan {
     pub kvm: Kvm,
     /// Who waits for the first program to run.
     pub reporter: Option<Reporter>,
+    /// The control socket, listening.
+    pub control: Option<UnixListener>,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go, if anywhere.
@@ -339,7 +344,9 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         .map(|session| Arc::new(Mutex::new(session)));
     if let Some(session) = &records {
         let waiting = EventFd::new(0).map_err(host("make an eventfd"))?;
-        machine.bind_doorbell(doorbell::RECORDS_WAITING, &waiting)?;
+        machine
+            .doorbells()
+            .bind(doorbell::RECORDS_WAITING, 0, &waiting)?;
         record::drainer::start(session.clone(), waiting).map_err(host("start a thread"))?;
     }
     let handler = Arc::new(Handler {
@@ -364,13 +371,14 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     if plan.debugging.is_verbose {
         debugging::stream_log(handler.clone()).map_err(host("start a thread"))?;
     }
-    let services = gate::Services::start(
-        &machine,
-        handler
-            .records
-            .is_some()
-            .then(|| handler.clone() as Arc<dyn StreamObserver>),
-    )?;
+    let observer = handler
+        .records
+        .is_some()
+        .then(|| handler.clone() as Arc<dyn StreamObserver>);
+    let services = gate::Services::start(&machine, observer.clone())?;
+    if let Some(listener) = plan.control {
+        control::server::start(&machine, listener, observer)?;
+    }
     if let Some(window) = machine.window() {
         let files = Files::start(
             &plan.trees,

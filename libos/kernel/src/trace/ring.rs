@@ -180,7 +180,7 @@ impl Ring {
         self.append(writer, header, args, payload);
         let half = self.data_bytes / 2;
         if drop_if_full && used < half && used + needed >= half {
-            husk_hal::doorbell::ring(doorbell::RECORDS_WAITING, u32::from(header.vcpu));
+            husk_hal::doorbell::ring(doorbell::RECORDS_WAITING, 0);
         }
     }
 }

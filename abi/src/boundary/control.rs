@@ -117,8 +117,8 @@ pub struct ProcessInfo {
     pub ppid: u32,
     /// Its user.
     pub uid: u32,
-    /// When it was made, in nanoseconds after the machine's start.
-    pub start_ns: u64,
+    /// How long ago it was made, in nanoseconds.
+    pub age_ns: u64,
     /// CPU time used, in nanoseconds.
     pub cpu_ns: u64,
     /// Its name (`comm`); empty for a zombie.

@@ -72,7 +72,7 @@ fn info(process: &Process) -> ProcessInfo {
         pid: process.pid,
         ppid: process.ppid(),
         uid: uid.unwrap_or(0),
-        start_ns: process.start_ns(),
+        age_ns: husk_hal::clock::now_ns().saturating_sub(process.start_ns()),
         cpu_ns: process.cpu_ns(),
         name: name.unwrap_or_default(),
         executable: process.executable(),

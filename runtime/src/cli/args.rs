@@ -86,6 +86,14 @@ pub enum Verb {
     Kill(KillArgs),
     /// Run another process in a container that runs
     Exec(Box<ExecArgs>),
+    /// Print the processes of a container
+    Ps(PsArgs),
+    /// Stop all that runs in a container
+    Pause(IdArgs),
+    /// Let a paused container go on
+    Resume(IdArgs),
+    /// Change limits of a container
+    Update(UpdateArgs),
     /// Remove a container and all that belongs to it
     Delete(DeleteArgs),
     /// Print the containers
@@ -351,6 +359,70 @@ pub struct KillArgs {
     pub all: bool,
 }
 
+/// `husk ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Print a table of the processes inside, or a JSON array of the host's processes that stand for them
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "table"
+    )]
+    pub format: ListFormat,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `husk update`. Amounts of memory are bytes, times are microseconds.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// The new limits as JSON; - is standard input. Other options are ignored then
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "N")]
+    pub blkio_weight: Option<u16>,
+    /// Period of the CPU quota
+    #[arg(long, value_name = "N")]
+    pub cpu_period: Option<u64>,
+    /// CPU time in a period
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// Share of the CPUs, relative to others
+    #[arg(long, value_name = "N")]
+    pub cpu_share: Option<u64>,
+    /// Period of the realtime quota
+    #[arg(long, value_name = "N")]
+    pub cpu_rt_period: Option<u64>,
+    /// Realtime in a period
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// CPUs to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Memory
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub memory: Option<i64>,
+    /// Memory that is kept when others want it
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub memory_reservation: Option<i64>,
+    /// Memory and swap; -1 for no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub memory_swap: Option<i64>,
+    /// Processes and threads
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
 /// `husk exec`.
 #[derive(Debug, Args)]
 #[command(trailing_var_arg = true)]
@@ -488,9 +560,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 15] = [
-    "pull", "image", "create", "start", "state", "kill", "exec", "delete", "list", "spec",
-    "features", "check", "trace", "debug", "version",
+const OTHER_VERBS: [&str; 19] = [
+    "pull", "image", "create", "start", "state", "kill", "exec", "ps", "pause", "resume", "update",
+    "delete", "list", "spec", "features", "check", "trace", "debug", "version",
 ];
 
 impl Cli {

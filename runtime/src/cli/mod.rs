@@ -14,7 +14,9 @@ mod jail;
 mod kill;
 mod list;
 mod logging;
+mod pause;
 mod progress;
+mod ps;
 mod pull;
 mod run;
 mod spec;
@@ -23,6 +25,7 @@ mod state;
 mod stats;
 mod terminal;
 mod trace;
+mod update;
 mod version;
 mod vmm;
 
@@ -127,6 +130,10 @@ fn command(cli: Cli) -> ExitCode {
         Verb::State(args) => state::run(&cli, args),
         Verb::Kill(args) => kill::run(&cli, args),
         Verb::Exec(args) => exec::run(&cli, args),
+        Verb::Ps(args) => ps::run(&cli, args),
+        Verb::Pause(args) => pause::pause(&cli, args),
+        Verb::Resume(args) => pause::resume(&cli, args),
+        Verb::Update(args) => update::run(&cli, args),
         Verb::Delete(args) => delete::run(&cli, args),
         Verb::List(args) => list::run(&cli, args),
         Verb::Spec(args) => spec::run(args),

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -316,6 +316,75 @@ pub fn kill(container: &Container, number: i32, all: bool) -> Result<(), Error> 
     }
 }
 
+/// Freezes all that runs in a container.
+///
+/// # Errors
+/// [`Error::NotRunning`]; without a freezer.
+pub fn pause(container: &Container) -> Result<(), Error> {
+    match container.status() {
+        Status::Created | Status::Running => {}
+        Status::Paused => return Ok(()),
+        Status::Creating | Status::Stopped => return Err(Error::NotRunning),
+    }
+    freeze(container, true)
+}
+
+/// Lets a paused container go on.
+///
+/// # Errors
+/// [`Error::NotPaused`].
+pub fn resume(container: &Container) -> Result<(), Error> {
+    if container.status() != Status::Paused {
+        return Err(Error::NotPaused);
+    }
+    freeze(container, false)
+}
+
+fn freeze(container: &Container, frozen: bool) -> Result<(), Error> {
+    let cgroup = container.cgroup()?;
+    if !cgroup.freeze(frozen)? {
+        return Err(Error::Cgroup {
+            what: if frozen { "frozen" } else { "thawed" },
+            message: "this host has no freezer".to_owned(),
+        });
+    }
+    // What is frozen stops when it is scheduled next.
+    let deadline = Instant::now() + FREEZE_PATIENCE;
+    while super::cgroup::is_frozen(&container.record.cgroup) != frozen {
+        if Instant::now() > deadline {
+            let _ = cgroup.freeze(false);
+            return Err(Error::Cgroup {
+                what: if frozen { "frozen" } else { "thawed" },
+                message: "its processes do not follow".to_owned(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// How long freezing may take.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The host's processes that stand for a container.
+///
+/// # Errors
+/// When this host has no cgroups.
+pub fn processes(seen: &Seen) -> Result<Vec<i32>, Error> {
+    let record = &seen.record;
+    let cgroup = super::cgroup::Cgroup::new(&seen.id, &record.cgroup, record.systemd_cgroup)?;
+    Ok(cgroup.processes().iter().map(|pid| pid.as_raw()).collect())
+}
+
+/// Hours and minutes of a time in UTC, as `ps` shows the start of a process.
+#[must_use]
+pub fn clock_time(time: SystemTime) -> String {
+    humantime(time)
+        .get(11..16)
+        .map(str::to_owned)
+        .unwrap_or_default()
+}
+
 /// Reads `text` as a signal: a number, or a name with or without `SIG`, in either case.
 ///
 /// # Errors
@@ -462,7 +531,6 @@ fn humantime(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn signals() {

@@ -8,6 +8,7 @@
 //! | `launch` | what the VMM process is handed, and the descriptors it comes with |
 //! | `executor` | libcontainer's callback: executes the VMM |
 //! | [`state`] | the state directory: records, locks, status |
+//! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
 //! | [`exec`] | what `exec` runs |
 //! | `cgroup` | finding, killing and removing what a container left |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
@@ -26,6 +27,7 @@
 
 pub mod cgroup;
 pub mod console;
+pub mod control;
 pub mod exec;
 pub mod executor;
 pub mod hooks;
@@ -39,6 +41,7 @@ pub mod shadow;
 pub mod socket;
 pub mod spec;
 pub mod state;
+pub mod update;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +76,8 @@ pub enum Error {
     Signal(String),
     #[error("container not running")]
     NotRunning,
+    #[error("container not paused")]
+    NotPaused,
     #[error("cannot exec in a stopped container")]
     ExecStopped,
     #[error("cannot exec in a container that has not started")]

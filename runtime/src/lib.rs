@@ -2,6 +2,7 @@
 
 pub mod cli;
 pub mod confine;
+pub mod control;
 pub mod gate;
 pub mod gdb;
 pub mod oci;

@@ -508,6 +508,30 @@ static void faults(void) {
 
 static void maps_text(void) {}
 
+/* Memory the child itself must not touch. */
+static void memory_without_rights(void) {
+    char *none = mmap(NULL, 8192, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *hidden = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    char *shared = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    *(long *)hidden = 4711;
+    *(long *)shared = 12;
+    mprotect(hidden, 4096, PROT_NONE);
+    mprotect(shared, 4096, PROT_READ);
+    trace(maps_text);
+    SHOW(P(PTRACE_PEEKDATA, none, 0));
+    SHOW(P(PTRACE_POKEDATA, none, 5));
+    SHOW(P(PTRACE_PEEKDATA, none, 0));
+    SHOW(P(PTRACE_PEEKDATA, none + 4096, 0));
+    SHOW(P(PTRACE_PEEKDATA, hidden, 0));
+    SHOW(P(PTRACE_POKEDATA, hidden, 6));
+    SHOW(P(PTRACE_PEEKDATA, hidden, 0));
+    SHOW(P(PTRACE_PEEKDATA, shared, 0));
+    SHOW(P(PTRACE_POKEDATA, shared, 7));
+    mprotect(hidden, 4096, PROT_READ);
+    CHECK_INT(*(long *)hidden, 4711);
+    run_out();
+}
+
 static void memory(void) {
     trace(maps_text);
     /* The breakpoint is the child's own. */
@@ -632,6 +656,7 @@ int main(void) {
     GROUP(steps);
     GROUP(faults);
     GROUP(memory);
+    GROUP(memory_without_rights);
     GROUP(vectors);
     GROUP(watches);
     return finish();

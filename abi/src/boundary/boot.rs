@@ -88,6 +88,12 @@ pub struct BootInfo {
     pub window: GuestRange,
     /// A bit a chunk of the window, see [`super::fuse::TRUNCATED_OFFSET`].
     pub truncated_gpa: u64,
+    /// Queue of buffers for the host's requests, see [`super::control`].
+    pub control_in: Virtqueue,
+    /// Queue of the guest's reports, see [`super::control`].
+    pub control_out: Virtqueue,
+    /// A page a session, see [`super::control::session_queues`]; the first is not used.
+    pub sessions_gpa: u64,
     /// XCR0 the vCPUs run with.
     pub xcr0: u64,
     /// One entry a vCPU.

@@ -176,14 +176,49 @@ pub struct Tree {
     pub read_only: bool,
 }
 
-/// Everything about the first process and its surroundings.
+/// Size of a terminal (`ioctl_tty(2)`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowSize {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+    /// Width in pixels, or 0.
+    pub x_pixels: u16,
+    /// Height in pixels, or 0.
+    pub y_pixels: u16,
+}
+
+impl WindowSize {
+    /// As one word.
+    #[must_use]
+    pub fn to_bits(self) -> u64 {
+        [self.y_pixels, self.x_pixels, self.columns, self.rows]
+            .into_iter()
+            .fold(0, |bits, field| bits << 16 | u64::from(field))
+    }
+
+    /// What [`WindowSize::to_bits`] made.
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        let field = |at: u32| (bits >> (16 * at)) as u16;
+        Self {
+            rows: field(0),
+            columns: field(1),
+            x_pixels: field(2),
+            y_pixels: field(3),
+        }
+    }
+}
+
+/// A process that is started from outside: the first, or one that `exec` asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GuestConfig {
+pub struct ProcessConfig {
     /// `argv`; the first is looked up in `PATH` as execvpe(3) does. Not UTF-8 by necessity.
     pub args: Vec<Vec<u8>>,
     /// `KEY=VALUE` strings.
     pub env: Vec<Vec<u8>>,
-    /// Absolute working directory; created if the image lacks it.
+    /// Absolute working directory; for the first process created if the image lacks it.
     pub cwd: Vec<u8>,
     /// User id.
     pub uid: u32,
@@ -199,12 +234,23 @@ pub struct GuestConfig {
     pub no_new_privileges: bool,
     /// Resource limits that differ from the default.
     pub rlimits: Vec<Rlimit>,
+    /// Its `oom_score_adj`.
+    pub oom_score_adj: i32,
+    /// Kinds of standard input, output and error.
+    pub streams: [StreamKind; 3],
+    /// Size of the terminal its streams are, if they are one.
+    pub window: Option<WindowSize>,
+}
+
+/// Everything about the first process and its surroundings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestConfig {
+    /// The first process.
+    pub process: ProcessConfig,
     /// `uname` nodename.
     pub hostname: String,
     /// `uname` domainname; `None` leaves Linux's `(none)`.
     pub domainname: Option<String>,
-    /// `oom_score_adj` of the first process.
-    pub oom_score_adj: i32,
     /// The most processes and threads at a time (`pids.max`).
     pub pids_limit: Option<u64>,
     /// Mounts, in order; `/dev` and its contents among them.
@@ -223,8 +269,6 @@ pub struct GuestConfig {
     pub seccomp: Option<Seccomp>,
     /// Whether there is a terminal (`/dev/console`).
     pub terminal: bool,
-    /// Kinds of standard input, output and error.
-    pub streams: [StreamKind; 3],
     /// Log thresholds, in the order of [`super::log::ROOMS`].
     pub log_levels: [LogLevel; super::log::ROOMS.len()],
     /// Trees of the host, in the order they are mounted. If the first is for `/` it is the root; else the root is

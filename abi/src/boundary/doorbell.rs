@@ -3,11 +3,11 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x50c;
+pub const END: u16 = 0x50d;
 
-/// Buffers were queued for the host's standard output or error (bound to an ioeventfd).
+/// Buffers were queued for the standard output or error of the session the value names (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
-/// A request was queued for standard input (bound to an ioeventfd).
+/// A request was queued for the standard input of the session the value names (bound to an ioeventfd).
 pub const STDIO_IN: u16 = 0x501;
 /// The vCPU has nothing to run: sleep until an event or `VcpuShared::deadline_ns`.
 pub const IDLE: u16 = 0x502;
@@ -30,3 +30,5 @@ pub const STARTED: u16 = 0x509;
 pub const FUSE: u16 = 0x50a;
 /// A record ring is half full: the VMM drains it beside the guest (bound to an ioeventfd while there is a recording).
 pub const RECORDS_WAITING: u16 = 0x50b;
+/// A control queue has changed, see [`super::control`] (bound to an ioeventfd).
+pub const CONTROL: u16 = 0x50c;

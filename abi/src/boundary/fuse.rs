@@ -366,7 +366,7 @@ pub const MAX_TRUNCATED: usize = 8192;
 /// Offset in the host-events page of a counter the VMM raises, before it interrupts, whenever it has put zeros in place of
 /// pages that a file lost under a mapping. The bitmap of the chunks it did that to is the guest's to take: bit `n` of the words
 /// from [`super::boot::BootInfo::truncated_gpa`] on.
-pub const TRUNCATED_OFFSET: u64 = 256;
+pub const TRUNCATED_OFFSET: u64 = 320;
 
 #[cfg(test)]
 mod tests {

@@ -7,6 +7,7 @@
 pub mod boot;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod doorbell;
 pub mod events;
 pub mod frame;

@@ -1,9 +1,11 @@
-//! Standard streams: two virtqueues.
+//! Standard streams: two virtqueues for each set of them, init's and those of the other sessions ([`super::control`]).
 //!
 //! *Output* (`BootInfo::stdio_out`): a chain is one device-readable buffer, [`OutHeader`] and the bytes.
-//! The VMM writes the bytes to the stream in queue order, then puts the chain on the used ring with a
+//! With [`OUT_WRITE`] the VMM writes the bytes to the stream in queue order, then puts the chain on the used ring with a
 //! used length of 0, or with the errno of the write (a stream that failed stays failed: later chains
 //! come back with the same errno). The libOS does not wait for that unless the queue is full or it closes.
+//! With [`OUT_SETTINGS`] the bytes are a `struct termios` (`ioctl_tty(2)`), which the VMM gives the stream, a terminal, in
+//! its turn.
 //!
 //! *Input* (`BootInfo::stdio_in`): a chain is a device-readable [`InRequest`] followed by a
 //! device-writable buffer that starts with [`InReply`]. `READ` answers when at least one byte, end of file or
@@ -18,10 +20,17 @@ pub const STREAMS: usize = 3;
 pub struct OutHeader {
     /// 1 or 2.
     pub stream: u32,
-    /// Reserved, 0.
-    pub reserved: u32,
+    /// [`OUT_WRITE`] or [`OUT_SETTINGS`].
+    pub op: u32,
 }
 super::assert_size!(OutHeader, 8);
+
+/// `OutHeader::op`: write the bytes.
+pub const OUT_WRITE: u32 = 0;
+/// `OutHeader::op`: change the terminal's settings.
+pub const OUT_SETTINGS: u32 = 1;
+/// Bytes of a `struct termios`.
+pub const SETTINGS_BYTES: usize = 36;
 
 /// `InRequest::op`: read at most `len` bytes.
 pub const IN_READ: u32 = 1;

@@ -51,11 +51,13 @@ impl Kernel {
         }
         let frames = mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes);
         let window = fs::fuse::Window::new(boot, &frames);
+        let tasks = process::Tasks::new();
+        tasks.set_limit(config.pids_limit.unwrap_or(u64::MAX));
         Self {
             frames,
             sched: sched::Scheduler::new(boot.vcpu_count as usize),
             timers: sched::Timers::new(),
-            tasks: process::Tasks::new(),
+            tasks,
             queued_signals: signal::QueuedByUser::new(),
             fs: fs::Vfs::new(boot.root_archive, window),
             net: net::Net::new(),

@@ -17,6 +17,7 @@
 //! | `translate` | patching syscall sites into jumps |
 //! | `trace` | syscall records |
 //! | `host` | queues to the VMM |
+//! | `control` | what the host asks of the running container |
 //! | `inspect` | what a debugger outside reads |
 //!
 //! A handler is `fn(t: &Thread, args...) -> SysResult`; `t` is the calling thread, and through it everything
@@ -33,6 +34,7 @@
 extern crate alloc;
 
 mod boot;
+mod control;
 pub mod fs;
 pub mod futex;
 pub mod host;

@@ -84,6 +84,16 @@ pub enum Verb {
     State(IdArgs),
     /// Send a signal to the first process of a container
     Kill(KillArgs),
+    /// Run another process in a container that runs
+    Exec(Box<ExecArgs>),
+    /// Print the processes of a container
+    Ps(PsArgs),
+    /// Stop all that runs in a container
+    Pause(IdArgs),
+    /// Let a paused container go on
+    Resume(IdArgs),
+    /// Change limits of a container
+    Update(UpdateArgs),
     /// Remove a container and all that belongs to it
     Delete(DeleteArgs),
     /// Print the containers
@@ -349,6 +359,127 @@ pub struct KillArgs {
     pub all: bool,
 }
 
+/// `husk ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Print a table of the processes inside, or a JSON array of the host's processes that stand for them
+    #[arg(
+        short,
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value = "table"
+    )]
+    pub format: ListFormat,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `husk update`. Amounts of memory are bytes, times are microseconds.
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// The new limits as JSON; - is standard input. Other options are ignored then
+    #[arg(short, long, value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Weight of block I/O, 10 to 1000
+    #[arg(long, value_name = "N")]
+    pub blkio_weight: Option<u16>,
+    /// Period of the CPU quota
+    #[arg(long, value_name = "N")]
+    pub cpu_period: Option<u64>,
+    /// CPU time in a period
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub cpu_quota: Option<i64>,
+    /// Share of the CPUs, relative to others
+    #[arg(long, value_name = "N")]
+    pub cpu_share: Option<u64>,
+    /// Period of the realtime quota
+    #[arg(long, value_name = "N")]
+    pub cpu_rt_period: Option<u64>,
+    /// Realtime in a period
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub cpu_rt_runtime: Option<i64>,
+    /// CPUs to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Memory
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub memory: Option<i64>,
+    /// Memory that is kept when others want it
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub memory_reservation: Option<i64>,
+    /// Memory and swap; -1 for no limit
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub memory_swap: Option<i64>,
+    /// Processes and threads
+    #[arg(long, value_name = "N", allow_hyphen_values = true)]
+    pub pids_limit: Option<i64>,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
+/// `husk exec`.
+#[derive(Debug, Args)]
+#[command(trailing_var_arg = true)]
+pub struct ExecArgs {
+    /// Socket that is sent the process's terminal
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Directory to start in [default: the container's]
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<PathBuf>,
+    /// Add a variable
+    #[arg(short, long, value_name = "NAME=VALUE", action = ArgAction::Append)]
+    pub env: Vec<String>,
+    /// With a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+    /// User to run as [default: the container's]
+    #[arg(short, long, value_name = "UID[:GID]")]
+    pub user: Option<String>,
+    /// Add a supplementary group
+    #[arg(short = 'g', long, value_name = "GID", action = ArgAction::Append)]
+    pub additional_gids: Vec<u32>,
+    /// The process as a JSON file describes it (OCI runtime-spec, process)
+    #[arg(short, long, value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Do not wait for the process's end
+    #[arg(short, long)]
+    pub detach: bool,
+    /// Write the id of the process that stands for it to FILE
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Accepted: the guest has no security labels
+    #[arg(long, value_name = "LABEL", hide = true)]
+    pub process_label: Option<String>,
+    /// Accepted: the guest has no AppArmor
+    #[arg(long, value_name = "PROFILE", hide = true)]
+    pub apparmor: Option<String>,
+    /// Set no_new_privs
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Add a capability, as CAP_NAME
+    #[arg(short, long, value_name = "CAP", action = ArgAction::Append)]
+    pub cap: Vec<String>,
+    /// Pass on this many descriptors after the first three; only 0 is possible
+    #[arg(long, value_name = "N", default_value = "0", hide = true)]
+    pub preserve_fds: u32,
+    /// Also in a container that is paused: the process runs when that is resumed
+    #[arg(long)]
+    pub ignore_paused: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Command and arguments
+    #[arg(value_name = "COMMAND", allow_hyphen_values = true)]
+    pub command: Vec<String>,
+}
+
 /// `husk delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
@@ -429,9 +560,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 14] = [
-    "pull", "image", "create", "start", "state", "kill", "delete", "list", "spec", "features",
-    "check", "trace", "debug", "version",
+const OTHER_VERBS: [&str; 19] = [
+    "pull", "image", "create", "start", "state", "kill", "exec", "ps", "pause", "resume", "update",
+    "delete", "list", "spec", "features", "check", "trace", "debug", "version",
 ];
 
 impl Cli {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use husk_abi::boundary::config::{GuestConfig, LogLevel, StreamKind};
+use husk_abi::boundary::config::{GuestConfig, LogLevel, ProcessConfig, StreamKind};
 use husk_abi::boundary::log::ROOMS;
 use husk_abi::linux::Errno;
 use husk_images::{NoProgress, Stack};
@@ -232,20 +232,25 @@ fn boot() -> Finding {
         trees: Vec::new(),
         kvm,
         reporter: None,
+        control: None,
         guest: GuestConfig {
-            args: vec![b"/husk-check".to_vec()],
-            env: Vec::new(),
-            cwd: b"/".to_vec(),
-            uid: 0,
-            gid: 0,
-            additional_gids: Vec::new(),
-            umask: 0o022,
-            capabilities: [0; 5],
-            no_new_privileges: true,
-            rlimits: Vec::new(),
+            process: ProcessConfig {
+                args: vec![b"/husk-check".to_vec()],
+                env: Vec::new(),
+                cwd: b"/".to_vec(),
+                uid: 0,
+                gid: 0,
+                additional_gids: Vec::new(),
+                umask: 0o022,
+                capabilities: [0; 5],
+                no_new_privileges: true,
+                rlimits: Vec::new(),
+                oom_score_adj: 0,
+                streams: [StreamKind::Null; 3],
+                window: None,
+            },
             hostname: "check".to_owned(),
             domainname: None,
-            oom_score_adj: 0,
             pids_limit: None,
             mounts: default_mounts(),
             devices: Vec::new(),
@@ -255,7 +260,6 @@ fn boot() -> Finding {
             sysctl: Vec::new(),
             seccomp: None,
             terminal: false,
-            streams: [StreamKind::Null; 3],
             log_levels: [LogLevel::Warn; ROOMS.len()],
             trees: Vec::new(),
             count_sites: false,

@@ -78,6 +78,7 @@ pub fn container(
         trace_path.transpose().map_err(Error::Directory)?,
     )?;
     let launch = Launch {
+        bundle: bundle.raw.clone(),
         shadow: shadow::of_bundle(&bundle, &parts).map_err(oci::Error::from)?,
         guest,
         memory_bytes: memory.bytes,

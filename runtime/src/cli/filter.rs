@@ -11,7 +11,9 @@ use husk_abi::boundary::log::{self, ROOMS};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 
 /// husk's own modules that log.
-const MODULES: [&str; 7] = ["cli", "gate", "gdb", "plan", "record", "sandbox", "vmm"];
+const MODULES: [&str; 8] = [
+    "cli", "control", "gate", "gdb", "plan", "record", "sandbox", "vmm",
+];
 const LEVELS: &str = "off, error, warn, info, debug or trace";
 
 /// A parsed filter.

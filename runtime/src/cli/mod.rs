@@ -5,6 +5,7 @@ mod check;
 mod create;
 mod debug;
 mod delete;
+mod exec;
 mod features;
 mod filter;
 mod foreground;
@@ -13,7 +14,9 @@ mod jail;
 mod kill;
 mod list;
 mod logging;
+mod pause;
 mod progress;
+mod ps;
 mod pull;
 mod run;
 mod spec;
@@ -22,6 +25,7 @@ mod state;
 mod stats;
 mod terminal;
 mod trace;
+mod update;
 mod version;
 mod vmm;
 
@@ -125,6 +129,11 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Start(args) => start::run(&cli, args),
         Verb::State(args) => state::run(&cli, args),
         Verb::Kill(args) => kill::run(&cli, args),
+        Verb::Exec(args) => exec::run(&cli, args),
+        Verb::Ps(args) => ps::run(&cli, args),
+        Verb::Pause(args) => pause::pause(&cli, args),
+        Verb::Resume(args) => pause::resume(&cli, args),
+        Verb::Update(args) => update::run(&cli, args),
         Verb::Delete(args) => delete::run(&cli, args),
         Verb::List(args) => list::run(&cli, args),
         Verb::Spec(args) => spec::run(args),

@@ -114,7 +114,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
     tracing::debug!(digest = %at_hand.digest, "image ready");
     let id = container_id()?;
     let plan = request.plan(&id, at_hand, &host)?;
-    let program = plan.guest.args.first().cloned().unwrap_or_default();
+    let program = plan.guest.process.args.first().cloned().unwrap_or_default();
     tracing::debug!(id, "starting");
     let trace = match plan.trace {
         Some(path) => Some(Trace {
@@ -132,6 +132,7 @@ fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> 
         trees: plan.trees,
         kvm,
         reporter: None,
+        control: None,
         guest: plan.guest,
         trace,
         timeout: plan.timeout,

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -85,7 +86,7 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
     .map_err(|error| format!("cannot confine the VMM: {error}"))?;
     let after = After {
         begun,
-        program: guest.args.first().cloned().unwrap_or_default(),
+        program: guest.process.args.first().cloned().unwrap_or_default(),
         timeout: handover.timeout,
         stats: handover.stats,
     };
@@ -96,6 +97,9 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
         trees,
         kvm,
         reporter: None,
+        control: handover
+            .control
+            .map(|socket| UnixListener::from(socket.take())),
         guest,
         trace: handover.trace.map(|trace| Trace {
             file: File::from(trace.file.take()),

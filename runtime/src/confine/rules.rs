@@ -21,11 +21,13 @@ pub enum Role {
     Records,
     /// Serves files and sockets that may block.
     Service,
+    /// Serves the control socket, and starts the threads of streams.
+    Control,
 }
 
 impl Role {
     /// All there are.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Main,
         Self::Vcpu,
         Self::Output,
@@ -34,6 +36,7 @@ impl Role {
         Self::Clock,
         Self::Records,
         Self::Service,
+        Self::Control,
     ];
 }
 
@@ -70,7 +73,10 @@ const STREAMS: &[Role] = &[
     Role::Service,
     Role::Output,
     Role::Input,
+    Role::Control,
 ];
+const STARTS: &[Role] = &[Role::Main, Role::Control];
+const CONTROLS: &[Role] = &[Role::Main, Role::Vcpu, Role::Service, Role::Control];
 
 const fn rule(syscall: c_long, roles: &'static [Role], why: &'static str) -> Rule {
     Rule {
@@ -181,7 +187,7 @@ pub const RULES: &[Rule] = &[
     only(
         libc::SYS_ioctl,
         KVM,
-        &[Role::Main, Role::Vcpu, Role::Clock],
+        &[Role::Main, Role::Vcpu, Role::Clock, Role::Control],
         "KVM",
     ),
     // A thread that narrows its own filter.
@@ -209,9 +215,9 @@ pub const RULES: &[Rule] = &[
     ),
     rule(libc::SYS_fcntl, EVERYBODY, "flags of descriptors"),
     // Threads that start threads, and make the machine.
-    rule(libc::SYS_clone3, MAIN, THREADS),
-    rule(libc::SYS_clone, MAIN, THREADS),
-    rule(libc::SYS_eventfd2, SERVES, EVENTS),
+    rule(libc::SYS_clone3, STARTS, THREADS),
+    rule(libc::SYS_clone, STARTS, THREADS),
+    rule(libc::SYS_eventfd2, CONTROLS, EVENTS),
     rule(libc::SYS_timerfd_create, MAIN, "the clock's timer"),
     rule(
         libc::SYS_timerfd_settime,
@@ -249,14 +255,22 @@ pub const RULES: &[Rule] = &[
         &[Role::Main, Role::Signals],
         "waiting for signals for the guest",
     ),
-    rule(libc::SYS_prlimit64, MAIN, "sizes of stacks"),
+    rule(libc::SYS_prlimit64, STARTS, "sizes of stacks"),
     // Streams.
     rule(libc::SYS_readv, STREAMS, "input, files, sockets"),
     rule(libc::SYS_writev, STREAMS, "output, files, sockets"),
     only(
         libc::SYS_ioctl,
         When::Arg(1, libc::TIOCGWINSZ),
-        STREAMS,
+        &[
+            Role::Main,
+            Role::Vcpu,
+            Role::Service,
+            Role::Output,
+            Role::Input,
+            Role::Control,
+            Role::Signals,
+        ],
         "the size of the terminal",
     ),
     only(
@@ -264,6 +278,12 @@ pub const RULES: &[Rule] = &[
         When::Arg(1, libc::TCGETS),
         STREAMS,
         "whether a stream is a terminal",
+    ),
+    only(
+        libc::SYS_ioctl,
+        When::Arg(1, libc::TCSETS),
+        STREAMS,
+        "what the guest wants its terminal to do",
     ),
     only(
         libc::SYS_ioctl,
@@ -328,7 +348,7 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_fremovexattr, SERVES, FILES),
     rule(libc::SYS_flock, SERVES, FILES),
     rule(libc::SYS_umask, SERVES, FILES),
-    rule(libc::SYS_dup, SERVES, FILES),
+    rule(libc::SYS_dup, CONTROLS, FILES),
     rule(libc::SYS_dup3, SERVES, FILES),
     rule(
         libc::SYS_inotify_init1,
@@ -350,7 +370,7 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_socketpair, SERVES, SOCKETS),
     rule(libc::SYS_bind, SERVES, SOCKETS),
     rule(libc::SYS_listen, SERVES, SOCKETS),
-    rule(libc::SYS_accept4, SERVES, SOCKETS),
+    rule(libc::SYS_accept4, CONTROLS, SOCKETS),
     rule(libc::SYS_connect, SERVES, SOCKETS),
     rule(libc::SYS_shutdown, SERVES, SOCKETS),
     rule(libc::SYS_getsockname, SERVES, SOCKETS),
@@ -359,8 +379,8 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_setsockopt, SERVES, SOCKETS),
     rule(libc::SYS_sendto, SERVES, SOCKETS),
     rule(libc::SYS_recvfrom, SERVES, SOCKETS),
-    rule(libc::SYS_sendmsg, SERVES, SOCKETS),
-    rule(libc::SYS_recvmsg, SERVES, SOCKETS),
+    rule(libc::SYS_sendmsg, CONTROLS, SOCKETS),
+    rule(libc::SYS_recvmsg, CONTROLS, SOCKETS),
     rule(libc::SYS_sendmmsg, SERVES, SOCKETS),
     rule(libc::SYS_recvmmsg, SERVES, SOCKETS),
     rule(libc::SYS_epoll_create1, SERVES, "readiness of sockets"),

@@ -5,8 +5,8 @@
 
 mod clock;
 pub mod fuse;
-mod queue;
-mod stdio;
+pub(crate) mod queue;
+pub mod stdio;
 
 use std::io;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use husk_abi::boundary::doorbell;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::vmm::{Error as VmmError, Machine};
+use stdio::{End, StreamObserver, Streams};
 
 /// Interrupts the guest.
 pub trait Interrupt: Send + Sync {
@@ -48,15 +49,18 @@ pub enum Error {
 /// The services of a machine; they serve until the process ends.
 #[derive(Debug)]
 pub struct Services {
-    output: stdio::Output,
+    streams: Streams,
 }
 
 impl Services {
-    /// Starts everything `machine` needs.
+    /// Starts everything `machine` needs; `observer` is told of what goes through the standard streams.
     ///
     /// # Errors
     /// When a thread, an eventfd or a timer cannot be had.
-    pub fn start(machine: &Machine) -> Result<Self, Error> {
+    pub fn start(
+        machine: &Machine,
+        observer: Option<Arc<dyn StreamObserver>>,
+    ) -> Result<Self, Error> {
         let memory = machine.memory().clone();
         let layout = machine.layout();
         let interrupt: Arc<dyn Interrupt> = Arc::new(machine.kicker());
@@ -67,32 +71,29 @@ impl Services {
             interrupt.clone(),
         )?;
 
+        let doorbells = machine.doorbells();
         let bound = |port| -> Result<EventFd, Error> {
-            let failed = |source| Error::Start {
+            let event = EventFd::new(0).map_err(|source| Error::Start {
                 service: "stdio",
                 source,
-            };
-            let event = EventFd::new(0).map_err(failed)?;
-            machine.bind_doorbell(port, &event)?;
+            })?;
+            doorbells.bind(port, 0, &event)?;
             Ok(event)
         };
-        let output = stdio::Output::start(
-            memory.clone(),
-            &layout.stdio_out,
-            bound(doorbell::STDIO_OUT)?,
-            interrupt.clone(),
-        )?;
-        stdio::Input::start(
+        let streams = Streams::start(stdio::Parts {
             memory,
-            &layout.stdio_in,
-            bound(doorbell::STDIO_IN)?,
+            rings: [layout.stdio_out, layout.stdio_in],
+            bells: [bound(doorbell::STDIO_OUT)?, bound(doorbell::STDIO_IN)?],
+            ends: Arc::new([0, 1, 2].map(End::Own)),
             interrupt,
-        )?;
-        Ok(Self { output })
+            listener: None,
+            observer,
+        })?;
+        Ok(Self { streams })
     }
 
     /// Writes what the guest has left in its output queue. To be called when the machine has ended.
     pub fn finish(self) {
-        self.output.finish();
+        self.streams.finish();
     }
 }

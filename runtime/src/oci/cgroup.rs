@@ -151,6 +151,21 @@ impl Cgroup {
         Ok(any)
     }
 
+    /// Writes `text` into `file` in each directory that has it; false if none has.
+    ///
+    /// # Errors
+    /// When the kernel does not take it.
+    pub fn set(&self, file: &str, text: &str) -> Result<bool, Error> {
+        let mut any = false;
+        for dir in self.existing() {
+            any |= put(&dir.join(file), text).map_err(|error| Error::Cgroup {
+                what: "changed",
+                message: format!("{file}: {error}"),
+            })?;
+        }
+        Ok(any)
+    }
+
     /// Everything in it.
     pub fn processes(&self) -> Vec<Pid> {
         let mut all: Vec<Pid> = self

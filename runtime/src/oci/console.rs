@@ -1,14 +1,31 @@
 //! The socket over which libcontainer sends the container's terminal.
 #![allow(unsafe_code, reason = "a descriptor that came in a message")]
 
-use std::fs::OpenOptions;
-use std::io::{self, IoSliceMut};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+/// Sends a terminal's master end to the socket at `path`, as runc does.
+///
+/// # Errors
+/// What connecting and sending give.
+pub fn send(path: &Path, master: BorrowedFd<'_>) -> io::Result<()> {
+    let socket = super::socket::connect(path)?;
+    let numbers = [master.as_raw_fd()];
+    let rights = [ControlMessage::ScmRights(&numbers)];
+    let name = [IoSlice::new(b"/dev/ptmx")];
+    sendmsg::<()>(
+        socket.as_raw_fd(),
+        &name,
+        &rights,
+        MsgFlags::MSG_NOSIGNAL,
+        None,
+    )?;
+    Ok(())
+}
 
 /// Waits for a terminal.
 #[derive(Debug)]
@@ -23,19 +40,8 @@ impl Listener {
     /// # Errors
     /// What making the socket gives.
     pub fn bind(path: &Path) -> io::Result<Self> {
-        let (dir, name) = match (path.parent(), path.file_name()) {
-            (Some(dir), Some(name)) => (dir, name),
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
-        };
-        let dir = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-            .open(dir)?;
-        let short = Path::new("/proc/self/fd")
-            .join(dir.as_raw_fd().to_string())
-            .join(name);
         Ok(Self {
-            listener: UnixListener::bind(short)?,
+            listener: super::socket::bind(path)?,
             path: path.to_owned(),
         })
     }

@@ -57,6 +57,8 @@ pub struct Trace {
 /// A container about to be made.
 #[derive(Debug)]
 pub struct Launch {
+    /// The bundle's specification.
+    pub bundle: Value,
     /// What libcontainer sees.
     pub shadow: Value,
     /// What the libOS is to run.
@@ -110,6 +112,9 @@ impl Launch {
             number
         };
         let report = keep(report.into_file().into());
+        let control = super::socket::bind(&container.file(super::socket::CONTROL))
+            .map_err(Error::host("make the control socket"))?;
+        let control = keep(control.into());
         let handover = Handover {
             id: container.id.clone(),
             memory_bytes: self.memory_bytes,
@@ -120,6 +125,7 @@ impl Launch {
             guest: self.guest,
             kvm: keep(kvm),
             report,
+            control: Some(control),
             libos: self.libos.map(|file| keep(file.into())),
             trace: self.trace.map(|trace| handover::Trace {
                 file: keep(trace.file.into()),

@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -127,7 +125,7 @@ pub fn create(
         return Err(undo(container, error.into()));
     }
     if let Some(path) = &options.pid_file
-        && let Err(error) = write_pid_file(path, &container)
+        && let Err(error) = write_pid_file(path, container.record.init.map_or(0, |init| init.pid))
     {
         return Err(undo(container, error));
     }
@@ -162,6 +160,7 @@ fn build(
         Some(listener) => Some(listener.path().to_owned()),
         None => options.console_socket.clone(),
     };
+    super::exec::keep(container, &launch.bundle)?;
     let prepared = launch.prepare(container)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
@@ -205,8 +204,10 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// Written beside and renamed, so that nobody reads half of it.
-fn write_pid_file(path: &Path, container: &Container) -> Result<(), Error> {
-    let pid = container.record.init.map_or(0, |init| init.pid);
+///
+/// # Errors
+/// What writing gives.
+pub fn write_pid_file(path: &Path, pid: i32) -> Result<(), Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let next = path.with_file_name(format!(".{name}"));
     fs::write(&next, pid.to_string())
@@ -256,16 +257,11 @@ pub fn start(container: &Container) -> Result<(), Error> {
 
 /// libcontainer's process waits for a connection.
 fn notify(container: &Container) -> io::Result<()> {
-    // Through the directory's descriptor: the whole path may be longer than a socket's may.
-    let dir = fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(container.file("run").join(&container.id))?;
-    let path = format!(
-        "/proc/self/fd/{}/notify.sock",
-        std::os::fd::AsRawFd::as_raw_fd(&dir)
-    );
-    let mut stream = UnixStream::connect(path)?;
+    let path = container
+        .file("run")
+        .join(&container.id)
+        .join("notify.sock");
+    let mut stream = super::socket::connect(&path)?;
     io::Write::write_all(&mut stream, b"start container")
 }
 
@@ -318,6 +314,75 @@ pub fn kill(container: &Container, number: i32, all: bool) -> Result<(), Error> 
         }
         _ => send(container, number),
     }
+}
+
+/// Freezes all that runs in a container.
+///
+/// # Errors
+/// [`Error::NotRunning`]; without a freezer.
+pub fn pause(container: &Container) -> Result<(), Error> {
+    match container.status() {
+        Status::Created | Status::Running => {}
+        Status::Paused => return Ok(()),
+        Status::Creating | Status::Stopped => return Err(Error::NotRunning),
+    }
+    freeze(container, true)
+}
+
+/// Lets a paused container go on.
+///
+/// # Errors
+/// [`Error::NotPaused`].
+pub fn resume(container: &Container) -> Result<(), Error> {
+    if container.status() != Status::Paused {
+        return Err(Error::NotPaused);
+    }
+    freeze(container, false)
+}
+
+fn freeze(container: &Container, frozen: bool) -> Result<(), Error> {
+    let cgroup = container.cgroup()?;
+    if !cgroup.freeze(frozen)? {
+        return Err(Error::Cgroup {
+            what: if frozen { "frozen" } else { "thawed" },
+            message: "this host has no freezer".to_owned(),
+        });
+    }
+    // What is frozen stops when it is scheduled next.
+    let deadline = Instant::now() + FREEZE_PATIENCE;
+    while super::cgroup::is_frozen(&container.record.cgroup) != frozen {
+        if Instant::now() > deadline {
+            let _ = cgroup.freeze(false);
+            return Err(Error::Cgroup {
+                what: if frozen { "frozen" } else { "thawed" },
+                message: "its processes do not follow".to_owned(),
+            });
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// How long freezing may take.
+const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// The host's processes that stand for a container.
+///
+/// # Errors
+/// When this host has no cgroups.
+pub fn processes(seen: &Seen) -> Result<Vec<i32>, Error> {
+    let record = &seen.record;
+    let cgroup = super::cgroup::Cgroup::new(&seen.id, &record.cgroup, record.systemd_cgroup)?;
+    Ok(cgroup.processes().iter().map(|pid| pid.as_raw()).collect())
+}
+
+/// Hours and minutes of a time in UTC, as `ps` shows the start of a process.
+#[must_use]
+pub fn clock_time(time: SystemTime) -> String {
+    humantime(time)
+        .get(11..16)
+        .map(str::to_owned)
+        .unwrap_or_default()
 }
 
 /// Reads `text` as a signal: a number, or a name with or without `SIG`, in either case.
@@ -466,7 +531,6 @@ fn humantime(time: SystemTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn signals() {

@@ -8,6 +8,8 @@
 //! | `launch` | what the VMM process is handed, and the descriptors it comes with |
 //! | `executor` | libcontainer's callback: executes the VMM |
 //! | [`state`] | the state directory: records, locks, status |
+//! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
+//! | [`exec`] | what `exec` runs |
 //! | `cgroup` | finding, killing and removing what a container left |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
 //! | [`lifecycle`] | the verbs |
@@ -24,7 +26,9 @@
 //! stored: it is read from the process.
 
 pub mod cgroup;
-mod console;
+pub mod console;
+pub mod control;
+pub mod exec;
 pub mod executor;
 pub mod hooks;
 pub mod launch;
@@ -34,8 +38,10 @@ mod pidfd;
 pub mod process;
 mod seccomp;
 pub mod shadow;
+pub mod socket;
 pub mod spec;
 pub mod state;
+pub mod update;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +76,18 @@ pub enum Error {
     Signal(String),
     #[error("container not running")]
     NotRunning,
+    #[error("container not paused")]
+    NotPaused,
+    #[error("cannot exec in a stopped container")]
+    ExecStopped,
+    #[error("cannot exec in a container that has not started")]
+    ExecCreated,
+    #[error("cannot exec in a paused container (use --ignore-paused to override)")]
+    ExecPaused,
+    #[error("the container's VMM does not answer: {0}")]
+    Control(std::io::Error),
+    #[error("{0}")]
+    Refused(String),
     #[error("cannot start an already running container")]
     AlreadyRunning,
     #[error("cannot start a container that has stopped")]

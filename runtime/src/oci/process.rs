@@ -6,10 +6,12 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use husk_abi::boundary::config::{Device, GuestConfig, LogLevel, Rlimit, StreamKind};
+use husk_abi::boundary::config::{
+    Device, GuestConfig, LogLevel, ProcessConfig, Rlimit, StreamKind, WindowSize,
+};
 use husk_abi::boundary::log::ROOMS;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use oci_spec::runtime::{LinuxDeviceType, PosixRlimitType, Spec};
+use oci_spec::runtime::{LinuxDeviceType, PosixRlimitType, Process, Spec};
 use serde_json::Value;
 
 use super::spec::{Bundle, Error};
@@ -296,20 +298,27 @@ fn environment(bundle: &Bundle, uid: u32) -> Result<Vec<Vec<u8>>, Error> {
     Ok(env)
 }
 
-/// What the libOS is to run. `streams` and `log_levels` are not the specification's business; the host name stays
-/// empty where the bundle gives none: then it is that of the namespace.
+/// The size the specification gives the terminal.
+fn console_size(process: &Process) -> Option<WindowSize> {
+    let size = process.console_size()?;
+    let clipped = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
+    Some(WindowSize {
+        rows: clipped(size.height()),
+        columns: clipped(size.width()),
+        ..WindowSize::default()
+    })
+}
+
+/// The process of `bundle`, with streams of these kinds.
 ///
 /// # Errors
 /// [`Error`], naming the field.
-pub fn guest(
-    bundle: &Bundle,
-    streams: [StreamKind; 3],
-    log_levels: [LogLevel; ROOMS.len()],
-) -> Result<GuestConfig, Error> {
+pub fn of(bundle: &Bundle, streams: [StreamKind; 3]) -> Result<ProcessConfig, Error> {
     let spec = &bundle.spec;
-    let (Some(process), Some(linux)) = (spec.process(), spec.linux()) else {
-        return Err(Error::field("process", "is missing"));
-    };
+    let process = spec
+        .process()
+        .as_ref()
+        .ok_or_else(|| Error::field("process", "is missing"))?;
     let user = process.user();
     let mut args = Vec::new();
     for (index, arg) in process.args().iter().flatten().enumerate() {
@@ -335,6 +344,37 @@ pub fn guest(
             format!("{oom_score_adj} is not from -1000 to 1000"),
         ));
     }
+    Ok(ProcessConfig {
+        args,
+        env: environment(bundle, user.uid())?,
+        cwd: process.cwd().as_os_str().as_bytes().to_vec(),
+        uid: user.uid(),
+        gid: user.gid(),
+        additional_gids: user.additional_gids().clone().unwrap_or_default(),
+        umask,
+        capabilities: capabilities(bundle, user.uid()),
+        no_new_privileges: process.no_new_privileges().unwrap_or(false),
+        rlimits: rlimits(spec)?,
+        oom_score_adj,
+        streams,
+        window: console_size(process),
+    })
+}
+
+/// What the libOS is to run. `streams` and `log_levels` are not the specification's business; the host name stays
+/// empty where the bundle gives none: then it is that of the namespace.
+///
+/// # Errors
+/// [`Error`], naming the field.
+pub fn guest(
+    bundle: &Bundle,
+    streams: [StreamKind; 3],
+    log_levels: [LogLevel; ROOMS.len()],
+) -> Result<GuestConfig, Error> {
+    let spec = &bundle.spec;
+    let (Some(process), Some(linux)) = (spec.process(), spec.linux()) else {
+        return Err(Error::field("process", "is missing"));
+    };
     let paths = |list: &Option<Vec<String>>| -> Vec<Vec<u8>> {
         list.iter()
             .flatten()
@@ -352,24 +392,14 @@ pub fn guest(
         check_sysctl(name)?;
     }
     Ok(GuestConfig {
+        process: of(bundle, streams)?,
         trees: Vec::new(),
-        args,
-        env: environment(bundle, user.uid())?,
-        cwd: process.cwd().as_os_str().as_bytes().to_vec(),
-        uid: user.uid(),
-        gid: user.gid(),
-        additional_gids: user.additional_gids().clone().unwrap_or_default(),
-        umask,
-        capabilities: capabilities(bundle, user.uid()),
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        rlimits: rlimits(spec)?,
         hostname: spec.hostname().clone().unwrap_or_default(),
         domainname: spec
             .domainname()
             .clone()
             .filter(|name| !name.is_empty())
             .or_else(|| sysctl_value(&sysctl, "kernel.domainname")),
-        oom_score_adj,
         pids_limit: linux
             .resources()
             .as_ref()
@@ -388,7 +418,6 @@ pub fn guest(
         sysctl,
         seccomp: linux.seccomp().as_ref().map(seccomp::profile).transpose()?,
         terminal: process.terminal().unwrap_or(false),
-        streams,
         log_levels,
         count_sites: false,
     })
@@ -443,11 +472,15 @@ mod tests {
         })
         .unwrap();
         assert_eq!(
-            guest.capabilities,
+            guest.process.capabilities,
             [0b10_0001, 0b10_0000, 0b10_0000, 0b10_0000, 0b10_0000]
         );
         assert_eq!(
-            (guest.uid, guest.gid, guest.additional_gids),
+            (
+                guest.process.uid,
+                guest.process.gid,
+                guest.process.additional_gids
+            ),
             (5, 6, vec![7])
         );
         let none = guest_of(|_| {}).unwrap();

@@ -131,8 +131,8 @@ fn drop_unknown_capabilities(raw: &mut Value) {
     }
 }
 
-fn check(spec: &Spec) -> Result<(), Error> {
-    check_version(spec.version())?;
+/// Checks what every process must have.
+pub(super) fn check_process(spec: &Spec) -> Result<(), Error> {
     let process = spec
         .process()
         .as_ref()
@@ -149,6 +149,12 @@ fn check(spec: &Spec) -> Result<(), Error> {
             format!("{} is not an absolute path", process.cwd().display()),
         ));
     }
+    Ok(())
+}
+
+fn check(spec: &Spec) -> Result<(), Error> {
+    check_version(spec.version())?;
+    check_process(spec)?;
     let linux = spec
         .linux()
         .as_ref()

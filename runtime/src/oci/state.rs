@@ -7,6 +7,8 @@
 //!                 ID/shadow/  the bundle libcontainer sees
 //!                 ID/run/ID/  libcontainer's own state
 //!                 ID/report   a FIFO: the VMM tells whether the first program runs
+//!                 ID/control  a socket: what `exec` and others ask of the VMM
+//!                 ID/process.json  the bundle's process, which `exec` changes
 //! ```
 //!
 //! Locks are those of `fcntl(2)`: they go with the process that took them, and its children, which may live on as
@@ -207,6 +209,12 @@ impl Directory {
     #[must_use]
     pub fn new(root: &Path) -> Self {
         Self(root.join("containers"))
+    }
+
+    /// The directory of container `id`.
+    #[must_use]
+    pub fn path(&self, id: &str) -> PathBuf {
+        self.0.join(id)
     }
 
     fn lock(&self) -> Result<File, Error> {

@@ -21,7 +21,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use husk_abi::boundary::config::{GuestConfig, LogLevel, Rlimit};
+use husk_abi::boundary::config::{GuestConfig, LogLevel, ProcessConfig, Rlimit};
 use husk_abi::boundary::log::ROOMS;
 use husk_images::{Digest, ImageConfig, Stack};
 
@@ -250,25 +250,29 @@ impl Request {
             root_archive,
             trees: sources,
             guest: GuestConfig {
+                process: ProcessConfig {
+                    args,
+                    env,
+                    cwd,
+                    uid: user.uid,
+                    gid: user.gid,
+                    additional_gids: user.additional_gids,
+                    umask: 0o022,
+                    capabilities: [DEFAULT_CAPABILITIES, held, 0, held, 0],
+                    no_new_privileges: false,
+                    rlimits: vec![Rlimit {
+                        resource: husk_abi::linux::general::RLIMIT_NOFILE,
+                        // As `runc spec` has it: select(2) users break above.
+                        soft: soft.min(DEFAULT_OPEN_FILES),
+                        hard,
+                    }],
+                    oom_score_adj: 0,
+                    streams: host.streams,
+                    window: None,
+                },
                 trees,
-                args,
-                env,
-                cwd,
-                uid: user.uid,
-                gid: user.gid,
-                additional_gids: user.additional_gids,
-                umask: 0o022,
-                capabilities: [DEFAULT_CAPABILITIES, held, 0, held, 0],
-                no_new_privileges: false,
-                rlimits: vec![Rlimit {
-                    resource: husk_abi::linux::general::RLIMIT_NOFILE,
-                    // As `runc spec` has it: select(2) users break above.
-                    soft: soft.min(DEFAULT_OPEN_FILES),
-                    hard,
-                }],
                 hostname,
                 domainname: None,
-                oom_score_adj: 0,
                 pids_limit: None,
                 mounts: default_mounts(),
                 devices: Vec::new(),
@@ -278,7 +282,6 @@ impl Request {
                 sysctl: Vec::new(),
                 seccomp: None,
                 terminal: host.has_terminal(),
-                streams: host.streams,
                 log_levels: self.log_levels,
                 count_sites: self.stats,
             },

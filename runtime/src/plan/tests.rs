@@ -62,17 +62,25 @@ const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcd
 #[test]
 fn the_image_fills_the_gaps() {
     let guest = plan(request(), "gaps");
-    assert_eq!(guest.args, [b"sh"]);
-    assert_eq!(guest.cwd, b"/w");
+    assert_eq!(guest.process.args, [b"sh"]);
+    assert_eq!(guest.process.cwd, b"/w");
     assert_eq!(guest.hostname, "0123456789ab");
-    assert_eq!((guest.uid, guest.gid, guest.umask), (0, 0, 0o022));
-    assert!(guest.env.contains(&b"A=image".to_vec()));
-    assert!(guest.env.contains(&b"HOSTNAME=0123456789ab".to_vec()));
-    assert!(guest.env.contains(&b"HOME=/root".to_vec()));
-    assert_eq!(guest.capabilities[1].count_ones(), 14);
-    assert_eq!(guest.capabilities[2], 0);
     assert_eq!(
-        guest.rlimits,
+        (guest.process.uid, guest.process.gid, guest.process.umask),
+        (0, 0, 0o022)
+    );
+    assert!(guest.process.env.contains(&b"A=image".to_vec()));
+    assert!(
+        guest
+            .process
+            .env
+            .contains(&b"HOSTNAME=0123456789ab".to_vec())
+    );
+    assert!(guest.process.env.contains(&b"HOME=/root".to_vec()));
+    assert_eq!(guest.process.capabilities[1].count_ones(), 14);
+    assert_eq!(guest.process.capabilities[2], 0);
+    assert_eq!(
+        guest.process.rlimits,
         [Rlimit {
             resource: 7,
             soft: 1024,
@@ -94,13 +102,13 @@ fn what_is_typed_wins() {
     };
     request.check(&host()).unwrap();
     let guest = plan(request, "typed");
-    assert_eq!(guest.args, [b"/e".to_vec(), b"x".to_vec()]);
-    assert_eq!(guest.cwd, b"/t");
-    assert_eq!((guest.hostname.as_str(), guest.uid), ("box", 33));
-    assert!(guest.env.contains(&b"A=typed".to_vec()));
-    assert!(guest.env.contains(&b"HOME=/srv".to_vec()));
-    assert_eq!(guest.capabilities[0].count_ones(), 14);
-    assert_eq!(guest.capabilities[1], 0);
+    assert_eq!(guest.process.args, [b"/e".to_vec(), b"x".to_vec()]);
+    assert_eq!(guest.process.cwd, b"/t");
+    assert_eq!((guest.hostname.as_str(), guest.process.uid), ("box", 33));
+    assert!(guest.process.env.contains(&b"A=typed".to_vec()));
+    assert!(guest.process.env.contains(&b"HOME=/srv".to_vec()));
+    assert_eq!(guest.process.capabilities[0].count_ones(), 14);
+    assert_eq!(guest.process.capabilities[1], 0);
 }
 
 #[test]

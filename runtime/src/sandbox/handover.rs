@@ -92,6 +92,8 @@ pub struct Handover {
     pub kvm: Inherited,
     /// Where the start is reported.
     pub report: Inherited,
+    /// The control socket, listening.
+    pub control: Option<Inherited>,
     /// Another libOS than the built-in one, for its developers.
     pub libos: Option<Inherited>,
     /// A recording.
@@ -112,6 +114,7 @@ impl Handover {
         if let Root::Archive(file) = self.root {
             all.push(file.0);
         }
+        all.extend(self.control.map(|socket| socket.0));
         all.extend(self.libos.map(|file| file.0));
         all.extend(self.trace.as_ref().map(|trace| trace.file.0));
         all.extend(

@@ -9,6 +9,7 @@ mod signals;
 
 use std::fs::File;
 use std::io;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
@@ -19,9 +20,11 @@ use husk_abi::boundary::doorbell;
 use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
 
+use crate::control;
 use crate::gate::{
     self,
     fuse::{Files, Observer, Operation, TreeSource},
+    stdio::{StreamObserver, Transfer},
 };
 use crate::gdb;
 use crate::record;
@@ -47,6 +50,8 @@ pub struct Plan {
     pub kvm: Kvm,
     /// Who waits for the first program to run.
     pub reporter: Option<Reporter>,
+    /// The control socket, listening.
+    pub control: Option<UnixListener>,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go, if anywhere.
@@ -215,6 +220,30 @@ impl Observer for Handler {
     }
 }
 
+impl StreamObserver for Handler {
+    fn transferred(&self, transfer: Transfer) {
+        if let Some(records) = &self.records {
+            let stream = ["stdin", "stdout", "stderr"].get(transfer.stream as usize);
+            records
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .crossing(&record::Crossing {
+                    service: "console",
+                    operation: if transfer.stream == 0 {
+                        "read"
+                    } else {
+                        "write"
+                    },
+                    argument: stream.unwrap_or(&"").as_bytes(),
+                    value: Some(transfer.bytes as u64),
+                    errno: i32::try_from(transfer.errno).unwrap_or(0),
+                    duration: transfer.duration,
+                    ..record::Crossing::default()
+                });
+        }
+    }
+}
+
 impl DoorbellHandler for Handler {
     fn ring(&self, _vcpu: u32, port: u16, value: u32) -> Served {
         let counter = port
@@ -315,7 +344,9 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         .map(|session| Arc::new(Mutex::new(session)));
     if let Some(session) = &records {
         let waiting = EventFd::new(0).map_err(host("make an eventfd"))?;
-        machine.bind_doorbell(doorbell::RECORDS_WAITING, &waiting)?;
+        machine
+            .doorbells()
+            .bind(doorbell::RECORDS_WAITING, 0, &waiting)?;
         record::drainer::start(session.clone(), waiting).map_err(host("start a thread"))?;
     }
     let handler = Arc::new(Handler {
@@ -340,7 +371,14 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     if plan.debugging.is_verbose {
         debugging::stream_log(handler.clone()).map_err(host("start a thread"))?;
     }
-    let services = gate::Services::start(&machine)?;
+    let observer = handler
+        .records
+        .is_some()
+        .then(|| handler.clone() as Arc<dyn StreamObserver>);
+    let services = gate::Services::start(&machine, observer.clone())?;
+    if let Some(listener) = plan.control {
+        control::server::start(&machine, listener, observer)?;
+    }
     if let Some(window) = machine.window() {
         let files = Files::start(
             &plan.trees,

@@ -90,6 +90,12 @@ impl Listener {
         Ok(Self(file))
     }
 
+    /// The end in `file`, a pipe's.
+    #[must_use]
+    pub fn inherited(file: File) -> Self {
+        Self(file)
+    }
+
     /// Waits for the report; `None` if the VMM died without one.
     #[must_use]
     pub fn wait(self) -> Option<Report> {

@@ -1,6 +1,11 @@
-//! Signals sent to husk go to the container's init.
+//! Signals sent to husk go to the container's init; those of its terminal to the processes in the foreground there.
+#![allow(
+    unsafe_code,
+    reason = "a signal with its origin, which nix does not offer"
+)]
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::boundary::events::HostEvents;
@@ -8,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use crate::confine::{self, rules::Role};
+use crate::control::proxy;
 use crate::vmm::{GuestMemory, Kicker};
 
 /// What is passed on. Stopping and continuing stay husk's own: they stop and continue the whole guest.
@@ -21,6 +27,11 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGTERM,
     Signal::SIGWINCH,
 ];
+
+/// What a terminal sends.
+const OF_TERMINAL: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
+/// `si_code` of a signal the kernel sent.
+const SI_KERNEL: i32 = 0x80;
 
 /// Signals that wait, blocked, for somebody to pass them on.
 #[derive(Debug)]
@@ -47,31 +58,69 @@ impl Blocked {
             .name("signals".to_owned())
             .spawn(move || {
                 confine::enter_thread(Role::Signals);
-                while let Ok(signal) = self.0.wait() {
+                while let Ok((signal, from_kernel)) = self.wait() {
                     if signal == Signal::SIGUSR1
                         && let Some(on_usr1) = &on_usr1
                     {
                         on_usr1();
                     }
-                    if raise(&memory, page, signal) {
+                    let bit = 1 << (signal as i32 - 1);
+                    let (field, bits) = match (signal, window()) {
+                        (Signal::SIGWINCH, Some(size)) => {
+                            (std::mem::offset_of!(HostEvents, window), size)
+                        }
+                        _ if from_kernel && OF_TERMINAL.contains(&signal) => {
+                            (std::mem::offset_of!(HostEvents, terminal_signals), bit)
+                        }
+                        _ => (std::mem::offset_of!(HostEvents, signals), bit),
+                    };
+                    let is_window = field == std::mem::offset_of!(HostEvents, window);
+                    if raise(&memory, page + field as u64, bits, is_window) {
                         kicker.kick();
                     }
                 }
             })
             .map(drop)
     }
+
+    /// The next signal, and whether the kernel sent it.
+    fn wait(&self) -> io::Result<(Signal, bool)> {
+        loop {
+            // SAFETY: a C struct of integers, for which zero is valid; it is written.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            // SAFETY: both live through the call.
+            let number = unsafe { libc::sigwaitinfo(self.0.as_ref(), &raw mut info) };
+            match Signal::try_from(number) {
+                Ok(signal) => return Ok((signal, info.si_code == SI_KERNEL)),
+                Err(_) => match io::Error::last_os_error() {
+                    error if error.kind() == io::ErrorKind::Interrupted => {}
+                    error => return Err(error),
+                },
+            }
+        }
+    }
 }
 
-/// Sets the signal's bit; false if the page is not where it was said to be.
-fn raise(memory: &GuestMemory, page: u64, signal: Signal) -> bool {
-    let at = page + std::mem::offset_of!(HostEvents, signals) as u64;
+/// The size of the terminal that is standard input, as the guest is told.
+fn window() -> Option<u64> {
+    // SAFETY: standard input stays open; if it is not, the call fails.
+    let input = unsafe { BorrowedFd::borrow_raw(0) };
+    proxy::window(input).map(|size| size.to_bits())
+}
+
+/// Sets `bits` in the word at `at`, or makes it `bits`; false if it is not where it was said to be.
+fn raise(memory: &GuestMemory, at: u64, bits: u64, replaces: bool) -> bool {
     let Ok(slice) = memory.get_slice(GuestAddress(at), 8) else {
         return false;
     };
-    let Ok(bits) = slice.get_atomic_ref::<AtomicU64>(0) else {
+    let Ok(word) = slice.get_atomic_ref::<AtomicU64>(0) else {
         return false;
     };
-    bits.fetch_or(1 << (signal as i32 - 1), Ordering::SeqCst);
+    if replaces {
+        word.store(bits, Ordering::SeqCst);
+    } else {
+        word.fetch_or(bits, Ordering::SeqCst);
+    }
     true
 }
 
@@ -85,10 +134,13 @@ mod tests {
     fn bits_add_up() {
         let memory: GuestMemory =
             Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 4096)]).unwrap());
-        assert!(raise(&memory, 0, Signal::SIGHUP));
-        assert!(raise(&memory, 0, Signal::SIGTERM));
+        assert!(raise(&memory, 0, 1, false));
+        assert!(raise(&memory, 0, 1 << 14, false));
         let bits: u64 = memory.read_obj(GuestAddress(0)).unwrap();
         assert_eq!(bits, 1 | 1 << 14);
-        assert!(!raise(&memory, 1 << 40, Signal::SIGHUP));
+        assert!(raise(&memory, 0, 7, true));
+        let bits: u64 = memory.read_obj(GuestAddress(0)).unwrap();
+        assert_eq!(bits, 7);
+        assert!(!raise(&memory, 1 << 40, 1, false));
     }
 }

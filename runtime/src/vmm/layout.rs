@@ -1,6 +1,7 @@
 //! Where the VMM puts its own structures in guest RAM: right after the libOS image, page by page.
 
 use husk_abi::boundary::boot::{GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue};
+use husk_abi::boundary::control::MAX_SESSIONS;
 use husk_abi::boundary::layout::{PAGE_SIZE, PERCPU_PAGES};
 use husk_abi::boundary::log::{LOG_BYTES, LogRing};
 
@@ -51,6 +52,9 @@ pub struct Layout {
     pub stdio_in: Virtqueue,
     pub fuse: Virtqueue,
     pub truncated: u64,
+    pub control_in: Virtqueue,
+    pub control_out: Virtqueue,
+    pub sessions: u64,
     pub vcpus: Vec<VcpuBoot>,
 }
 
@@ -68,6 +72,7 @@ impl Layout {
             }
         };
         let (stdio_out, stdio_in, fuse) = (queue(), queue(), queue());
+        let (control_in, control_out) = (queue(), queue());
         Self {
             boot_info: bump.page(),
             config: bump.pages(config_bytes),
@@ -79,6 +84,9 @@ impl Layout {
             stdio_in,
             fuse,
             truncated: bump.page(),
+            control_in,
+            control_out,
+            sessions: bump.pages(u64::from(MAX_SESSIONS) * PAGE_SIZE).gpa,
             vcpus: (0..vcpus)
                 .map(|_| VcpuBoot {
                     pml4_gpa: bump.page(),

@@ -12,7 +12,7 @@ use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PERCPU, PERCPU_SHARED};
 use husk_abi::boundary::vcpu::VcpuShared;
 use husk_abi::boundary::version::BOUNDARY_VERSION;
 use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
-use kvm_ioctls::{IoEventAddress, Kvm, NoDatamatch, VmFd};
+use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -91,7 +91,7 @@ pub trait DoorbellHandler: Send + Sync {
 /// A machine that is ready to run.
 #[derive(Debug)]
 pub struct Machine {
-    vm: VmFd,
+    vm: Arc<VmFd>,
     memory: GuestMemory,
     layout: Layout,
     window: Option<Window>,
@@ -218,6 +218,9 @@ impl Machine {
             fuse: layout.fuse,
             window: window_range,
             truncated_gpa: layout.truncated,
+            control_in: layout.control_in,
+            control_out: layout.control_out,
+            sessions_gpa: layout.sessions,
             xcr0,
             vcpus,
         };
@@ -267,7 +270,7 @@ impl Machine {
             )?);
         }
         Ok(Self {
-            vm,
+            vm: Arc::new(vm),
             memory,
             layout,
             window,
@@ -318,11 +321,10 @@ impl Machine {
         self.kickers[0].clone()
     }
 
-    /// Lets a doorbell signal an eventfd instead of leaving the guest for the VMM.
-    pub fn bind_doorbell(&self, port: u16, event: &EventFd) -> Result<(), Error> {
-        self.vm
-            .register_ioevent(event, &IoEventAddress::Pio(u64::from(port)), NoDatamatch)
-            .map_err(Error::kvm("bind a doorbell"))
+    /// Binds doorbells to eventfds.
+    #[must_use]
+    pub fn doorbells(&self) -> Doorbells {
+        Doorbells(self.vm.clone())
     }
 
     /// Runs until the machine ends.
@@ -357,6 +359,30 @@ impl Machine {
         Ok(receiver
             .recv()
             .unwrap_or(End::Crash("all its vCPU threads ended")))
+    }
+}
+
+/// Lets doorbells signal eventfds instead of leaving the guest for the VMM.
+#[derive(Clone, Debug)]
+pub struct Doorbells(Arc<VmFd>);
+
+impl Doorbells {
+    /// `event` is signalled when `value` is written to doorbell `port`.
+    ///
+    /// # Errors
+    /// When KVM has no room for it.
+    pub fn bind(&self, port: u16, value: u32, event: &EventFd) -> Result<(), Error> {
+        self.0
+            .register_ioevent(event, &IoEventAddress::Pio(u64::from(port)), value)
+            .map_err(Error::kvm("bind a doorbell"))
+    }
+
+    /// Takes back [`Doorbells::bind`].
+    pub fn unbind(&self, port: u16, value: u32, event: &EventFd) {
+        let address = IoEventAddress::Pio(u64::from(port));
+        if let Err(error) = self.0.unregister_ioevent(event, &address, value) {
+            tracing::warn!(port, value, "cannot unbind a doorbell: {error}");
+        }
     }
 }
 

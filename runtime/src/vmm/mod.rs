@@ -19,7 +19,8 @@ pub use error::Error;
 pub use kick::Kicker;
 pub use layout::Layout;
 pub use machine::{
-    DoorbellHandler, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm, open_kvm,
+    DoorbellHandler, Doorbells, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm,
+    open_kvm,
 };
 pub use memory::{GuestMemory, file_into_guest, guest_into_file};
 pub use raw::{KvmClock, borrow_event, kvm_descriptor, kvm_of};

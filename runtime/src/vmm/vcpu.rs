@@ -242,9 +242,8 @@ impl Vcpu {
 
     /// Injects the interrupt, unless one is in service or the vCPU cannot take it yet; then asks to be told.
     fn interrupt(&mut self) {
-        let in_service = std::mem::offset_of!(VcpuShared, interrupt_in_service);
         if self.load_u32(std::mem::offset_of!(VcpuShared, interrupts_ready)) == 0
-            || self.load_u32(in_service) != 0
+            || self.load_u32(IN_SERVICE) != 0
         {
             return;
         }
@@ -255,7 +254,7 @@ impl Vcpu {
         }
         run.request_interrupt_window = 0;
         if raw::interrupt(self.fd.as_raw_fd(), INTERRUPT_VECTOR).is_ok() {
-            let address = GuestAddress(self.shared + in_service as u64);
+            let address = GuestAddress(self.shared + IN_SERVICE as u64);
             let _ = self.memory.store(1u32, address, Ordering::SeqCst);
         }
     }
@@ -324,8 +323,12 @@ impl Vcpu {
             Exit::Doorbell(doorbell::IDLE, freed) => {
                 self.give_back(freed);
                 handler.idle(self.index);
-                self.kicker.sleep(self.deadline());
-                self.fd.set_kvm_immediate_exit(0);
+                // With memory to give back it does not sleep yet, and has not looked since: a kick stays one. Nor does it
+                // sleep with an interrupt that came after it had looked.
+                if freed == 0 && self.load_u32(IN_SERVICE) == 0 {
+                    self.kicker.sleep(self.deadline());
+                    self.fd.set_kvm_immediate_exit(0);
+                }
             }
             Exit::Doorbell(doorbell::DEBUG, vector) => return self.trapped(vector),
             Exit::Doorbell(port, value) => match handler.ring(self.index, port, value) {
@@ -341,6 +344,9 @@ impl Vcpu {
         None
     }
 }
+
+/// Where the vCPU's shared page tells that an interrupt is in service.
+const IN_SERVICE: usize = std::mem::offset_of!(VcpuShared, interrupt_in_service);
 
 /// An exit, without borrows of the vCPU's shared page.
 enum Exit {

@@ -5,7 +5,7 @@ traced() {
     echo "status $?"
     for file in $(ls /tmp/o.* | sort -t. -k2n); do
         echo "== a process or thread"
-        sed -E 's/0x[0-9a-f]{7,}/ADDRESS/g; s/getrandom\("[^"]*"/getrandom(BYTES/; s/si_[us]time=[^,}]*/si_time/g; s/ +/ /g
+        sed -E 's/0x[0-9a-f]{7,}/ADDRESS/g; s/getrandom\("[^"]*"/getrandom(BYTES/; s/si_[us]time=[^,}]*/si_time/g; s/ +/ /g; s%/\* [0-9]+ vars \*/%/* vars */%
             s/^(clone3?|wait4|v?fork|get[p]*pid|gettid|set_tid_address)(\(.*\)) = [0-9]+/\1\2 = ID/
             s/si_pid=[0-9]+/si_pid=ID/; s/^(wait4|t?g?kill)\([0-9]+(, [0-9]+)?/\1(ID/; s/=> \{parent_tid.*\}/=> {}/
             s/st_size=[0-9]+/SIZE/; s/, [0-9]+, PROT_READ, MAP_PRIVATE, 3/, SIZE, PROT_READ, MAP_PRIVATE, 3/; s/munmap\(ADDRESS, [0-9]+/munmap(ADDRESS, SIZE/

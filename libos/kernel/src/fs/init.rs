@@ -1,11 +1,14 @@
 //! The root a container starts with, and its first thread's place in it.
 
-use husk_abi::boundary::config::Tree;
+use alloc::sync::Arc;
+
+use husk_abi::boundary::config::{ProcessConfig, Tree};
 use husk_abi::linux::general;
 
 use super::fuse::FuseFs;
 use super::tmpfs::{Options, Tmpfs};
 use super::{Create, FileKind, Vfs, cpio, dir};
+use crate::host::Console;
 use crate::{Errno, Kernel, Result, Thread, log};
 
 /// Makes directory `path` of the root if it is missing, with its parents.
@@ -40,6 +43,7 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
         Some(tree) if tree.target == b"/" => {
             let root = FuseFs::new(kernel, 0, tree)?;
             kernel.fs.mount_root(root, &tree.source, tree_flags(tree));
+            log!(Info, "fs", "root served by the VMM");
             Ok(())
         }
         _ => mount_archive(kernel),
@@ -80,12 +84,13 @@ fn mount_archive(kernel: &'static Kernel) -> Result<()> {
     Ok(())
 }
 
-/// Gives the first thread its standard streams; a stream that is closed on the host leaves its descriptor free.
+/// Gives a process started from outside its standard streams; a stream that is closed on the host leaves its
+/// descriptor free.
 ///
 /// # Errors
 /// `EBADF` if `RLIMIT_NOFILE` leaves no room.
-pub fn open_streams(t: &Thread) -> Result<()> {
-    for (fd, file) in (0..).zip(super::stdio::open_streams(t.kernel)) {
+pub fn open_streams(t: &Thread, console: &Arc<Console>, config: &ProcessConfig) -> Result<()> {
+    for (fd, file) in (0..).zip(super::stdio::open_streams(t.kernel, console, config)) {
         if let Some(file) = file {
             t.files().replace(t, fd, file, false)?;
         }
@@ -93,13 +98,14 @@ pub fn open_streams(t: &Thread) -> Result<()> {
     Ok(())
 }
 
-/// Makes `path` the first thread's working directory; what the image lacks of it is made, as runc does.
+/// Makes `path` the thread's working directory; what the image lacks of it is made if `make` says so, as runc does for
+/// the first process.
 ///
 /// # Errors
-/// `ENOTDIR`, `EACCES`, `ENOSPC`.
-pub fn enter_directory(t: &Thread, path: &[u8]) -> Result<()> {
+/// `ENOENT`, `ENOTDIR`, `EACCES`, `ENOSPC`.
+pub fn enter_directory(t: &Thread, path: &[u8], make: bool) -> Result<()> {
     match dir::set_cwd(t, path) {
-        Err(Errno::ENOENT) => {
+        Err(Errno::ENOENT) if make => {
             ensure_directory(&t.kernel.fs, path)?;
             dir::set_cwd(t, path)
         }

@@ -86,6 +86,7 @@ pub use mount::{Location, Mount};
 pub use open::{open_for_exec, open_path};
 pub use path::{Lookup, lookup_at};
 pub use poll::PollEvents;
+pub use stdio::StreamSet;
 pub use surroundings::{seal_root, set_up};
 pub use vfs::Vfs;
 

@@ -305,8 +305,8 @@ impl<'t> Walker<'t> {
         let mut directory = flags.contains(Lookup::DIRECTORY);
         let mut follow = flags.contains(Lookup::FOLLOW);
         loop {
+            // Once a slash has asked for a directory, every further link is followed, too.
             directory |= tail.trailing_slash;
-            // Also of the links that a link with a slash behind it leads to.
             follow |= tail.trailing_slash;
             match tail.last {
                 Last::Root | Last::Dot => break,

@@ -271,7 +271,7 @@ impl Inode for Node {
             What::Directory(_) => Ok(DirFile::new(self)),
             What::Text(_) if flags & general::O_ACCMODE != general::O_RDONLY => Err(Errno::EACCES),
             What::Text(_) => Ok(Arc::new(OpenText(self))),
-            What::Char(rdev) => devfs::open_char(thread, *rdev, flags),
+            What::Char(rdev) => devfs::open_char(thread, *rdev),
         }
     }
 

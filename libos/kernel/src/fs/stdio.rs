@@ -1,32 +1,49 @@
-//! The container's standard streams.
+//! Standard streams of processes that are started from outside.
 //!
 //! Bytes go to and come from the host through the `host` room; what kind of file each stream is there decides
 //! what `fstat(2)` and `isatty(3)` say of it here.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use husk_abi::boundary::config::StreamKind;
+use husk_abi::boundary::config::{ProcessConfig, StreamKind};
+use husk_abi::boundary::control::Report;
 use husk_abi::boundary::stdio::STREAMS;
 use husk_abi::linux::general;
 
 use super::anon::AnonInode;
 use super::devfs::{self, MemoryDevice};
 use super::poll::PollTable;
-use super::terminal::Terminal;
 use super::{Attributes, File, FileKind, FileOps, FileRef, Inode, PollEvents, SetAttributes};
+use crate::host::Console;
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result, SysResult, Thread};
 
 /// Number of standard input.
 const INPUT: u32 = 0;
 
+/// A session's streams, as long as anybody has one of them open.
+#[derive(Debug)]
+pub struct StreamSet {
+    kernel: &'static Kernel,
+    console: Arc<Console>,
+}
+
+impl Drop for StreamSet {
+    fn drop(&mut self) {
+        // Init's stay.
+        if self.console.session != 0 {
+            let closed = Report::Closed(self.console.session);
+            self.kernel.host.control.report(&closed);
+        }
+    }
+}
+
 /// A stream: what all its openings share.
 #[derive(Debug)]
 struct Stream {
+    set: Arc<StreamSet>,
     number: u32,
     kind: StreamKind,
-    terminal: Option<Arc<Terminal>>,
 }
 
 impl Stream {
@@ -35,12 +52,20 @@ impl Stream {
         self.number.max(1)
     }
 
+    fn console(&self) -> &Console {
+        &self.set.console
+    }
+
+    fn is_terminal(&self) -> bool {
+        self.kind == StreamKind::Terminal
+    }
+
     fn reads(&self) -> bool {
-        self.number == INPUT || self.terminal.is_some()
+        self.number == INPUT || self.is_terminal()
     }
 
     fn writes(&self) -> bool {
-        self.number != INPUT || self.terminal.is_some()
+        self.number != INPUT || self.is_terminal()
     }
 }
 
@@ -58,7 +83,7 @@ impl FileOps for StreamFile {
         if buf.remaining() == 0 {
             return Ok(0);
         }
-        t.kernel.host.console.read(t, buf, file.is_nonblocking())
+        self.stream.console().read(t, buf, file.is_nonblocking())
     }
 
     fn write(&self, t: &Thread, file: &File, buf: &mut IoBuf<'_>, _offset: u64) -> Result<usize> {
@@ -68,33 +93,35 @@ impl FileOps for StreamFile {
         if buf.remaining() == 0 {
             return Ok(0);
         }
-        let result =
-            t.kernel
-                .host
-                .console
-                .write(t, self.stream.output(), buf, file.is_nonblocking());
+        let stream = self.stream.output();
+        let result = self
+            .stream
+            .console()
+            .write(t, stream, buf, file.is_nonblocking());
         if result == Err(Errno::EPIPE) {
             crate::signal::raise_sigpipe(t);
         }
         result
     }
 
-    fn poll(&self, t: &Thread, _file: &File, mut table: Option<&mut PollTable<'_>>) -> PollEvents {
+    fn poll(&self, _t: &Thread, _file: &File, mut table: Option<&mut PollTable<'_>>) -> PollEvents {
         let mut events = PollEvents::empty();
         if self.stream.reads() {
-            events |= t.kernel.host.console.poll_in(table.as_deref_mut());
+            events |= self.stream.console().poll_in(table.as_deref_mut());
         }
         if self.stream.writes() {
-            events |= t.kernel.host.console.poll_out(self.stream.output(), table);
+            events |= self.stream.console().poll_out(self.stream.output(), table);
         }
         events
     }
 
     fn ioctl(&self, t: &Thread, _file: &File, request: u32, arg: u64) -> SysResult {
-        match &self.stream.terminal {
-            Some(terminal) => terminal.ioctl(t, request, arg),
-            None => Err(Errno::ENOTTY),
+        if !self.stream.is_terminal() {
+            return Err(Errno::ENOTTY);
         }
+        let console = self.stream.console();
+        let stream = self.stream.output();
+        console.terminal.ioctl(t, console, stream, request, arg)
     }
 
     fn as_any(&self) -> &dyn core::any::Any {
@@ -128,7 +155,7 @@ impl Inode for StreamInode {
             // A socket cannot be opened by name.
             StreamKind::Socket => Err(Errno::ENXIO),
             StreamKind::Null => Ok(Arc::new(MemoryDevice::Null)),
-            _ if self.stream.terminal.is_none() => {
+            _ if !self.stream.is_terminal() => {
                 let writes = flags & general::O_ACCMODE != general::O_RDONLY;
                 let fits = if writes {
                     self.stream.writes()
@@ -178,18 +205,12 @@ fn appearance(kind: StreamKind) -> (FileKind, u32, u64, &'static str) {
     }
 }
 
-fn open_stream(
-    number: u32,
-    kind: StreamKind,
-    owner: (u32, u32),
-    terminal: Option<Arc<Terminal>>,
-) -> FileRef {
+fn open_stream(set: &Arc<StreamSet>, number: u32, kind: StreamKind, owner: (u32, u32)) -> FileRef {
     let (file_kind, mode, rdev, name) = appearance(kind);
-    let is_terminal = terminal.is_some();
     let stream = Arc::new(Stream {
+        set: set.clone(),
         number,
         kind,
-        terminal,
     });
     let anon = AnonInode::owned_by(owner.0, owner.1, file_kind, mode);
     anon.edit(|attributes| attributes.rdev = rdev);
@@ -205,7 +226,7 @@ fn open_stream(
             stream: stream.clone(),
         })
     };
-    let access = if is_terminal || kind == StreamKind::Socket {
+    let access = if stream.is_terminal() || kind == StreamKind::Socket {
         general::O_RDWR
     } else if number == INPUT {
         general::O_RDONLY
@@ -215,32 +236,34 @@ fn open_stream(
     File::new(ops, Arc::new(StreamInode { anon, stream }), path, access)
 }
 
-/// The first process's descriptors 0, 1 and 2; `None` for one that is closed on the host.
+/// Descriptors 0, 1 and 2 of a process started from outside, as session `console.session`; `None` for one that is
+/// closed on the host.
 #[must_use]
-pub fn open_streams(kernel: &Kernel) -> [Option<FileRef>; STREAMS] {
-    let config = &kernel.config;
-    let terminal: Vec<_> = config
-        .streams
-        .iter()
-        .filter(|kind| **kind == StreamKind::Terminal)
-        .take(1)
-        .map(|_| Arc::new(Terminal::new()))
-        .collect();
+pub fn open_streams(
+    kernel: &'static Kernel,
+    console: &Arc<Console>,
+    config: &ProcessConfig,
+) -> [Option<FileRef>; STREAMS] {
+    let set = Arc::new(StreamSet {
+        kernel,
+        console: console.clone(),
+    });
+    kernel.host.remember_streams(console.session, &set);
     let mut number = 0..;
     config.streams.map(|kind| {
         let number = number.next().unwrap_or(INPUT);
-        if kind == StreamKind::Closed {
-            return None;
-        }
-        let terminal = (kind == StreamKind::Terminal)
-            .then(|| terminal.first().cloned())
-            .flatten();
-        Some(open_stream(
-            number,
-            kind,
-            (config.uid, config.gid),
-            terminal,
-        ))
+        (kind != StreamKind::Closed)
+            .then(|| open_stream(&set, number, kind, (config.uid, config.gid)))
+    })
+}
+
+fn open_terminal(set: Arc<StreamSet>) -> Arc<dyn FileOps> {
+    Arc::new(StreamFile {
+        stream: Arc::new(Stream {
+            set,
+            number: INPUT,
+            kind: StreamKind::Terminal,
+        }),
     })
 }
 
@@ -248,28 +271,48 @@ pub fn open_streams(kernel: &Kernel) -> [Option<FileRef>; STREAMS] {
 ///
 /// # Errors
 /// `ENXIO` if it has none.
-pub(super) fn open_console(t: &Thread, _flags: u32) -> Result<Arc<dyn FileOps>> {
-    let kinds = &t.kernel.config.streams;
-    let number = kinds.iter().position(|kind| *kind == StreamKind::Terminal);
-    let number = number.ok_or(Errno::ENXIO)? as u32;
-    Ok(Arc::new(StreamFile {
-        stream: Arc::new(Stream {
-            number,
-            kind: StreamKind::Terminal,
-            terminal: Some(Arc::new(Terminal::new())),
-        }),
-    }))
+pub(super) fn open_console(t: &Thread) -> Result<Arc<dyn FileOps>> {
+    if !t
+        .kernel
+        .config
+        .process
+        .streams
+        .contains(&StreamKind::Terminal)
+    {
+        return Err(Errno::ENXIO);
+    }
+    let set = t.kernel.host.streams(|console| console.session == 0);
+    set.map(open_terminal).ok_or(Errno::ENXIO)
+}
+
+/// Opens `/dev/tty`: the terminal of the caller's session.
+///
+/// # Errors
+/// `ENXIO` if it has none.
+pub(super) fn open_controlling(t: &Thread) -> Result<Arc<dyn FileOps>> {
+    let sid = t.process.sid();
+    let set = t
+        .kernel
+        .host
+        .streams(|console| console.is_terminal() && console.terminal.session() == sid);
+    set.map(open_terminal).ok_or(Errno::ENXIO)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{appearance, open_stream};
+    use super::{StreamSet, appearance, open_stream};
     use crate::fs::FileKind;
+    use alloc::sync::Arc;
     use husk_abi::boundary::config::StreamKind;
 
     #[test]
     fn streams_look_like_the_host_s() {
-        let pipe = open_stream(0, StreamKind::Pipe, (5, 6), None);
+        let kernel = crate::process::testing::test_thread().kernel;
+        let set = Arc::new(StreamSet {
+            kernel,
+            console: kernel.host.console.clone(),
+        });
+        let pipe = open_stream(&set, 0, StreamKind::Pipe, (5, 6));
         let attributes = pipe.inode.attributes();
         assert_eq!(attributes.kind, FileKind::Fifo);
         assert_eq!(
@@ -278,7 +321,7 @@ mod tests {
         );
         assert!(pipe.is_readable() && !pipe.is_writable());
         assert_eq!(pipe.path, format!("pipe:[{}]", attributes.ino).into_bytes());
-        let null = open_stream(1, StreamKind::Null, (0, 0), None);
+        let null = open_stream(&set, 1, StreamKind::Null, (0, 0));
         assert_eq!(null.inode.attributes().rdev, 0x103);
         assert_eq!(null.path, b"/dev/null");
         assert_eq!(appearance(StreamKind::Terminal).2, 0x8800);

@@ -1,13 +1,18 @@
 //! Settings of the container's terminal (`ioctl_tty(2)`).
 //!
-//! The host's terminal does the line editing; the guest keeps the settings programs ask for.
+//! The host's terminal does the line editing: it is given the settings programs ask for. Which processes are in its
+//! foreground only the guest knows.
 
-use husk_abi::linux::general::{self, termios, winsize};
+use husk_abi::boundary::config::WindowSize;
+use husk_abi::boundary::stdio::SETTINGS_BYTES;
+use husk_abi::linux::general::{self, SIGWINCH, termios, winsize};
 use husk_abi::linux::ioctl;
 
+use crate::host::Console;
+use crate::signal::{self, Info};
 use crate::sync::SpinLock;
 use crate::user::UserAddr;
-use crate::{Errno, SysResult, Thread};
+use crate::{Errno, Kernel, SysResult, Thread};
 
 /// A terminal.
 #[derive(Debug)]
@@ -19,7 +24,26 @@ pub struct Terminal {
 struct State {
     settings: termios,
     size: winsize,
+    /// Process group and session whose terminal it is.
     foreground: u32,
+    session: u32,
+}
+
+/// A `struct termios` as its bytes.
+fn settings_bytes(settings: &termios) -> [u8; SETTINGS_BYTES] {
+    let mut bytes = [0; SETTINGS_BYTES];
+    let flags = [
+        settings.c_iflag,
+        settings.c_oflag,
+        settings.c_cflag,
+        settings.c_lflag,
+    ];
+    for (field, flags) in bytes.chunks_exact_mut(4).zip(flags) {
+        field.copy_from_slice(&flags.to_le_bytes());
+    }
+    bytes[16] = settings.c_line;
+    bytes[17..].copy_from_slice(&settings.c_cc);
+    bytes
 }
 
 /// Control characters as `stty sane` sets them: INTR QUIT ERASE KILL EOF TIME MIN SWTC START STOP SUSP EOL
@@ -62,27 +86,82 @@ impl Terminal {
                     ws_ypixel: 0,
                 },
                 foreground: 1,
+                session: 1,
             }),
         }
+    }
+
+    /// Becomes the terminal of session `session`, whose leader's group is in the foreground.
+    pub fn belong_to(&self, session: u32) {
+        let mut state = self.state.lock();
+        (state.foreground, state.session) = (session, session);
+    }
+
+    /// The session whose terminal it is.
+    #[must_use]
+    pub fn session(&self) -> u32 {
+        self.state.lock().session
+    }
+
+    /// Sends `signo` to the foreground processes.
+    pub fn signal(&self, kernel: &Kernel, signo: i32) {
+        let group = self.state.lock().foreground;
+        // Nobody may be in the foreground.
+        let _ = signal::send_group(kernel, group, &Info::kernel(signo));
+    }
+
+    /// Takes another size, and tells the foreground processes if it is one.
+    pub fn resize(&self, kernel: &Kernel, size: WindowSize) {
+        if self.take_size(size) {
+            self.signal(kernel, SIGWINCH.cast_signed());
+        }
+    }
+
+    /// Takes the size it has; true if it had another.
+    pub fn take_size(&self, size: WindowSize) -> bool {
+        let new = winsize {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: size.x_pixels,
+            ws_ypixel: size.y_pixels,
+        };
+        let mut state = self.state.lock();
+        let old = core::mem::replace(&mut state.size, new);
+        (old.ws_row, old.ws_col, old.ws_xpixel, old.ws_ypixel)
+            != (new.ws_row, new.ws_col, new.ws_xpixel, new.ws_ypixel)
     }
 
     /// `ioctl_tty(2)`.
     ///
     /// # Errors
     /// `ENOTTY` for requests it does not know, `EFAULT`, `EINVAL`.
-    pub fn ioctl(&self, t: &Thread, request: u32, arg: u64) -> SysResult {
+    pub fn ioctl(
+        &self,
+        t: &Thread,
+        console: &Console,
+        stream: u32,
+        request: u32,
+        arg: u64,
+    ) -> SysResult {
         let arg = UserAddr(arg);
         let state = *self.state.lock();
         match request {
             ioctl::TCGETS => arg.write(&state.settings)?,
             ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => {
-                let settings = arg.read()?;
+                let settings: termios = arg.read()?;
+                console.set_settings(t, stream, &settings_bytes(&settings))?;
                 self.state.lock().settings = settings;
             }
             ioctl::TIOCGWINSZ => arg.write(&state.size)?,
             ioctl::TIOCSWINSZ => {
-                let size = arg.read()?;
-                self.state.lock().size = size;
+                let size: winsize = arg.read()?;
+                let size = WindowSize {
+                    rows: size.ws_row,
+                    columns: size.ws_col,
+                    x_pixels: size.ws_xpixel,
+                    y_pixels: size.ws_ypixel,
+                };
+                self.resize(t.kernel, size);
             }
             ioctl::TIOCGPGRP => arg.write(&state.foreground)?,
             ioctl::TIOCSPGRP => {
@@ -90,7 +169,10 @@ impl Terminal {
                 let group = u32::try_from(group).map_err(|_| Errno::EINVAL)?;
                 self.state.lock().foreground = group;
             }
-            ioctl::TIOCGSID => arg.write(&t.process.sid())?,
+            ioctl::TIOCGSID => arg.write(&state.session)?,
+            // It belongs to the session it came with.
+            ioctl::TIOCSCTTY if t.process.sid() != state.session => return Err(Errno::EPERM),
+            ioctl::TIOCSCTTY => {}
             ioctl::TCFLSH | ioctl::TCSBRK | ioctl::TCXONC => {}
             _ => return Err(Errno::ENOTTY),
         }

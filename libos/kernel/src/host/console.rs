@@ -1,4 +1,4 @@
-//! Standard streams over the VMM's two queues (`abi::boundary::stdio`).
+//! A session's standard streams over its two queues (`abi::boundary::stdio`).
 //!
 //! Output is copied into a buffer and queued: nobody waits for the host, unless all buffers are in use; that is
 //! the back-pressure. Input is asked for when a program reads: what the program did not take (a signal came)
@@ -7,17 +7,21 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use husk_abi::boundary::boot::BootInfo;
+use husk_abi::boundary::boot;
+use husk_abi::boundary::config::WindowSize;
 use husk_abi::boundary::doorbell;
-use husk_abi::boundary::stdio::{IN_READ, IN_WAIT, InReply, InRequest, OutHeader};
+use husk_abi::boundary::stdio::{
+    IN_READ, IN_WAIT, InReply, InRequest, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES,
+};
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
 
 use super::virtqueue::{Buffer, Virtqueue};
 use crate::fs::PollEvents;
 use crate::fs::poll::PollTable;
+use crate::fs::terminal::Terminal;
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
 use crate::user::IoBuf;
 use crate::{Errno, Result, Thread};
@@ -35,9 +39,21 @@ struct Output {
     queue: Virtqueue,
     /// Buffers not in use: first frame of each.
     free: Vec<Frame>,
-    /// Buffer of each chain under way, and its stream.
-    busy: Vec<(u16, Frame, u32)>,
+    busy: Vec<Busy>,
     allocated: usize,
+    /// Errno, or 0, of what somebody waits for, by ticket.
+    answers: Vec<(u64, u32)>,
+    next_ticket: u64,
+}
+
+/// A buffer under way.
+#[derive(Debug)]
+struct Busy {
+    chain: u16,
+    frame: Frame,
+    stream: u32,
+    /// Who waits for it.
+    ticket: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -57,6 +73,11 @@ struct Input {
 /// The three streams.
 #[derive(Debug)]
 pub struct Console {
+    /// The session they belong to; 0 is init's.
+    pub session: u32,
+    /// The terminal they are, if they are one.
+    pub terminal: Terminal,
+    is_terminal: AtomicBool,
     output: SpinLock<Output>,
     input: SpinLock<Input>,
     /// Errno of a stream that failed on the host, by stream number.
@@ -68,17 +89,42 @@ pub struct Console {
     kernel: spin::Once<&'static crate::Kernel>,
 }
 
+fn put_header(frame: Frame, stream: u32, op: u32) {
+    phys::write(frame, 0, &stream.to_le_bytes());
+    phys::write(frame, 4, &op.to_le_bytes());
+}
+
+impl Drop for Console {
+    /// The VMM has let go of it: nothing is under way.
+    fn drop(&mut self) {
+        let frames = &self.kernel().frames;
+        let output = self.output.lock();
+        let busy = output.busy.iter().map(|busy| &busy.frame);
+        for frame in output.free.iter().chain(busy) {
+            frames.free_contiguous(*frame, OUT_FRAMES);
+        }
+        if let Some(frame) = self.input.lock().frame {
+            frames.put(frame);
+        }
+    }
+}
+
 impl Console {
-    pub(super) fn new(boot: &BootInfo) -> Self {
+    pub(super) fn new(session: u32, output: boot::Virtqueue, input: boot::Virtqueue) -> Self {
         Self {
+            session,
+            terminal: Terminal::new(),
+            is_terminal: AtomicBool::new(false),
             output: SpinLock::new(Output {
-                queue: Virtqueue::new(boot.stdio_out),
+                queue: Virtqueue::new(output),
                 free: Vec::new(),
                 busy: Vec::new(),
                 allocated: 0,
+                answers: Vec::new(),
+                next_ticket: 0,
             }),
             input: SpinLock::new(Input {
-                queue: Virtqueue::new(boot.stdio_in),
+                queue: Virtqueue::new(input),
                 frame: None,
                 pending: 0,
                 data: VecDeque::new(),
@@ -94,6 +140,21 @@ impl Console {
 
     pub(crate) fn attach(&self, kernel: &'static crate::Kernel) {
         self.kernel.call_once(|| kernel);
+    }
+
+    /// Makes the terminal that of session `session`, of that size.
+    pub fn becomes_terminal(&self, session: u32, size: Option<WindowSize>) {
+        self.terminal.belong_to(session);
+        if let Some(size) = size {
+            self.terminal.take_size(size);
+        }
+        self.is_terminal.store(true, Ordering::Release);
+    }
+
+    /// Whether the streams are a terminal.
+    #[must_use]
+    pub fn is_terminal(&self) -> bool {
+        self.is_terminal.load(Ordering::Acquire)
     }
 
     fn kernel(&self) -> &'static crate::Kernel {
@@ -160,7 +221,10 @@ impl Console {
                     }
                 }
             };
-            match self.fill_and_send(frame, stream, buf) {
+            match self.fill(frame, stream, buf).and_then(|moved| {
+                self.send(frame, stream, moved, None)?;
+                Ok(moved)
+            }) {
                 Ok(moved) => written += moved,
                 Err(error) => {
                     self.output.lock().free.push(frame);
@@ -171,10 +235,60 @@ impl Console {
         Ok(written)
     }
 
-    fn fill_and_send(&self, first: Frame, stream: u32, buf: &mut IoBuf<'_>) -> Result<usize> {
+    /// Gives the terminal behind `stream` other settings, a `struct termios`, after all that was written before.
+    ///
+    /// # Errors
+    /// What the host gives, `ERESTARTSYS`.
+    pub fn set_settings(
+        &self,
+        t: &Thread,
+        stream: u32,
+        settings: &[u8; SETTINGS_BYTES],
+    ) -> Result<()> {
+        let interrupted = |_| Errno::ERESTARTSYS;
+        let frame = self
+            .writable
+            .wait(t, Interruptible::Yes, None, || self.take_buffer())
+            .map_err(interrupted)?;
+        put_header(frame, stream, OUT_SETTINGS);
+        phys::write(frame, size_of::<OutHeader>(), settings);
+        let ticket = {
+            let mut output = self.output.lock();
+            output.next_ticket += 1;
+            output.next_ticket
+        };
+        if let Err(errno) = self.send(frame, stream, SETTINGS_BYTES, Some(ticket)) {
+            self.output.lock().free.push(frame);
+            return Err(errno);
+        }
+        let answer = self.writable.wait(t, Interruptible::Yes, None, || {
+            self.poll_output();
+            let mut output = self.output.lock();
+            let at = output
+                .answers
+                .iter()
+                .position(|answer| answer.0 == ticket)?;
+            Some(output.answers.swap_remove(at).1)
+        });
+        match answer {
+            Ok(0) => Ok(()),
+            Ok(errno) => Err(Errno::from_code(i32::try_from(errno).unwrap_or(5))),
+            Err(_) => {
+                let mut output = self.output.lock();
+                output.answers.retain(|answer| answer.0 != ticket);
+                let waited = output.busy.iter_mut();
+                waited
+                    .filter(|busy| busy.ticket == Some(ticket))
+                    .for_each(|busy| busy.ticket = None);
+                Err(Errno::ERESTARTSYS)
+            }
+        }
+    }
+
+    /// Fills an output buffer from `buf`; gives the bytes moved.
+    fn fill(&self, first: Frame, stream: u32, buf: &mut IoBuf<'_>) -> Result<usize> {
         let header = size_of::<OutHeader>();
-        phys::write(first, 0, &stream.to_le_bytes());
-        phys::write(first, 4, &0u32.to_le_bytes());
+        put_header(first, stream, OUT_WRITE);
         let want = buf.remaining().min(OUT_BYTES);
         let mut moved = 0;
         while moved < want {
@@ -192,41 +306,56 @@ impl Console {
                 Err(_) => break,
             }
         }
+        Ok(moved)
+    }
+
+    /// Queues a filled output buffer of `len` bytes after its header.
+    fn send(&self, first: Frame, stream: u32, len: usize, ticket: Option<u64>) -> Result<()> {
         let mut output = self.output.lock();
+        if ticket.is_some() {
+            output.queue.want_interrupts(true);
+        }
         let buffer = Buffer {
             gpa: first.gpa(),
-            len: (header + moved) as u32,
+            len: (size_of::<OutHeader>() + len) as u32,
             device_writes: false,
         };
         let Some(chain) = output.queue.push(&[buffer]) else {
             return Err(Errno::EIO);
         };
-        output.busy.push((chain, first, stream));
+        output.busy.push(Busy {
+            chain,
+            frame: first,
+            stream,
+            ticket,
+        });
         let notify = output.queue.wants_notification();
         drop(output);
         if notify {
-            bell::ring(doorbell::STDIO_OUT, 0);
+            bell::ring(doorbell::STDIO_OUT, self.session);
         }
-        Ok(moved)
+        Ok(())
     }
 
     fn poll_output(&self) -> bool {
         let mut output = self.output.lock();
         let mut any = false;
         while let Some((chain, errno)) = output.queue.pop_used() {
-            let Some(at) = output.busy.iter().position(|busy| busy.0 == chain) else {
+            let Some(at) = output.busy.iter().position(|busy| busy.chain == chain) else {
                 continue;
             };
-            let (_, frame, stream) = output.busy.swap_remove(at);
-            output.free.push(frame);
-            if errno != 0
-                && let Some(failed) = self.failed.get(stream as usize)
+            let busy = output.busy.swap_remove(at);
+            output.free.push(busy.frame);
+            if let Some(ticket) = busy.ticket {
+                output.answers.push((ticket, errno));
+            } else if errno != 0
+                && let Some(failed) = self.failed.get(busy.stream as usize)
             {
                 failed.store(errno, Ordering::Release);
             }
             any = true;
         }
-        if any {
+        if any && output.busy.iter().all(|busy| busy.ticket.is_none()) {
             output.queue.want_interrupts(false);
         }
         any
@@ -305,7 +434,7 @@ impl Console {
         }
         input.pending = op;
         drop(input);
-        bell::ring(doorbell::STDIO_IN, 0);
+        bell::ring(doorbell::STDIO_IN, self.session);
         Ok(())
     }
 

@@ -1,31 +1,52 @@
 //! The guest's side of the boundary: queues to the VMM, and what the VMM tells unasked.
 
 mod console;
+mod control;
 mod files;
 mod virtqueue;
 
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::boundary::boot::BootInfo;
+use husk_abi::boundary::config::WindowSize;
+use husk_abi::boundary::control::{MAX_SESSIONS, session_queues};
 use husk_abi::boundary::doorbell;
-use husk_abi::boundary::events::{GUEST_EVENTS_OFFSET, GuestEvents};
+use husk_abi::boundary::events::{GUEST_EVENTS_OFFSET, GuestEvents, HostEvents};
 use husk_abi::boundary::start::{self, StartReport};
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
 
+use crate::fs::StreamSet;
 use crate::signal::{self, Info};
 use crate::sync::SpinLock;
-use crate::{Errno, Kernel};
+use crate::{Errno, Kernel, Result};
 
 pub use console::Console;
+pub use control::ControlQueue;
 pub use files::{Ask, Exchange, FileQueue};
+
+/// A session's streams.
+#[derive(Debug)]
+struct Session {
+    console: Arc<Console>,
+    /// Those that are open.
+    streams: Weak<StreamSet>,
+}
 
 /// Everything that leads out of the guest.
 #[derive(Debug)]
 pub struct Host {
-    /// The standard streams.
-    pub console: Console,
+    /// Init's standard streams.
+    pub console: Arc<Console>,
+    /// Requests of the host, and reports.
+    pub control: ControlQueue,
+    /// All sessions' streams, init's among them.
+    sessions: SpinLock<BTreeMap<u32, Session>>,
+    sessions_gpa: u64,
     /// Files of the host.
     pub files: FileQueue,
     events_gpa: u64,
@@ -37,8 +58,16 @@ impl Host {
     /// The queues are where the boot info says.
     #[must_use]
     pub fn new(boot: &BootInfo) -> Self {
+        let console = Arc::new(Console::new(0, boot.stdio_out, boot.stdio_in));
+        let first = Session {
+            console: console.clone(),
+            streams: Weak::new(),
+        };
         Self {
-            console: Console::new(boot),
+            console,
+            control: ControlQueue::new(boot),
+            sessions: SpinLock::new(BTreeMap::from([(0, first)])),
+            sessions_gpa: boot.sessions_gpa,
             files: FileQueue::new(boot),
             events_gpa: boot.host_events_gpa,
             oom_kills: AtomicU64::new(0),
@@ -52,24 +81,114 @@ impl Host {
 
     /// Looks what the VMM has answered or sent, and wakes who waits for it.
     pub fn poll(&self) {
-        self.console.poll();
+        for console in self.consoles() {
+            console.poll();
+        }
         self.files.poll();
         let kernel = *self.kernel.lock();
-        if let Some(kernel) = kernel {
-            kernel.fs.window.poll_truncated();
-            kernel.trace.poll_filter(kernel);
+        let Some(kernel) = kernel else { return };
+        kernel.fs.window.poll_truncated();
+        kernel.trace.poll_filter(kernel);
+        for request in self.control.take() {
+            crate::control::handle(kernel, request);
         }
-        let frame = Frame::containing(self.events_gpa);
-        let signals = phys::swap_u64(frame, (self.events_gpa % 4096) as usize, 0);
-        if signals == 0 {
-            return;
+        let window = self.take_event(offset_of!(HostEvents, window));
+        if window != 0 {
+            let size = WindowSize::from_bits(window);
+            self.console.terminal.resize(kernel, size);
         }
-        let init = (*self.kernel.lock()).and_then(|kernel| kernel.tasks.process(1));
-        if let Some(init) = init {
-            for signo in (1..=64).filter(|signo| signals >> (signo - 1) & 1 == 1) {
+        let numbers = |bits: u64| (1..=64).filter(move |signo| bits >> (signo - 1) & 1 == 1);
+        let signals = self.take_event(offset_of!(HostEvents, signals));
+        if signals != 0
+            && let Some(init) = kernel.tasks.process(1)
+        {
+            for signo in numbers(signals) {
                 let _ = signal::send_process(&init, &Info::from_host(signo));
             }
         }
+        let signals = self.take_event(offset_of!(HostEvents, terminal_signals));
+        for signo in numbers(signals) {
+            self.console.terminal.signal(kernel, signo);
+        }
+    }
+
+    /// Takes a word of the host events; 0 if nothing is there.
+    fn take_event(&self, field: usize) -> u64 {
+        let at = self.events_gpa + field as u64;
+        let (frame, offset) = (Frame::containing(at), (at % 4096) as usize);
+        let mut word = [0; 8];
+        phys::read(frame, offset, &mut word);
+        // A plain load first: this is done on every interrupt.
+        if word == [0; 8] {
+            return 0;
+        }
+        phys::swap_u64(frame, offset, 0)
+    }
+
+    /// All sessions' streams.
+    fn consoles(&self) -> Vec<Arc<Console>> {
+        let sessions = self.sessions.lock();
+        sessions
+            .values()
+            .map(|session| session.console.clone())
+            .collect()
+    }
+
+    /// The streams of a new session.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number that is out of range, `EBUSY` for one that is taken.
+    pub fn open_session(&self, kernel: &'static Kernel, session: u32) -> Result<Arc<Console>> {
+        if !(1..MAX_SESSIONS).contains(&session) {
+            return Err(Errno::EINVAL);
+        }
+        let [output, input] = session_queues(self.sessions_gpa + u64::from(session) * 4096);
+        let mut sessions = self.sessions.lock();
+        if sessions.contains_key(&session) {
+            return Err(Errno::EBUSY);
+        }
+        let console = Arc::new(Console::new(session, output, input));
+        console.attach(kernel);
+        sessions.insert(
+            session,
+            Session {
+                console: console.clone(),
+                streams: Weak::new(),
+            },
+        );
+        Ok(console)
+    }
+
+    /// The VMM has let go of a session's streams: its number may be used again.
+    pub fn release_session(&self, session: u32) {
+        let released = self.sessions.lock().remove(&session);
+        drop(released);
+    }
+
+    /// These are the open streams of `session`.
+    pub fn remember_streams(&self, session: u32, streams: &Arc<StreamSet>) {
+        if let Some(session) = self.sessions.lock().get_mut(&session) {
+            session.streams = Arc::downgrade(streams);
+        }
+    }
+
+    /// The streams of `session`, if it is there.
+    #[must_use]
+    pub fn console_of(&self, session: u32) -> Option<Arc<Console>> {
+        let sessions = self.sessions.lock();
+        sessions
+            .get(&session)
+            .map(|session| session.console.clone())
+    }
+
+    /// The streams, still open somewhere, of the first session that `fits`.
+    #[must_use]
+    pub fn streams(&self, fits: impl Fn(&Console) -> bool) -> Option<Arc<StreamSet>> {
+        let sessions = self.sessions.lock();
+        sessions
+            .values()
+            .find(|session| fits(&session.console))
+            .and_then(|session| session.streams.upgrade())
     }
 
     /// Ends the machine: init has ended with `wait_status`.

@@ -89,12 +89,42 @@ impl AddressSpace {
         original.and_then(|frame| frame.ok_or(Errno::EFAULT))
     }
 
-    /// As [`AddressSpace::read_bytes`], for a debugger.
+    /// As [`AddressSpace::read_bytes`], but whatever rights the process has there (`PROT_NONE`): for debuggers.
     ///
     /// # Errors
     /// `EFAULT` if not even the first byte can be read.
     pub fn read_bytes_forced(&self, address: u64, bytes: &mut [u8]) -> Result<usize> {
-        self.read_bytes(address, bytes)
+        let pin = |at| self.pin_contents(at);
+        self.each_piece(address, bytes.len(), pin, |frame, offset, done, len| {
+            phys::read(frame, offset, &mut bytes[done..done + len]);
+        })
+    }
+
+    /// As [`AddressSpace::pin_original`] for reading, whatever the rights there.
+    fn pin_contents(&self, address: u64) -> Result<Frame> {
+        if let Ok(frame) = self.pin_original(address, Access::Read) {
+            return Ok(frame);
+        }
+        let page = page_down(address);
+        let resident = self.with(|state| {
+            let area = state.vmas.find(page).filter(|area| !area.is_hidden());
+            let area = area.ok_or(Errno::EFAULT)?.clone();
+            let entry = state.table.get(page);
+            if entry.is_empty() || entry.owner() == Owner::Borrowed {
+                return Ok(Err(area));
+            }
+            state.table.leaf_table(page)?;
+            let frame = state.table.frame_of(page).ok_or(Errno::EFAULT)?;
+            self.frames.get(frame);
+            Ok(Ok(frame))
+        })?;
+        match resident {
+            Ok(frame) => Ok(frame),
+            Err(area) => match area.object() {
+                Some(object) => object.mappable.page(area.page_index(page), false),
+                None => self.frames.alloc_zeroed(),
+            },
+        }
     }
 
     /// As [`AddressSpace::write_bytes`], but private memory may be read-only: the process gets a copy of its own, which stays
@@ -115,10 +145,10 @@ impl AddressSpace {
     /// The frame of the private, read-only page at `address`, with a reference for the caller, made the process's own first.
     fn pin_own(&self, address: u64) -> Result<Frame> {
         let page = page_down(address);
-        let original = self.pin_original(page, Access::Read)?;
+        let original = self.pin_contents(page)?;
         let own = self.with(|state| {
             let area = state.vmas.find(page).ok_or(Errno::EFAULT)?;
-            if area.is_shared() || area.is_hidden() || area.prot.is_empty() {
+            if area.is_shared() || area.is_hidden() {
                 return Err(Errno::EFAULT);
             }
             let prot = area.prot;

@@ -48,10 +48,6 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
             new.egid = attributes.gid;
         }
     }
-    new.suid = new.euid;
-    new.fsuid = new.euid;
-    new.sgid = new.egid;
-    new.fsgid = new.egid;
     let changed_ids = new.euid != old.euid || new.egid != old.egid;
     let of_file = if file.allows_setuid() {
         FileCapabilities::of(file)?
@@ -63,6 +59,14 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
         new.cap_permitted &= old.cap_permitted;
         new.cap_effective &= new.cap_permitted;
     }
+    if is_held_back(t) {
+        hold_back(&old, &mut new);
+    }
+    new.suid = new.euid;
+    new.fsuid = new.euid;
+    new.sgid = new.egid;
+    new.fsgid = new.egid;
+    let changed_ids = new.euid != old.euid || new.egid != old.egid;
     let gained = new.euid != new.uid || new.egid != new.gid;
     let secure = gained || (old.uid != 0 && new.cap_permitted & !old.cap_ambient != 0);
     new.securebits &= !securebits::KEEP_CAPS;
@@ -71,6 +75,28 @@ pub fn after_exec(t: &Thread, file: &File) -> Result<ExecCredentials> {
         secure,
         changed_ids,
     })
+}
+
+/// Whether a tracer watches who must not get hold of what the program would gain.
+fn is_held_back(t: &Thread) -> bool {
+    t.trace
+        .tracer()
+        .is_some_and(|tracer| !tracer.credentials().has(general::CAP_SYS_PTRACE))
+}
+
+/// Takes back what `new` would gain over `old` (`execve(2)` on set-user-ID programs that are traced).
+fn hold_back(old: &Credentials, new: &mut Credentials) {
+    let sets_ids = new.euid != new.uid || new.egid != new.gid;
+    let gains = new.cap_permitted & !old.cap_permitted != 0;
+    if !sets_ids && !gains {
+        return;
+    }
+    if !old.has(general::CAP_SETUID) {
+        new.euid = new.uid;
+        new.egid = new.gid;
+    }
+    new.cap_permitted &= old.cap_permitted;
+    new.cap_effective &= new.cap_permitted;
 }
 
 /// Capabilities of a file (capabilities(7), "File capability extended attribute versioning").
@@ -266,4 +292,31 @@ pub fn capset(t: &Thread, hdrp: UserAddr, datap: UserAddr) -> SysResult {
     new.cap_ambient &= permitted & inheritable;
     t.set_credentials(new);
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::user_credentials;
+    use super::*;
+
+    #[test]
+    fn a_traced_program_gains_nothing() {
+        let old = user_credentials(1000, 0);
+        let mut new = old.clone();
+        new.euid = 0;
+        new.cap_permitted = ALL;
+        new.cap_effective = ALL;
+        hold_back(&old, &mut new);
+        assert_eq!(
+            (new.euid, new.cap_permitted, new.cap_effective),
+            (1000, 0, 0)
+        );
+
+        let old = user_credentials(1000, 1 << general::CAP_SETUID);
+        let mut new = old.clone();
+        new.euid = 0;
+        new.cap_permitted = ALL;
+        hold_back(&old, &mut new);
+        assert_eq!((new.euid, new.cap_permitted), (0, 1 << general::CAP_SETUID));
+    }
 }

@@ -227,8 +227,7 @@ fn check(t: &Thread, request: &Request) -> Result<()> {
         return Err(Errno::EAGAIN);
     }
     // The pids controller's limit, which spares nobody.
-    let pids = t.kernel.config.pids_limit;
-    if pids.is_some_and(|limit| t.kernel.tasks.count() as u64 >= limit) {
+    if t.kernel.tasks.count() as u64 >= t.kernel.tasks.limit() {
         return Err(Errno::EAGAIN);
     }
     Ok(())
@@ -429,6 +428,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         exit_signal: AtomicU32::new(request.exit_signal),
         leader_tracer: SpinLock::new(Weak::new()),
         ended_tracees: AtomicU32::new(0),
+        outside: None,
     })
 }
 
@@ -457,8 +457,8 @@ pub fn thread_started(t: &Thread) {
     }
 }
 
-/// The container's first process, with one thread that has no program yet.
-pub(crate) fn init_process(
+/// A process without a parent, with one thread that has no program yet.
+pub(crate) fn process_from_outside(
     kernel: &'static crate::Kernel,
     parts: super::InitParts,
 ) -> Result<Arc<Thread>> {
@@ -480,7 +480,7 @@ pub(crate) fn init_process(
         }),
         threads: SpinLock::new(BTreeMap::new()),
         handlers: SpinLock::new(crate::signal::Handlers::new()),
-        limits: SpinLock::new(super::limits::initial(&kernel.config)),
+        limits: SpinLock::new(super::limits::initial(&parts.rlimits)),
         child_events: WaitQueue::new(),
         thread_exits: WaitQueue::new(),
         ended: Arc::default(),
@@ -493,12 +493,13 @@ pub(crate) fn init_process(
         children_cpu_ns: AtomicU64::new(0),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
-        oom_score_adj: AtomicI32::new(kernel.config.oom_score_adj),
-        oom_score_adj_min: AtomicI32::new(kernel.config.oom_score_adj),
+        oom_score_adj: AtomicI32::new(parts.oom_score_adj),
+        oom_score_adj_min: AtomicI32::new(parts.oom_score_adj),
         record_marks: AtomicU32::new(kernel.trace.marks(0, pid)),
         exit_signal: AtomicU32::new(general::SIGCHLD),
         leader_tracer: SpinLock::new(Weak::new()),
         ended_tracees: AtomicU32::new(0),
+        outside: parts.outside,
     });
     let frame = TrapFrame::user_entry(0, 0);
     let context =

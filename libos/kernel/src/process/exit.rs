@@ -6,6 +6,7 @@
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::Ordering;
 
+use husk_abi::boundary::control::Report;
 use husk_abi::boundary::doorbell;
 use husk_abi::linux::general::SIGCHLD;
 use husk_abi::linux::ptrace::PTRACE_EVENT_EXIT;
@@ -117,6 +118,15 @@ fn exit_last(process: &Arc<Process>, status: i32) {
     let program = process.program.lock().take();
     drop(program);
     hand_on_children(process);
+    if let Some(outside) = &process.outside {
+        // Its parent is outside, and waits there.
+        process.family.lock().life = Life::Reaped;
+        kernel.tasks.remove_process(process.pid);
+        process.ended.wake_all();
+        let report = Report::Ended(outside.session, status);
+        kernel.host.control.report(&report);
+        return;
+    }
     process.family.lock().life = Life::Zombie(status);
     process.ended.wake_all();
     announce_end(process);

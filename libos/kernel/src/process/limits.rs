@@ -1,6 +1,6 @@
 //! Resource limits (`getrlimit(2)`).
 
-use husk_abi::boundary::config::GuestConfig;
+use husk_abi::boundary::config::Rlimit;
 use husk_abi::linux::general::{
     self, RLIM_NLIMITS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
     RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RTPRIO, RLIMIT_SIGPENDING, RLIMIT_STACK, rlimit64,
@@ -15,9 +15,9 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// `fs.nr_open`: the most descriptors a process may be allowed.
 const NR_OPEN: u64 = 1 << 20;
 
-/// The limits init starts with: Linux's defaults, changed as the configuration says.
+/// The limits a process starts with: Linux's defaults, but those that are `given`.
 #[must_use]
-pub(super) fn initial(config: &GuestConfig) -> [rlimit64; RLIM_NLIMITS as usize] {
+pub(super) fn initial(given: &[Rlimit]) -> [rlimit64; RLIM_NLIMITS as usize] {
     let mut limits = [rlimit64 {
         rlim_cur: INFINITY,
         rlim_max: INFINITY,
@@ -39,7 +39,7 @@ pub(super) fn initial(config: &GuestConfig) -> [rlimit64; RLIM_NLIMITS as usize]
     set(RLIMIT_RTPRIO, 0, 0);
     set(RLIMIT_NPROC, 32_768, 32_768);
     set(RLIMIT_SIGPENDING, 32_768, 32_768);
-    for limit in &config.rlimits {
+    for limit in given {
         set(limit.resource, limit.soft, limit.hard);
     }
     limits

@@ -8,6 +8,7 @@ pub mod exec;
 pub mod exit;
 pub mod ids;
 pub mod limits;
+pub mod outside;
 pub mod peer;
 pub mod prctl;
 pub mod ptrace;
@@ -21,10 +22,14 @@ pub mod uts;
 pub mod wait;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use husk_abi::boundary::config::Rlimit;
 
 pub use clone::thread_started;
 pub use credentials::Credentials;
 pub use exit::{begin_group_exit, exit_group_signal, exit_killed, job_event};
+pub use outside::Outside;
 pub use peer::may_trace;
 pub use tasks::{PID_MAX, Tasks};
 pub use thread::{Life, Process, Thread};
@@ -33,11 +38,14 @@ pub use uts::Uts;
 use crate::fs::{FdTable, FsContext};
 use crate::mm::AddressSpace;
 
-/// What the first process is made of.
+/// What a process without a parent is made of.
 #[derive(Debug)]
 pub(crate) struct InitParts {
     pub mm: Arc<AddressSpace>,
     pub files: Arc<FdTable>,
     pub fs: Arc<FsContext>,
     pub credentials: Credentials,
+    pub rlimits: Vec<Rlimit>,
+    pub oom_score_adj: i32,
+    pub outside: Option<Outside>,
 }

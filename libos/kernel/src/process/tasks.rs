@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::sync::SpinLock;
 use crate::{Errno, Process, Result, Thread, inspect};
@@ -19,6 +19,8 @@ pub struct Tasks {
     last: AtomicU32,
     /// Processes and threads ever made (`/proc/stat`).
     made: AtomicU32,
+    /// The most threads and zombies (`pids.max`).
+    limit: AtomicU64,
 }
 
 impl Tasks {
@@ -30,6 +32,7 @@ impl Tasks {
             processes: SpinLock::new(BTreeMap::new()),
             last: AtomicU32::new(0),
             made: AtomicU32::new(0),
+            limit: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -145,6 +148,17 @@ impl Tasks {
             .iter()
             .filter(|thread| thread.credentials().uid == uid)
             .count()
+    }
+
+    /// The most of them there may be (`pids.max`); `u64::MAX` for no limit.
+    #[must_use]
+    pub fn limit(&self) -> u64 {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Sets the most of them there may be.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Threads, and processes that nobody has waited for yet.

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::boundary::boot::{BOOT_MAGIC, BootInfo, GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue};
-use husk_abi::boundary::config::{GuestConfig, LogLevel, Mount, MountKind, StreamKind};
+use husk_abi::boundary::config::{
+    GuestConfig, LogLevel, Mount, MountKind, ProcessConfig, StreamKind,
+};
 use husk_hal::fpu;
 use husk_hal::phys::{self, Frame};
 use husk_hal::thread::Context;
@@ -92,8 +94,11 @@ pub(crate) fn new_process(
         files: FdTable::new(),
         fs: FsContext::new_init(kernel, 0o022)?,
         credentials,
+        rlimits: Vec::new(),
+        oom_score_adj: 0,
+        outside: None,
     };
-    clone::init_process(kernel, parts)
+    clone::process_from_outside(kernel, parts)
 }
 
 /// Makes `child` a child of `parent`, in its session but in its own group.
@@ -192,24 +197,31 @@ fn kernel(archive: &[u8], change: impl FnOnce(&mut BootInfo)) -> &'static Kernel
         fuse: queue(shared_gpa + 9 * 4096),
         window: GuestRange::default(),
         truncated_gpa: shared_gpa + 12 * 4096,
+        control_in: Virtqueue::default(),
+        control_out: Virtqueue::default(),
+        sessions_gpa: shared_gpa + 13 * 4096,
         xcr0: 7,
         vcpus: [VcpuBoot::default(); MAX_VCPUS],
     };
     change(&mut boot);
     let config = GuestConfig {
-        args: Vec::new(),
-        env: Vec::new(),
-        cwd: b"/".to_vec(),
-        uid: 0,
-        gid: 0,
-        additional_gids: Vec::new(),
-        umask: 0o022,
-        capabilities: [u64::MAX; 5],
-        no_new_privileges: false,
-        rlimits: Vec::new(),
+        process: ProcessConfig {
+            args: Vec::new(),
+            env: Vec::new(),
+            cwd: b"/".to_vec(),
+            uid: 0,
+            gid: 0,
+            additional_gids: Vec::new(),
+            umask: 0o022,
+            capabilities: [u64::MAX; 5],
+            no_new_privileges: false,
+            rlimits: Vec::new(),
+            oom_score_adj: 0,
+            streams: [StreamKind::Null; 3],
+            window: None,
+        },
         hostname: String::from("test"),
         domainname: None,
-        oom_score_adj: 0,
         pids_limit: None,
         mounts: mounts(),
         devices: Vec::new(),
@@ -219,7 +231,6 @@ fn kernel(archive: &[u8], change: impl FnOnce(&mut BootInfo)) -> &'static Kernel
         sysctl: Vec::new(),
         seccomp: None,
         terminal: false,
-        streams: [StreamKind::Null; 3],
         log_levels: [LogLevel::Error; husk_abi::boundary::log::ROOMS.len()],
         trees: Vec::new(),
         count_sites: false,

@@ -13,9 +13,8 @@ use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
-use super::Credentials;
 use super::limits::{CpuLimit, cpu_limit};
-use super::ptrace;
+use super::{Credentials, Outside, ptrace};
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
 use crate::sched::ThreadSched;
@@ -275,6 +274,8 @@ pub struct Process {
     pub(super) leader_tracer: SpinLock<Weak<Thread>>,
     /// Traced threads that have ended and whose tracers have not waited for them: until then its end is not told.
     pub(super) ended_tracees: AtomicU32,
+    /// Set if it was started from outside.
+    pub outside: Option<Outside>,
 }
 
 /// A process's relatives and fate; locked parent before child.

@@ -187,6 +187,9 @@ fn boot(filter_gpa: u64) -> BootInfo {
         fuse: Default::default(),
         window: GuestRange::default(),
         truncated_gpa: 0,
+        control_in: Default::default(),
+        control_out: Default::default(),
+        sessions_gpa: 0,
         xcr0: 0,
         vcpus: [VcpuBoot::default(); MAX_VCPUS],
     }

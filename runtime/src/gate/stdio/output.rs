@@ -1,19 +1,23 @@
 //! Output: a thread that writes what the guest queued, in order.
+#![allow(unsafe_code, reason = "ioctls for a terminal's settings")]
 
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use husk_abi::boundary::boot::Virtqueue;
-use husk_abi::boundary::stdio::{MAX_PAYLOAD, OutHeader};
+use husk_abi::boundary::stdio::{MAX_PAYLOAD, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES};
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::PollFlags;
+use nix::sys::signal::{SigSet, Signal};
 use virtio_queue::{DescriptorChain, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
+use super::{Ends, Event, Listener, StreamObserver, Transfer, wait_for};
 use crate::confine::{self, rules::Role};
 use crate::gate::{Error, Interrupt, queue};
 use crate::vmm::GuestMemory;
@@ -22,9 +26,19 @@ use crate::vmm::GuestMemory;
 #[derive(Debug)]
 pub struct Output {
     event: EventFd,
-    stop: Arc<AtomicBool>,
+    wishes: Arc<Wishes>,
     thread: JoinHandle<()>,
 }
+
+/// What the thread shall do besides.
+#[derive(Debug, Default)]
+struct Wishes {
+    stop: AtomicBool,
+    flush: AtomicBool,
+}
+
+/// A terminal's settings as the kernel has them.
+type Settings = [u8; SETTINGS_BYTES];
 
 struct Worker {
     memory: GuestMemory,
@@ -32,6 +46,10 @@ struct Worker {
     interrupt: Arc<dyn Interrupt>,
     /// Errno of a stream that failed, by number; it stays failed.
     failed: [u32; 3],
+    ends: Ends,
+    observer: Option<Arc<dyn StreamObserver>>,
+    /// What a terminal had before the guest changed it, and its stream.
+    before: Option<(usize, Settings)>,
 }
 
 impl Output {
@@ -40,7 +58,10 @@ impl Output {
         memory: GuestMemory,
         rings: &Virtqueue,
         event: EventFd,
+        ends: Ends,
         interrupt: Arc<dyn Interrupt>,
+        listener: Option<Listener>,
+        observer: Option<Arc<dyn StreamObserver>>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Start {
             service: "stdio",
@@ -48,39 +69,64 @@ impl Output {
         };
         let queue = queue::open(&memory, rings, "stdio output")?;
         let doorbell = event.try_clone().map_err(failed)?;
-        let stop = Arc::new(AtomicBool::new(false));
+        let wishes = Arc::new(Wishes::default());
         let mut worker = Worker {
             memory,
             queue,
             interrupt,
             failed: [0; 3],
+            ends,
+            observer,
+            before: None,
         };
-        let stopped = stop.clone();
+        let wished = wishes.clone();
         let thread = std::thread::Builder::new()
             .name("stdout".into())
             .spawn(move || {
+                // A process in the background may not change its terminal, if that signal is not blocked.
+                let _ = SigSet::from(Signal::SIGTTOU).thread_block();
                 confine::enter_thread(Role::Output);
                 while doorbell.read().is_ok() {
+                    let stops = wished.stop.load(Ordering::Acquire);
+                    let flushes = wished.flush.swap(false, Ordering::AcqRel);
                     worker.serve();
-                    if stopped.load(Ordering::Acquire) {
+                    if flushes && let Some(listener) = &listener {
+                        listener(Event::Flushed);
+                    }
+                    if stops {
                         break;
                     }
+                }
+                worker.restore();
+                drop(worker);
+                if let Some(listener) = listener {
+                    listener(Event::OutputEnded);
                 }
             })
             .map_err(failed)?;
         Ok(Self {
             event,
-            stop,
+            wishes,
             thread,
         })
     }
 
+    /// Tells when what is queued is written.
+    pub fn flush(&self) {
+        self.wishes.flush.store(true, Ordering::Release);
+        let _ = self.event.write(1);
+    }
+
+    /// Ends the thread when what is queued is written.
+    pub fn stop(&self) {
+        self.wishes.stop.store(true, Ordering::Release);
+        let _ = self.event.write(1);
+    }
+
     /// Writes what is queued and ends the thread.
     pub fn finish(self) {
-        self.stop.store(true, Ordering::Release);
-        if self.event.write(1).is_ok() {
-            let _ = self.thread.join();
-        }
+        self.stop();
+        let _ = self.thread.join();
     }
 }
 
@@ -110,8 +156,18 @@ impl Worker {
             return INVALID;
         }
         let stream = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+        let op = u32::from_le_bytes([header[4], header[5], header[6], header[7]]);
         let len = reader.available_bytes();
-        if !(1..=2).contains(&stream) || len > MAX_PAYLOAD {
+        if op == OUT_SETTINGS && len == SETTINGS_BYTES {
+            let mut settings = [0; SETTINGS_BYTES];
+            let read = io::Read::read_exact(&mut reader, &mut settings);
+            return match read.map(|()| self.set_settings(stream, &settings)) {
+                Ok(Ok(())) => 0,
+                Ok(Err(errno)) => errno as i32 as u32,
+                Err(_) => INVALID,
+            };
+        }
+        if op != OUT_WRITE || !(1..=2).contains(&stream) || len > MAX_PAYLOAD {
             return INVALID;
         }
         let failed = &mut self.failed[stream as usize];
@@ -121,17 +177,53 @@ impl Worker {
             if io::Read::read_exact(&mut reader, &mut bytes).is_err() {
                 return INVALID;
             }
-            if let Err(errno) = write_all(stream as i32, &bytes) {
+            let begun = Instant::now();
+            let written = self.ends[stream as usize]
+                .fd()
+                .and_then(|fd| write_all(fd, &bytes));
+            if let Err(errno) = written {
                 *failed = errno as i32 as u32;
+            }
+            if let Some(observer) = &self.observer {
+                observer.transferred(Transfer {
+                    stream,
+                    bytes: len,
+                    errno: *failed,
+                    duration: begun.elapsed(),
+                });
             }
         }
         *failed
     }
+
+    /// Gives the terminal behind `stream` other settings.
+    fn set_settings(&mut self, stream: u32, settings: &Settings) -> Result<(), Errno> {
+        let stream = stream as usize;
+        let fd = self.ends.get(stream).ok_or(Errno::EINVAL)?.fd()?;
+        let mut old = [0; SETTINGS_BYTES];
+        // SAFETY: the request fills a `struct termios` of this size.
+        Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TCGETS, old.as_mut_ptr()) })?;
+        self.before.get_or_insert((stream, old));
+        put_settings(fd, settings)
+    }
+
+    /// Puts a terminal back as it was.
+    fn restore(&mut self) {
+        if let Some((stream, settings)) = self.before.take()
+            && let Ok(fd) = self.ends[stream].fd()
+        {
+            let _ = put_settings(fd, &settings);
+        }
+    }
+}
+
+fn put_settings(fd: BorrowedFd<'_>, settings: &Settings) -> Result<(), Errno> {
+    // SAFETY: the request reads a `struct termios` of this size.
+    Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TCSETS, settings.as_ptr()) }).map(drop)
 }
 
 /// Writes everything, waiting where the descriptor is non-blocking.
-fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
-    let fd = super::input::standard(fd);
+fn write_all(fd: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
     while !bytes.is_empty() {
         match nix::unistd::write(fd, bytes) {
             Ok(written) => bytes = &bytes[written..],
@@ -141,15 +233,4 @@ fn write_all(fd: i32, mut bytes: &[u8]) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-/// Sleeps until `fd` is ready.
-pub(super) fn wait_for(fd: BorrowedFd<'_>, flags: PollFlags) -> Result<(), Errno> {
-    loop {
-        match poll(&mut [PollFd::new(fd, flags)], PollTimeout::NONE) {
-            Ok(_) => return Ok(()),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
 }

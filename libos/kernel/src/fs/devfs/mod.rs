@@ -32,16 +32,15 @@ pub const fn split(rdev: u64) -> (u64, u64) {
     )
 }
 
-/// Opens character device `rdev` with `O_*` flags.
+/// Opens character device `rdev`.
 ///
 /// # Errors
 /// `ENXIO` if there is no such device, or no controlling terminal behind `/dev/tty`.
-pub fn open_char(t: &Thread, rdev: u64, flags: u32) -> Result<Arc<dyn FileOps>> {
+pub fn open_char(t: &Thread, rdev: u64) -> Result<Arc<dyn FileOps>> {
     match split(rdev) {
         (1, minor) => memory::open(minor),
-        // No process has a controlling terminal until there are pseudoterminals.
-        (5, 0) => Err(Errno::ENXIO),
-        (5, 1) => super::stdio::open_console(t, flags),
+        (5, 0) => super::stdio::open_controlling(t),
+        (5, 1) => super::stdio::open_console(t),
         _ => Err(Errno::ENXIO),
     }
 }

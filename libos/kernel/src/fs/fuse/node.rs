@@ -770,7 +770,7 @@ impl Inode for Node {
             Content::Symlink(_) => Err(Errno::ELOOP),
             Content::Fifo(pipe) => pipe::open_fifo(thread, pipe, flags),
             Content::Nothing if self.kind == FileKind::CharDevice => {
-                devfs::open_char(thread, self.meta.lock().attributes.rdev, flags)
+                devfs::open_char(thread, self.meta.lock().attributes.rdev)
             }
             // Sockets are connected to, and there are no block devices.
             Content::Nothing => Err(Errno::ENXIO),

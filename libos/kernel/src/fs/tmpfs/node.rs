@@ -462,7 +462,7 @@ impl Inode for Node {
             Content::Fifo(pipe) => pipe::open_fifo(thread, pipe, flags),
             Content::Nothing if self.kind == FileKind::Socket => Err(Errno::ENXIO),
             Content::Nothing if self.kind == FileKind::CharDevice => {
-                devfs::open_char(thread, self.rdev, flags)
+                devfs::open_char(thread, self.rdev)
             }
             // There are no block devices.
             Content::Nothing => Err(Errno::ENXIO),

@@ -1,0 +1,332 @@
+//! `husk exec`.
+#![allow(unsafe_code, reason = "fork, and the terminal of a session")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::ExitCode;
+
+use husk_abi::boundary::config::{ProcessConfig, StreamKind};
+use husk_abi::boundary::control::Obstacle;
+use husk_abi::linux::Errno as GuestErrno;
+use nix::errno::Errno;
+use nix::pty::openpty;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork, pipe, setsid};
+
+use super::Error;
+use super::args::{Cli, ExecArgs};
+use super::terminal::Relay;
+use crate::control::client::Client;
+use crate::control::proxy::{self, Signals};
+use crate::control::wire::{Answer, Ask};
+use crate::oci::exec::{Changes, Process, Wanted};
+use crate::oci::state::{Directory, Status};
+use crate::oci::{self, console, lifecycle};
+use crate::plan::stream_kind;
+use crate::sandbox::report::{Listener, Report, Reporter};
+
+/// Exit status when the process could not be started, as runc's.
+const STATUS_EXEC_FAILED: u8 = 255;
+
+fn wanted(args: &ExecArgs) -> Result<Wanted, Error> {
+    if let Some(file) = &args.process {
+        return Ok(Wanted::File(file.clone()));
+    }
+    if args.command.is_empty() {
+        return Err(Error::Wanted("process args cannot be empty".to_owned()));
+    }
+    Ok(Wanted::Changed(Changes {
+        args: args.command.clone(),
+        env: args.env.clone(),
+        cwd: args.cwd.clone(),
+        user: args.user.as_deref().map(user).transpose()?,
+        additional_gids: args.additional_gids.clone(),
+        capabilities: args.cap.clone(),
+        no_new_privileges: args.no_new_privs,
+        terminal: args.tty,
+    }))
+}
+
+/// `UID[:GID]`.
+fn user(text: &str) -> Result<(u32, u32), Error> {
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    match (uid.parse(), gid.parse()) {
+        (Ok(uid), Ok(gid)) => Ok((uid, gid)),
+        _ => Err(Error::Wanted(format!(
+            "--user {text}: give numbers, as UID or UID:GID"
+        ))),
+    }
+}
+
+/// A terminal of its own for the process.
+struct Terminal {
+    master: OwnedFd,
+    slave: OwnedFd,
+}
+
+/// A process about to be started.
+struct Start {
+    client: Client,
+    config: ProcessConfig,
+    terminal: Option<Terminal>,
+}
+
+/// Runs another process in a container.
+pub fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
+    if args.preserve_fds != 0 {
+        return Err(Error::PreserveFds);
+    }
+    let wanted = wanted(args)?;
+    let all = Directory::new(&cli.state());
+    let seen = all.look(&args.id).map_err(oci::Error::from)?;
+    match seen.status {
+        Status::Running => {}
+        Status::Paused if args.ignore_paused => {}
+        Status::Paused => return Err(oci::Error::ExecPaused.into()),
+        Status::Stopped => return Err(oci::Error::ExecStopped.into()),
+        Status::Creating | Status::Created => return Err(oci::Error::ExecCreated.into()),
+    }
+    let dir = all.path(&args.id);
+    let process = Process::read(&dir, &seen.record, &wanted)?;
+    let has_terminal = process.has_terminal();
+    match (args.detach && has_terminal, &args.console_socket) {
+        (true, None) => return Err(Error::NoConsoleSocket),
+        (false, Some(_)) => return Err(Error::NoTerminal),
+        _ => {}
+    }
+    let terminal = has_terminal.then(open_terminal).transpose()?;
+    let streams = match &terminal {
+        Some(_) => [StreamKind::Terminal; 3],
+        None => [0, 1, 2].map(|number| kind(number, args.detach)),
+    };
+    let mut config = process.config(streams)?;
+    if let Some(terminal) = &terminal
+        && config.window.is_none()
+    {
+        config.window = proxy::window(terminal.slave.as_fd());
+    }
+    let client = Client::connect(&dir).map_err(oci::Error::Control)?;
+    let start = Start {
+        client,
+        config,
+        terminal,
+    };
+    if args.detach || has_terminal {
+        beside(start, args)
+    } else {
+        here(start, args.pid_file.as_deref())
+    }
+}
+
+/// A standard descriptor of this process.
+fn standard(number: i32) -> BorrowedFd<'static> {
+    // SAFETY: they are used for calls that fail for one that is closed.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// What stream `number` is to the process. In the foreground runc puts pipes between.
+fn kind(number: i32, detached: bool) -> StreamKind {
+    match stream_kind(standard(number)) {
+        StreamKind::Terminal if !detached => StreamKind::Pipe,
+        kind => kind,
+    }
+}
+
+fn open_terminal() -> Result<Terminal, Error> {
+    let pty =
+        openpty(None, None).map_err(|errno| oci::Error::host("make a terminal")(errno.into()))?;
+    Ok(Terminal {
+        master: pty.master,
+        slave: pty.slave,
+    })
+}
+
+/// Asks for the process and waits until it runs; gives its id in the container.
+fn begin(
+    client: &mut Client,
+    config: &ProcessConfig,
+    terminal: Option<BorrowedFd<'_>>,
+) -> Result<u32, oci::Error> {
+    let program = config.args.first().cloned().unwrap_or_default();
+    let descriptors: Vec<BorrowedFd<'_>> = (0..)
+        .zip(config.streams)
+        .filter(|(_, kind)| *kind != StreamKind::Closed)
+        .map(|(number, _)| terminal.unwrap_or_else(|| standard(number)))
+        .collect();
+    client
+        .ask(&Ask::Exec(config.clone()), &descriptors)
+        .map_err(oci::Error::Control)?;
+    match client.answer().map_err(oci::Error::Control)? {
+        Some(Answer::Started(pid)) => Ok(pid),
+        Some(Answer::Failed(errno, obstacle)) => Err(oci::Error::Refused(failure(
+            GuestErrno::from_code(errno),
+            obstacle,
+            config,
+            &program,
+        ))),
+        Some(Answer::Refused(why)) => Err(oci::Error::Refused(why)),
+        Some(_) => Err(oci::Error::Control(io::ErrorKind::InvalidData.into())),
+        None => Err(oci::Error::ExecStopped),
+    }
+}
+
+/// What kept the process from running, in runc's words where engines look for them.
+fn failure(
+    errno: GuestErrno,
+    obstacle: Obstacle,
+    config: &ProcessConfig,
+    program: &[u8],
+) -> String {
+    let why = match obstacle {
+        Obstacle::Program => super::run::not_executed(errno, program).0,
+        Obstacle::Directory => format!(
+            "chdir to cwd ({:?}) set in config.json failed: {errno}",
+            String::from_utf8_lossy(&config.cwd)
+        ),
+        Obstacle::Resources => format!("the container has no room for it: {errno}"),
+    };
+    format!("exec failed: unable to start container process: {why}")
+}
+
+/// This process lets go of its standard descriptors: whoever reads what the container's process writes sees that close
+/// when that closes it.
+fn let_go(numbers: &[i32]) {
+    let Ok(null) = OpenOptions::new().read(true).write(true).open("/dev/null") else {
+        return;
+    };
+    for number in numbers {
+        // SAFETY: nothing in this process uses them after this.
+        unsafe { libc::dup2(null.as_raw_fd(), *number) };
+    }
+}
+
+/// Runs in this very process: without a terminal, in the foreground.
+fn here(start: Start, pid_file: Option<&Path>) -> Result<ExitCode, Error> {
+    let Start {
+        mut client, config, ..
+    } = start;
+    let signals = Signals::hold(true).map_err(oci::Error::host("hold signals"))?;
+    if let Err(error) = begin(&mut client, &config, None) {
+        return failed(&error);
+    }
+    if let Some(path) = pid_file {
+        let pid = nix::unistd::getpid().as_raw();
+        lifecycle::write_pid_file(path, pid)?;
+    }
+    let_go(&[0, 1]);
+    let status = proxy::stay(client, &signals, None).map_err(oci::Error::Control)?;
+    Ok(ExitCode::from(proxy::exit_status(status)))
+}
+
+fn failed(error: &oci::Error) -> Result<ExitCode, Error> {
+    super::report(&error.to_string());
+    Ok(ExitCode::from(STATUS_EXEC_FAILED))
+}
+
+/// Runs in a process of its own, which leads a session with the terminal.
+fn beside(start: Start, args: &ExecArgs) -> Result<ExitCode, Error> {
+    let host = |what| move |errno: Errno| oci::Error::host(what)(errno.into());
+    if let (Some(socket), Some(terminal)) = (&args.console_socket, &start.terminal) {
+        console::send(socket, terminal.master.as_fd())
+            .map_err(oci::Error::host("send the terminal to the console socket"))?;
+    }
+    let (read, write) = pipe().map_err(host("make a pipe"))?;
+    // SAFETY: this process has one thread.
+    let child = match unsafe { fork() }.map_err(host("start a process"))? {
+        ForkResult::Child => {
+            drop(read);
+            stand_in(start, Reporter::inherited(File::from(write)));
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop(write);
+    let Start {
+        client, terminal, ..
+    } = start;
+    drop(client);
+    let master = terminal.map(|terminal| terminal.master);
+    match Listener::inherited(File::from(read)).wait() {
+        Some(Report::Started) => {}
+        Some(Report::Failed { message, .. }) => {
+            return failed(&oci::Error::Refused(message));
+        }
+        None => {
+            return failed(&oci::Error::Refused(
+                "its process died before the program ran".to_owned(),
+            ));
+        }
+    }
+    if let Some(path) = &args.pid_file {
+        lifecycle::write_pid_file(path, child.as_raw())?;
+    }
+    match master {
+        Some(master) if !args.detach => attend(child, master),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// The process that stands for the container's; ends as that does.
+fn stand_in(start: Start, reporter: Reporter) -> ! {
+    let Start {
+        mut client,
+        config,
+        terminal,
+    } = start;
+    let _ = setsid();
+    let slave = terminal.map(|terminal| terminal.slave);
+    if let Some(slave) = &slave {
+        // SAFETY: the request takes a number.
+        unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    }
+    let fail = |reporter: Reporter, message: String| -> ! {
+        reporter.tell(&Report::Failed {
+            message,
+            status: STATUS_EXEC_FAILED,
+        });
+        std::process::exit(STATUS_EXEC_FAILED.into())
+    };
+    let signals = match Signals::hold(false) {
+        Ok(signals) => signals,
+        Err(error) => fail(reporter, format!("cannot hold signals: {error}")),
+    };
+    let terminal = slave.as_ref().map(AsFd::as_fd);
+    if let Err(error) = begin(&mut client, &config, terminal) {
+        fail(reporter, error.to_string());
+    }
+    reporter.tell(&Report::Started);
+    let_go(&[0, 1, 2]);
+    let status = proxy::stay(client, &signals, terminal);
+    let code = status.map_or(STATUS_EXEC_FAILED, proxy::mirror);
+    std::process::exit(code.into())
+}
+
+/// Joins the caller's terminal to the process's, and waits for the end of its stand-in.
+fn attend(child: Pid, master: OwnedFd) -> Result<ExitCode, Error> {
+    let signals = Signals::hold(false).map_err(oci::Error::host("hold signals"))?;
+    let relay = Relay::start(master).map_err(oci::Error::host("relay the terminal"))?;
+    let failed = |errno: Errno| oci::Error::host("wait for the process")(errno.into());
+    loop {
+        match waitpid(child, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(_, code)) => {
+                relay.finish();
+                return Ok(ExitCode::from(u8::try_from(code & 0xff).unwrap_or(u8::MAX)));
+            }
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                relay.finish();
+                return Ok(ExitCode::from(proxy::exit_status(signal as i32)));
+            }
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(failed(errno).into()),
+        }
+        match signals.next().map_err(oci::Error::host("take a signal"))? {
+            Some((libc::SIGCHLD, _)) | None => {}
+            Some((libc::SIGWINCH, _)) => relay.resize(),
+            Some((number, _)) => {
+                // SAFETY: no pointers; the child is not waited for, so the number is its own.
+                unsafe { libc::kill(child.as_raw(), number) };
+            }
+        }
+    }
+}

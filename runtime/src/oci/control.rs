@@ -1,0 +1,52 @@
+//! What is asked of a running container's VMM: its processes, its limits.
+
+use std::path::Path;
+
+use husk_abi::boundary::control::{Limits, ProcessInfo};
+use husk_abi::linux::Errno;
+
+use super::Error;
+use crate::control::client::Client;
+use crate::control::wire::{Answer, Ask};
+
+/// Asks the VMM of the container in `dir`.
+fn ask(dir: &Path, ask: &Ask) -> Result<Answer, Error> {
+    let mut client = Client::connect(dir).map_err(Error::Control)?;
+    client.ask(ask, &[]).map_err(Error::Control)?;
+    match client.answer().map_err(Error::Control)? {
+        Some(Answer::Refused(why)) => Err(Error::Refused(why)),
+        Some(answer) => Ok(answer),
+        None => Err(Error::NotRunning),
+    }
+}
+
+fn unexpected() -> Error {
+    Error::Control(std::io::ErrorKind::InvalidData.into())
+}
+
+/// The processes inside.
+///
+/// # Errors
+/// When the VMM does not answer.
+pub fn processes(dir: &Path) -> Result<Vec<ProcessInfo>, Error> {
+    match ask(dir, &Ask::List)? {
+        Answer::Processes(list) => Ok(list),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Changes the limits that the libOS keeps.
+///
+/// # Errors
+/// When they cannot be had: more memory than the machine has, less than is used.
+pub fn limit(dir: &Path, limits: Limits) -> Result<(), Error> {
+    match ask(dir, &Ask::Update(limits))? {
+        Answer::Updated(Ok(())) => Ok(()),
+        Answer::Updated(Err(code)) => Err(Error::Refused(match Errno::from_code(code) {
+            Errno::EINVAL => "the limit is above the memory the machine was made with".to_owned(),
+            Errno::EBUSY => "the limit is below the memory in use".to_owned(),
+            errno => format!("the limits cannot be changed: {errno}"),
+        })),
+        _ => Err(unexpected()),
+    }
+}

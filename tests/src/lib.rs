@@ -23,6 +23,7 @@ pub mod runner;
 pub mod sandbox;
 pub mod scripts;
 pub mod store;
+pub mod strace;
 
 pub use capture::{Captured, End};
 pub use differential::differential;

@@ -1,9 +1,10 @@
 //! runc, the oracle.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::cache::{Scratch, unique};
@@ -40,31 +41,67 @@ impl Runner for Runc {
     }
 
     fn run(&self, job: &Job) -> Result<Captured> {
-        let bundle = Scratch::new("bundle")?;
-        let rootfs = Rootfs::of(&job.image, bundle.path())?;
-
-        run(Command::new("runc").arg("spec").current_dir(bundle.path()))?;
-        let path = bundle.path().join("config.json");
-        let mut spec: Value = serde_json::from_slice(&fs::read(&path)?)?;
-        adjust(&mut spec, job);
-        fs::write(&path, spec.to_string())?;
-
-        let container = Container {
-            id: unique("oracle"),
-            _rootfs: rootfs,
-            bundle,
-        };
-        let result = capture(
-            container
-                .runc()
-                .args(["run", &container.id])
-                .current_dir(container.bundle.path()),
-            &job.stdin,
-            job.limit,
-        );
-        drop(container);
-        result
+        run_under(&[], job)
     }
+}
+
+impl Runc {
+    /// Runs `job` with strace(1) following runc and all it starts, which writes a file for each thread into `to`:
+    /// `t.` and its id on the host.
+    pub fn traced(&self, job: &Job, to: &Path) -> Result<Captured> {
+        let prefix = to.join("t");
+        let prefix = prefix.to_str().context("no UTF-8")?;
+        // As much of strings as husk records.
+        let strace = [
+            "strace",
+            "-ff",
+            "-s",
+            "4096",
+            "--decode-pids=pidns",
+            "-o",
+            prefix,
+        ];
+        run_under(&strace, job)
+    }
+}
+
+/// Runs `job` by the command `prefix`, whose last arguments runc's command line is.
+fn run_under(prefix: &[&str], job: &Job) -> Result<Captured> {
+    let bundle = Scratch::new("bundle")?;
+    let rootfs = Rootfs::of(&job.image, bundle.path())?;
+
+    run(Command::new("runc").arg("spec").current_dir(bundle.path()))?;
+    let path = bundle.path().join("config.json");
+    let mut spec: Value = serde_json::from_slice(&fs::read(&path)?)?;
+    adjust(&mut spec, job);
+    fs::write(&path, spec.to_string())?;
+
+    let container = Container {
+        id: unique("oracle"),
+        _rootfs: rootfs,
+        bundle,
+    };
+    let mut command = match prefix.split_first() {
+        None => container.runc(),
+        Some((program, arguments)) => {
+            let runc = container.runc();
+            let mut command = Command::new(program);
+            command
+                .args(arguments)
+                .arg(runc.get_program())
+                .args(runc.get_args());
+            command
+        }
+    };
+    let result = capture(
+        command
+            .args(["run", &container.id])
+            .current_dir(container.bundle.path()),
+        &job.stdin,
+        job.limit,
+    );
+    drop(container);
+    result
 }
 
 fn adjust(spec: &mut Value, job: &Job) {

@@ -234,7 +234,7 @@ fn a_libos_that_crashes_leaves_a_backtrace() {
             "user rip 0x",
             "husk_fatal_exception at libos/image/src/hooks.rs:",
             "husk_kernel::process::exec::execveat at libos/kernel/src/process/exec.rs:",
-            "husk_kernel::syscall::dispatch at libos/kernel/src/syscall/mod.rs:",
+            "husk_kernel::syscall::dispatch_observed at libos/kernel/src/syscall/mod.rs:",
         ],
     );
 }

@@ -2,6 +2,8 @@
 
 use core::sync::atomic::AtomicU64;
 
+use super::{fuse, inspect, report, start};
+
 /// Set by the VMM, which then interrupts the guest; taken by the libOS.
 #[repr(C)]
 #[derive(Debug)]
@@ -26,3 +28,25 @@ pub struct GuestEvents {
     pub oom_kills: AtomicU64,
 }
 super::assert_size!(GuestEvents, 8);
+
+/// What lies in the page, in order: where, and how many bytes.
+const PAGE: [(u64, usize); 6] = [
+    (0, size_of::<HostEvents>()),
+    (start::OFFSET, size_of::<start::StartReport>()),
+    (report::OFFSET, size_of::<report::ReportPlace>()),
+    (GUEST_EVENTS_OFFSET, size_of::<GuestEvents>()),
+    (inspect::OFFSET, size_of::<inspect::InspectPlace>()),
+    (fuse::TRUNCATED_OFFSET, size_of::<AtomicU64>()),
+];
+
+const _: () = {
+    let mut next = 1;
+    while next < PAGE.len() {
+        let (offset, bytes) = PAGE[next - 1];
+        assert!(
+            offset + bytes as u64 <= PAGE[next].0,
+            "two things in one place"
+        );
+        next += 1;
+    }
+};

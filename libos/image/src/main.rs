@@ -13,4 +13,5 @@ extern crate alloc;
 mod entry;
 mod heap;
 mod hooks;
+mod memory;
 mod panic;

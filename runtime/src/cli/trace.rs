@@ -86,10 +86,20 @@ impl<W: Write> Printer<W> {
     /// Prints what `from` holds, and what is added to it while `followed`, which is the same file, is written. True if
     /// an event's end is missing.
     fn all(&mut self, mut from: Box<dyn Read + '_>, followed: Option<&File>) -> Result<bool, Stop> {
+        let goes_on = || followed.is_some_and(is_being_written);
         let mut reader = Reader::new(&mut from)?;
+        while reader.is_empty() {
+            let is_over = !goes_on();
+            drop(reader);
+            reader = Reader::new(&mut from)?;
+            if is_over {
+                break;
+            }
+            std::thread::sleep(PERIOD);
+        }
         loop {
             // Before reading: what is written until then is read below.
-            let goes_on = followed.is_some_and(is_being_written);
+            let goes_on = goes_on();
             reader.read(|event| self.event(event))?;
             if !goes_on {
                 return Ok(reader.is_cut());

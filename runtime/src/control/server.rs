@@ -19,7 +19,7 @@ use super::guest::GuestQueues;
 use super::session::{Session, Surroundings};
 use super::wire::{Answer, Ask, Inbox, send};
 use crate::confine::{self, rules::Role};
-use crate::gate::stdio::{self, Listener};
+use crate::gate::stdio::{self, Listener, StreamObserver};
 use crate::gate::{Error, Interrupt};
 use crate::vmm::Machine;
 
@@ -59,7 +59,11 @@ struct Close;
 ///
 /// # Errors
 /// When a thread or an event cannot be had.
-pub fn start(machine: &Machine, listener: UnixListener) -> Result<(), Error> {
+pub fn start(
+    machine: &Machine,
+    listener: UnixListener,
+    observer: Option<Arc<dyn StreamObserver>>,
+) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "control",
         source,
@@ -80,6 +84,7 @@ pub fn start(machine: &Machine, listener: UnixListener) -> Result<(), Error> {
             bell: EventFd::new(0).map_err(failed)?,
         }),
         surroundings: Surroundings {
+            observer,
             memory,
             interrupt,
             doorbells,

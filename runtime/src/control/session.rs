@@ -9,7 +9,7 @@ use husk_abi::boundary::doorbell;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::gate::stdio::{End, Event, Listener, Parts, Streams};
+use crate::gate::stdio::{End, Event, Listener, Parts, StreamObserver, Streams};
 use crate::gate::{Error, Interrupt};
 use crate::vmm::{Doorbells, GuestMemory};
 
@@ -20,6 +20,8 @@ pub struct Surroundings {
     pub memory: GuestMemory,
     /// Makes the guest look.
     pub interrupt: Arc<dyn Interrupt>,
+    /// Who is told what goes through the streams.
+    pub observer: Option<Arc<dyn StreamObserver>>,
     /// Doorbells of the streams.
     pub doorbells: Doorbells,
     /// The sessions' pages.
@@ -98,6 +100,7 @@ impl Session {
             ends: Arc::new(ends),
             interrupt: surroundings.interrupt.clone(),
             listener: Some(listener),
+            observer: surroundings.observer.clone(),
         });
         let streams = match streams {
             Ok(streams) => streams,

@@ -15,7 +15,7 @@ use husk_abi::boundary::doorbell;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::vmm::{Error as VmmError, Machine};
-use stdio::{End, Streams};
+use stdio::{End, StreamObserver, Streams};
 
 /// Interrupts the guest.
 pub trait Interrupt: Send + Sync {
@@ -53,11 +53,14 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts everything `machine` needs.
+    /// Starts everything `machine` needs; `observer` is told of what goes through the standard streams.
     ///
     /// # Errors
     /// When a thread, an eventfd or a timer cannot be had.
-    pub fn start(machine: &Machine) -> Result<Self, Error> {
+    pub fn start(
+        machine: &Machine,
+        observer: Option<Arc<dyn StreamObserver>>,
+    ) -> Result<Self, Error> {
         let memory = machine.memory().clone();
         let layout = machine.layout();
         let interrupt: Arc<dyn Interrupt> = Arc::new(machine.kicker());
@@ -84,6 +87,7 @@ impl Services {
             ends: Arc::new([0, 1, 2].map(End::Own)),
             interrupt,
             listener: None,
+            observer,
         })?;
         Ok(Self { streams })
     }

@@ -484,8 +484,8 @@ mod tests {
             (5, 6, vec![7])
         );
         let none = guest_of(|_| {}).unwrap();
-        assert_eq!(none.capabilities[1], 0);
-        assert_eq!(none.capabilities[0].count_ones(), 41);
+        assert_eq!(none.process.capabilities[1], 0);
+        assert_eq!(none.process.capabilities[0].count_ones(), 41);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`select`] | what to record: `--trace-filter`'s expressions to the filter in the guest |
 //! | `ring` | reading a ring the guest writes; nothing in it is trusted |
-//! | `parse` | bytes of a ring to records |
+//! | [`parse`] | bytes of a ring to records |
 //! | [`event`] | the schema of what is written out (docs/records.md) |
 //! | `sink` | writing it, as JSON lines or in the `binary` form |
 //! | [`reader`] | reading it back |
@@ -16,7 +16,7 @@ mod binary;
 pub mod decode;
 pub mod drainer;
 pub mod event;
-mod parse;
+pub mod parse;
 pub mod reader;
 mod ring;
 pub mod select;

@@ -122,6 +122,7 @@ pub enum Record<'a> {
 ///
 /// # Errors
 /// [`Malformed`]; [`Malformed::Length`] may also mean that its end is not there.
+#[inline]
 pub fn record(bytes: &[u8]) -> Result<(Record<'_>, &[u8]), Malformed> {
     let left = bytes.len();
     let Some((head, _)) = bytes.split_first_chunk::<MIN_RECORD_BYTES>() else {

@@ -58,6 +58,8 @@ impl Sink {
         };
         if format == Format::Binary {
             sink.file.write_all(&binary::file_header(labels))?;
+            // Those who follow the recording find it whole.
+            sink.file.flush()?;
         }
         Ok(sink)
     }

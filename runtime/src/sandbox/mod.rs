@@ -24,6 +24,7 @@ use crate::control;
 use crate::gate::{
     self,
     fuse::{Files, Observer, Operation, TreeSource},
+    stdio::{StreamObserver, Transfer},
 };
 use crate::gdb;
 use crate::record;
@@ -219,6 +220,30 @@ impl Observer for Handler {
     }
 }
 
+impl StreamObserver for Handler {
+    fn transferred(&self, transfer: Transfer) {
+        if let Some(records) = &self.records {
+            let stream = ["stdin", "stdout", "stderr"].get(transfer.stream as usize);
+            records
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .crossing(&record::Crossing {
+                    service: "console",
+                    operation: if transfer.stream == 0 {
+                        "read"
+                    } else {
+                        "write"
+                    },
+                    argument: stream.unwrap_or(&"").as_bytes(),
+                    value: Some(transfer.bytes as u64),
+                    errno: i32::try_from(transfer.errno).unwrap_or(0),
+                    duration: transfer.duration,
+                    ..record::Crossing::default()
+                });
+        }
+    }
+}
+
 impl DoorbellHandler for Handler {
     fn ring(&self, _vcpu: u32, port: u16, value: u32) -> Served {
         let counter = port
@@ -346,9 +371,13 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     if plan.debugging.is_verbose {
         debugging::stream_log(handler.clone()).map_err(host("start a thread"))?;
     }
-    let services = gate::Services::start(&machine)?;
+    let observer = handler
+        .records
+        .is_some()
+        .then(|| handler.clone() as Arc<dyn StreamObserver>);
+    let services = gate::Services::start(&machine, observer.clone())?;
     if let Some(listener) = plan.control {
-        control::server::start(&machine, listener)?;
+        control::server::start(&machine, listener, observer)?;
     }
     if let Some(window) = machine.window() {
         let files = Files::start(

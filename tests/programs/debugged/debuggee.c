@@ -22,6 +22,11 @@ NOINLINE int factorial(int n) {
     return n < 2 ? 1 : n * factorial(n - 1);
 }
 
+/* A place close to what is watched. */
+NOINLINE void mark(void) {
+    __asm__ volatile("");
+}
+
 NOINLINE void in_handler(int signo) {
     total += signo;
 }
@@ -68,6 +73,7 @@ int main(int argc, char **argv) {
     sigaction(SIGUSR1, &action, NULL);
     if (pipe(fds)) abort();
     printf("%d\n", factorial(5));
+    mark();
     watched = 2;
     watched = watched * 10;
     origin.x = watched + origin.y;

@@ -25,8 +25,8 @@ debug 'run >/tmp/out' bt 'print $_siginfo.si_signo' 'break in_handler' 'signal S
 echo '== threads'
 debug 'break kick' 'run >/tmp/out' 'thread apply all -q print $_thread' 'bt 2' 'print tid > 0' kill
 echo '== watchpoints'
-debug 'break main' 'run >/tmp/out' 'watch watched' continue continue 'rwatch origin.y' continue 'info watchpoints' delete continue
-debug 'set can-use-hw-watchpoints 0' 'break factorial if n == 1' 'run >/tmp/out' 'watch watched' continue 'info watchpoints' kill
+debug 'break mark' 'run >/tmp/out' 'watch watched' continue continue 'rwatch origin.y' continue 'info watchpoints' delete continue
+debug 'set can-use-hw-watchpoints 0' 'break mark' 'run >/tmp/out' 'watch watched' continue 'info watchpoints' kill
 echo '== forks and calls'
 debug 'catch fork' 'catch syscall getppid' 'run >/tmp/out' bt continue 'delete 2' 'handle SIGUSR1 nostop noprint pass' continue bt kill
 debug 'set follow-fork-mode child' 'handle SIGUSR1 nostop noprint pass' 'run >/tmp/out'

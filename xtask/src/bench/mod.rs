@@ -1,6 +1,7 @@
 //! runc and husk side by side, in one run, in turns.
 
 mod counts;
+mod recording;
 mod report;
 
 use std::time::Duration;
@@ -44,14 +45,21 @@ pub fn run(wanted: &[&str]) -> Result<()> {
     let husk = Husk::find()?;
     let image = Image::with_programs(&programs::compile(&workspace().join("benches/programs"))?)?;
     let mut all = Vec::new();
+    let mut broken = Vec::new();
     for name in chosen {
+        if name == recording::NAME {
+            broken.extend(recording::run(&husk, &image)?);
+            continue;
+        }
         let measured = measure(&name, &image, &husk)?;
         println!("{}", measured.line());
         measured.store(&husk)?;
         all.push(measured);
     }
-    println!("\n{}", report::table(&all));
-    let broken: Vec<String> = all.iter().filter_map(Measured::broken_promise).collect();
+    if !all.is_empty() {
+        println!("\n{}", report::table(&all));
+    }
+    broken.extend(all.iter().filter_map(Measured::broken_promise));
     ensure!(broken.is_empty(), "promises broken: {}", broken.join("; "));
     Ok(())
 }
@@ -69,6 +77,7 @@ fn names() -> Result<Vec<String>> {
         .collect();
     names.sort();
     names.push(STARTUP.to_owned());
+    names.push(recording::NAME.to_owned());
     Ok(names)
 }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::Result;
 use husk_tests::Husk;
 use husk_tests::cache::workspace;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::sh::{command, output};
 
@@ -98,41 +98,46 @@ impl Measured {
 
     /// Writes `benches/results/NAME.json`.
     pub fn store(&self, husk: &Husk) -> Result<()> {
-        let first_line = |command: &mut Command| {
-            output(command)
-                .ok()
-                .and_then(|text| text.lines().next().map(str::to_owned))
-                .unwrap_or_default()
-        };
-        let cpu = fs::read_to_string("/proc/cpuinfo")?
-            .lines()
-            .find_map(|line| {
-                line.strip_prefix("model name")
-                    .map(|rest| rest.trim_start_matches(['\t', ' ', ':']).to_owned())
-            });
         let result = json!({
             "name": self.name,
             "unit": self.unit,
-            "date": output(&mut command("date -u +%Y-%m-%dT%H:%M:%SZ"))?,
             "best": { "runc": best(&self.runc), "husk": best(&self.husk) },
             "median": { "runc": median(&self.runc), "husk": median(&self.husk) },
             "ratio": self.ratio(),
             "husk_counts_per_operation": self.counts.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "rounds": { "runc": self.runc, "husk": self.husk },
-            "machine": {
-                "cpu": cpu,
-                "cpus": std::thread::available_parallelism()?.get(),
-                "kernel": output(&mut command("uname -sr"))?,
-            },
-            "versions": {
-                "husk": first_line(Command::new(husk.binary()).arg("version")),
-                "commit": output(&mut command("git describe --always --dirty")).unwrap_or_default(),
-                "runc": first_line(&mut command("runc --version")),
-            },
         });
-        fs::create_dir_all(workspace().join("benches/results"))?;
-        Ok(fs::write(result_file(&self.name), format!("{result:#}\n"))?)
+        store(&self.name, result, husk)
     }
+}
+
+/// Writes `benches/results/NAME.json`: `result`, when it was had, and on what.
+pub fn store(name: &str, mut result: Value, husk: &Husk) -> Result<()> {
+    let first_line = |command: &mut Command| {
+        output(command)
+            .ok()
+            .and_then(|text| text.lines().next().map(str::to_owned))
+            .unwrap_or_default()
+    };
+    let cpu = fs::read_to_string("/proc/cpuinfo")?
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("model name")
+                .map(|rest| rest.trim_start_matches(['\t', ' ', ':']).to_owned())
+        });
+    result["date"] = json!(output(&mut command("date -u +%Y-%m-%dT%H:%M:%SZ"))?);
+    result["machine"] = json!({
+        "cpu": cpu,
+        "cpus": std::thread::available_parallelism()?.get(),
+        "kernel": output(&mut command("uname -sr"))?,
+    });
+    result["versions"] = json!({
+        "husk": first_line(Command::new(husk.binary()).arg("version")),
+        "commit": output(&mut command("git describe --always --dirty")).unwrap_or_default(),
+        "runc": first_line(&mut command("runc --version")),
+    });
+    fs::create_dir_all(workspace().join("benches/results"))?;
+    Ok(fs::write(result_file(name), format!("{result:#}\n"))?)
 }
 
 /// All benchmarks under one heading.
@@ -160,7 +165,7 @@ pub fn previous_ratio(name: &str) -> Option<f64> {
 }
 
 /// The smallest value.
-fn best(values: &[f64]) -> f64 {
+pub fn best(values: &[f64]) -> f64 {
     values.iter().copied().fold(f64::NAN, f64::min)
 }
 

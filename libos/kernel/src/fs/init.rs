@@ -43,6 +43,7 @@ pub fn mount_initial(kernel: &'static Kernel) -> Result<()> {
         Some(tree) if tree.target == b"/" => {
             let root = FuseFs::new(kernel, 0, tree)?;
             kernel.fs.mount_root(root, &tree.source, tree_flags(tree));
+            log!(Info, "fs", "root served by the VMM");
             Ok(())
         }
         _ => mount_archive(kernel),

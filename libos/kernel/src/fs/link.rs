@@ -252,6 +252,23 @@ pub fn renameat2(
     Ok(0)
 }
 
+/// Whether `place` is `directory` or lies below it, in the same mount.
+fn lies_in(place: &Location, directory: &Arc<dyn Inode>) -> bool {
+    let mut at = place.clone();
+    loop {
+        if same_inode(&at.inode, directory) {
+            return true;
+        }
+        if at.is_mount_root() {
+            return false;
+        }
+        match at.parent() {
+            Ok(parent) => at = parent,
+            Err(_) => return false,
+        }
+    }
+}
+
 fn move_name(t: &Thread, old: &Parent, new: &Parent, flags: u32) -> Result<()> {
     let exchange = flags & general::RENAME_EXCHANGE != 0;
     let no_replace = flags & general::RENAME_NOREPLACE != 0;
@@ -287,6 +304,19 @@ fn move_name(t: &Thread, old: &Parent, new: &Parent, flags: u32) -> Result<()> {
         || (exchange && new.trailing_slash && replaced.as_ref().is_some_and(not_directory))
     {
         return Err(Errno::ENOTDIR);
+    }
+    if is_directory && lies_in(&new.directory, &moved) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(replaced) = &replaced
+        && !not_directory(replaced)
+        && lies_in(&old.directory, replaced)
+    {
+        return Err(if exchange {
+            Errno::EINVAL
+        } else {
+            Errno::ENOTEMPTY
+        });
     }
     if let Some(replaced) = &replaced
         && same_inode(&moved, replaced)

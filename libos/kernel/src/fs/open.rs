@@ -151,12 +151,9 @@ pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<File
                 }
             }
             Ok(inode) => {
-                let directory = walker.at.inode.rights();
-                let file = inode.rights();
-                if file.kind == FileKind::Directory {
+                if inode.kind() == FileKind::Directory {
                     return Err(Errno::EISDIR);
                 }
-                check_protected(&t.credentials(), &directory, &file)?;
                 break walker.enter(name, inode)?;
             }
             Err(Errno::ENOENT) => {
@@ -177,24 +174,6 @@ pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<File
         }
     };
     open_location(t, location, how)
-}
-
-/// `fs.protected_regular` and `fs.protected_fifos`: in a sticky directory everybody can write to, `O_CREAT`
-/// does not open somebody else's file.
-fn check_protected(
-    credentials: &Credentials,
-    directory: &Attributes,
-    file: &Attributes,
-) -> Result<()> {
-    const STICKY_FOR_ALL: u32 = general::S_ISVTX | general::S_IWOTH;
-    if directory.mode & STICKY_FOR_ALL == STICKY_FOR_ALL
-        && matches!(file.kind, FileKind::Regular | FileKind::Fifo)
-        && file.uid != directory.uid
-        && file.uid != credentials.fsuid
-    {
-        return Err(Errno::EACCES);
-    }
-    Ok(())
 }
 
 fn open_unnamed(t: &Thread, walker: Walker<'_>, tail: Tail, how: OpenHow) -> Result<FileRef> {

@@ -303,8 +303,11 @@ impl<'t> Walker<'t> {
     /// As [`Walker::walk_to_last`].
     pub fn finish(mut self, mut tail: Tail, flags: Lookup) -> Result<Location> {
         let mut directory = flags.contains(Lookup::DIRECTORY);
+        let mut follow = flags.contains(Lookup::FOLLOW);
         loop {
+            // Once a slash has asked for a directory, every further link is followed, too.
             directory |= tail.trailing_slash;
+            follow |= tail.trailing_slash;
             match tail.last {
                 Last::Root | Last::Dot => break,
                 Last::DotDot => {
@@ -313,7 +316,6 @@ impl<'t> Walker<'t> {
                 }
                 Last::Name(name) => {
                     let inode = self.at.inode.lookup(&name)?;
-                    let follow = flags.contains(Lookup::FOLLOW) || tail.trailing_slash;
                     if inode.kind() != FileKind::Symlink || !follow {
                         self.down(&name, inode)?;
                         break;

@@ -73,8 +73,16 @@ impl Layout {
             }
         };
         let pages = |limit: u64| random(limit) * PAGE_SIZE;
-        let stack_room = kind.stack_limit.clamp(128 << 20, USER_END / 6 * 5);
-        let reserved = stack_room + STACK_RANDOM_PAGES * PAGE_SIZE + STACK_GAP_BYTES;
+        let random_room = if kind.randomize {
+            STACK_RANDOM_PAGES * PAGE_SIZE
+        } else {
+            0
+        };
+        // As Linux does it: debuggers switch randomization off and expect the addresses they know.
+        let reserved = kind
+            .stack_limit
+            .saturating_add(random_room + STACK_GAP_BYTES)
+            .clamp(128 << 20, USER_END / 6 * 5);
         let base = (DYN_BASE + pages(MAP_RANDOM_PAGES)) & !(kind.align - 1);
         Self {
             kind,

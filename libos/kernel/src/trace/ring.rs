@@ -25,6 +25,8 @@ pub(super) struct Ring {
 struct Writer {
     /// Bytes ever written.
     head: u64,
+    /// Where the next byte goes: `head` modulo the ring's size, which takes long to compute.
+    at: u64,
     /// Number of the next record.
     sequence: u64,
     /// Records ever dropped.
@@ -61,18 +63,42 @@ impl Ring {
         phys::store_u64(Frame::containing(at), (at % 4096) as usize, value);
     }
 
-    /// Copies `bytes` to where stream position `position` lies, around the ring's end if need be.
-    fn put(&self, mut position: u64, mut bytes: &[u8]) {
+    /// Where `offset` of the ring lies, and how many bytes go on from there without a gap.
+    fn place(&self, offset: u64) -> (Frame, usize, u64) {
+        let at = self.gpa + RING_DATA + offset;
+        let run = (4096 - at % 4096).min(self.data_bytes - offset);
+        (Frame::containing(at), (at % 4096) as usize, run)
+    }
+
+    /// Appends `bytes`, around the ring's end if need be.
+    fn put(&self, writer: &mut Writer, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let offset = position % self.data_bytes;
-            let at = self.gpa + RING_DATA + offset;
-            let in_frame = 4096 - at % 4096;
-            let run = in_frame
-                .min(self.data_bytes - offset)
-                .min(bytes.len() as u64) as usize;
-            phys::write(Frame::containing(at), (at % 4096) as usize, &bytes[..run]);
+            let (frame, offset, run) = self.place(writer.at);
+            let run = bytes.len().min(run as usize);
+            phys::write(frame, offset, &bytes[..run]);
             bytes = &bytes[run..];
-            position += run as u64;
+            self.advance(writer, run as u64);
+        }
+    }
+
+    /// Appends `words`, around the ring's end if need be.
+    #[inline]
+    fn put_words(&self, writer: &mut Writer, mut words: &[u64]) {
+        while !words.is_empty() {
+            let (frame, offset, run) = self.place(writer.at);
+            let run = words.len().min((run / 8) as usize);
+            phys::store_words(frame, offset, &words[..run]);
+            words = &words[run..];
+            self.advance(writer, 8 * run as u64);
+        }
+    }
+
+    #[inline]
+    fn advance(&self, writer: &mut Writer, bytes: u64) {
+        writer.head += bytes;
+        writer.at += bytes;
+        if writer.at >= self.data_bytes {
+            writer.at -= self.data_bytes;
         }
     }
 
@@ -83,30 +109,12 @@ impl Ring {
             .wrapping_sub(self.load(offset_of!(RingHeader, tail)))
     }
 
-    /// Stores `words` from stream position `position` on, around the ring's end if need be.
-    fn put_words(&self, mut position: u64, mut words: &[u64]) {
-        while !words.is_empty() {
-            let offset = position % self.data_bytes;
-            let at = self.gpa + RING_DATA + offset;
-            let left = (4096 - at % 4096).min(self.data_bytes - offset) / 8;
-            let run = words.len().min(left as usize);
-            phys::store_words(Frame::containing(at), (at % 4096) as usize, &words[..run]);
-            words = &words[run..];
-            position += 8 * run as u64;
-        }
-    }
-
     fn append(&self, writer: &mut Writer, header: &RecordHeader, args: &[u64], payload: &[u8]) {
         let mut start = [0; HEADER_WORDS];
         header.write_words(&mut start);
-        self.put_words(writer.head, &start);
-        let mut position = writer.head + MIN_RECORD_BYTES as u64;
-        self.put_words(position, args);
-        position += 8 * args.len() as u64;
-        if !payload.is_empty() {
-            self.put(position, payload);
-        }
-        writer.head += u64::from(header.bytes);
+        self.put_words(writer, &start);
+        self.put_words(writer, args);
+        self.put(writer, payload);
         self.store(offset_of!(RingHeader, sequence), writer.sequence);
         // Publishes: a release store, after everything above.
         self.store(offset_of!(RingHeader, head), writer.head);

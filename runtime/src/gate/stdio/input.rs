@@ -7,6 +7,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
+use std::time::Instant;
 
 use husk_abi::boundary::boot::Virtqueue;
 use husk_abi::boundary::stdio::{IN_READ, IN_WAIT, InReply, InRequest, MAX_PAYLOAD};
@@ -16,7 +17,7 @@ use virtio_queue::{DescriptorChain, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Ends, Event, Listener, wait_for_any};
+use super::{Ends, Event, Listener, StreamObserver, Transfer, wait_for_any};
 use crate::confine::{self, rules::Role};
 use crate::gate::{Error, Interrupt, queue};
 use crate::vmm::GuestMemory;
@@ -33,6 +34,7 @@ struct Worker {
     queue: Queue,
     ends: Ends,
     interrupt: Arc<dyn Interrupt>,
+    observer: Option<Arc<dyn StreamObserver>>,
     event: EventFd,
     stop: EventFd,
 }
@@ -53,6 +55,7 @@ impl Input {
         ends: Ends,
         interrupt: Arc<dyn Interrupt>,
         listener: Option<Listener>,
+        observer: Option<Arc<dyn StreamObserver>>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Start {
             service: "stdio",
@@ -65,6 +68,7 @@ impl Input {
             queue,
             ends,
             interrupt,
+            observer,
             event,
             stop: stop.try_clone().map_err(failed)?,
         };
@@ -132,6 +136,7 @@ impl Worker {
         };
         let (op, len) = (word(0), word(4));
         let room = writer.available_bytes().checked_sub(size_of::<InReply>())?;
+        let begun = Instant::now();
         let outcome = match op {
             IN_WAIT => self.wait().map(|()| Vec::new()),
             IN_READ => self.read((len as usize).min(room).min(MAX_PAYLOAD)),
@@ -141,6 +146,16 @@ impl Worker {
             Ok(bytes) => (0, bytes),
             Err(errno) => (errno as i32 as u32, Vec::new()),
         };
+        if op == IN_READ
+            && let Some(observer) = &self.observer
+        {
+            observer.transferred(Transfer {
+                stream: 0,
+                bytes: bytes.len(),
+                errno: error,
+                duration: begun.elapsed(),
+            });
+        }
         let mut reply = error.to_le_bytes().to_vec();
         reply.extend_from_slice(&u32::try_from(bytes.len()).ok()?.to_le_bytes());
         reply.extend_from_slice(&bytes);

@@ -5,6 +5,7 @@ mod output;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use husk_abi::boundary::boot::Virtqueue;
 use nix::errno::Errno;
@@ -51,6 +52,25 @@ pub enum Event {
     InputEnded,
 }
 
+/// Bytes that went through a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Transfer {
+    /// The stream's descriptor number in the process: 0 to 2.
+    pub stream: u32,
+    /// How many.
+    pub bytes: usize,
+    /// Errno, or 0.
+    pub errno: u32,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Is told of what the container reads and writes.
+pub trait StreamObserver: Send + Sync {
+    /// Bytes went through a stream, or could not.
+    fn transferred(&self, transfer: Transfer);
+}
+
 /// Takes [`Event`]s.
 pub type Listener = Arc<dyn Fn(Event) + Send + Sync>;
 
@@ -75,6 +95,8 @@ pub struct Parts {
     pub interrupt: Arc<dyn Interrupt>,
     /// Who wants to know.
     pub listener: Option<Listener>,
+    /// Who is told what went through them, for records.
+    pub observer: Option<Arc<dyn StreamObserver>>,
 }
 
 impl Streams {
@@ -92,6 +114,7 @@ impl Streams {
                 parts.ends.clone(),
                 parts.interrupt.clone(),
                 parts.listener.clone(),
+                parts.observer.clone(),
             )?,
             input: Input::start(
                 parts.memory,
@@ -100,6 +123,7 @@ impl Streams {
                 parts.ends,
                 parts.interrupt,
                 parts.listener,
+                parts.observer,
             )?,
         })
     }

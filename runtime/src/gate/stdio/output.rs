@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use husk_abi::boundary::boot::Virtqueue;
 use husk_abi::boundary::stdio::{MAX_PAYLOAD, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES};
@@ -16,7 +17,7 @@ use virtio_queue::{DescriptorChain, Queue, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::{Ends, Event, Listener, wait_for};
+use super::{Ends, Event, Listener, StreamObserver, Transfer, wait_for};
 use crate::confine::{self, rules::Role};
 use crate::gate::{Error, Interrupt, queue};
 use crate::vmm::GuestMemory;
@@ -46,6 +47,7 @@ struct Worker {
     /// Errno of a stream that failed, by number; it stays failed.
     failed: [u32; 3],
     ends: Ends,
+    observer: Option<Arc<dyn StreamObserver>>,
     /// What a terminal had before the guest changed it, and its stream.
     before: Option<(usize, Settings)>,
 }
@@ -59,6 +61,7 @@ impl Output {
         ends: Ends,
         interrupt: Arc<dyn Interrupt>,
         listener: Option<Listener>,
+        observer: Option<Arc<dyn StreamObserver>>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Start {
             service: "stdio",
@@ -73,6 +76,7 @@ impl Output {
             interrupt,
             failed: [0; 3],
             ends,
+            observer,
             before: None,
         };
         let wished = wishes.clone();
@@ -173,11 +177,20 @@ impl Worker {
             if io::Read::read_exact(&mut reader, &mut bytes).is_err() {
                 return INVALID;
             }
+            let begun = Instant::now();
             let written = self.ends[stream as usize]
                 .fd()
                 .and_then(|fd| write_all(fd, &bytes));
             if let Err(errno) = written {
                 *failed = errno as i32 as u32;
+            }
+            if let Some(observer) = &self.observer {
+                observer.transferred(Transfer {
+                    stream,
+                    bytes: len,
+                    errno: *failed,
+                    duration: begun.elapsed(),
+                });
             }
         }
         *failed

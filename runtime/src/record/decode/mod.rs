@@ -138,6 +138,7 @@ fn result(call: &Syscall<'_>) -> String {
         return "?".to_owned();
     };
     match &call.errno {
+        None if call.name == "umask" => tables::octal(value.cast_unsigned()),
         None if RETURN_ADDRESS.contains(&&*call.name) => format!("{:#x}", value.cast_unsigned()),
         None => match values::of_result(&call.name, &call.args, value) {
             Some(names) => format!("{value:#x} ({names})"),
@@ -233,7 +234,7 @@ fn number(kind: ArgKind, value: u64) -> String {
         ArgKind::Len => value.to_string(),
         ArgKind::Off => value.cast_signed().to_string(),
         ArgKind::Uint => int.to_string(),
-        ArgKind::Mode | ArgKind::NodeMode => format!("{int:04o}"),
+        ArgKind::Mode | ArgKind::NodeMode => tables::octal(u64::from(int)),
         ArgKind::BufIn | ArgKind::BufOut | ArgKind::Ptr | ArgKind::Addr | ArgKind::Envp => {
             pointer(value)
         }

@@ -297,16 +297,23 @@ pub const FD_CLOEXEC: Names = names!(general: FD_CLOEXEC);
 /// Types of files, in the upper bits of a mode.
 const FILE_TYPES: Names = names!(general: S_IFSOCK S_IFLNK S_IFREG S_IFBLK S_IFDIR S_IFCHR S_IFIFO);
 
+/// A number as C's `%#03o` prints it.
+pub fn octal(value: u64) -> String {
+    match value {
+        0..0o100 => format!("{value:03o}"),
+        _ => format!("0{value:o}"),
+    }
+}
+
 /// A file's type and permission bits.
 pub fn file_mode(mode: u32) -> String {
     match mode & general::S_IFMT {
-        0 => format!("{mode:#03o}"),
+        0 => octal(u64::from(mode)),
         kind => format!(
-            "{}|{:#05o}",
+            "{}|{}",
             choice(kind, FILE_TYPES),
-            mode & !general::S_IFMT
-        )
-        .replace("0o", "0"),
+            octal(u64::from(mode & !general::S_IFMT))
+        ),
     }
 }
 

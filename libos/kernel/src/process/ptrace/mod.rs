@@ -25,6 +25,8 @@ mod requests;
 mod state;
 mod stop;
 mod syscall_info;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod watch;
 

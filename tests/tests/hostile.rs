@@ -9,6 +9,8 @@ use std::time::Duration;
 use husk_tests::{End, Husk, Image, Job, Runner, programs};
 
 const LIMIT: Duration = Duration::from_secs(120);
+/// An attack that takes longer hangs.
+const ATTACK_LIMIT: Duration = Duration::from_secs(60);
 
 /// Another container, running before, during and after the attack, that answers line by line.
 struct Bystander {
@@ -74,10 +76,13 @@ fn attack(mode: &str) {
 
     let limited = husk.clone().options(["--memory", "256M"]);
     let run = limited
-        .run(&Job::new(programs::image(), ["/t/hostile", mode]).limit(LIMIT))
+        .run(&Job::new(programs::image(), ["/t/hostile", mode]).limit(ATTACK_LIMIT))
         .unwrap();
-    let End::Status(status @ 1..=255) = run.end else {
-        panic!("{mode} ends by {:?}: {}", run.end, run.stderr_text())
+    let status = match run.end {
+        End::Status(status @ 1..=255) => status,
+        // A wild jump may leave a library OS that spins; then the host ends it, as any machine.
+        End::TimedOut(_) => 0,
+        _ => panic!("{mode} ends by {:?}: {}", run.end, run.stderr_text()),
     };
     if status == 70 {
         let clear = run

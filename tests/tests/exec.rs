@@ -9,16 +9,19 @@ use husk_tests::oci::{Bundle, Runtime, both};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A container that sleeps, and what `exec` with these arguments and this input gives there.
-fn execs(all: &[(&[&str], &[u8])]) -> Result<String> {
+/// Flags of `exec`, a command, its input.
+type Exec<'a> = (&'a [&'a str], &'a [&'a str], &'a [u8]);
+
+/// A container that sleeps, and what `exec` gives there.
+fn execs(all: &[Exec<'_>]) -> Result<String> {
     let image = Image::busybox()?;
     both(|runtime| {
         let bundle = Bundle::new(runtime, &image, "while :; do sleep 1000; done")?;
         let id = bundle.started()?;
         let mut seen = String::new();
-        for (arguments, input) in all {
+        for (flags, command, input) in all {
             let mut exec = runtime.command();
-            exec.arg("exec").arg(&id).args(*arguments);
+            exec.arg("exec").args(*flags).arg(&id).args(*command);
             let done = capture(&exec, input, LIMIT)?;
             seen += &format!("{}|{:?}\n", done.stdout_text(), done.end);
         }
@@ -30,16 +33,37 @@ fn execs(all: &[(&[&str], &[u8])]) -> Result<String> {
 #[test]
 fn output_input_and_status() -> Result<()> {
     let seen = execs(&[
-        (&["echo", "hello"], b""),
-        (&["cat"], b"from outside\n"),
-        (&["sh", "-c", "read a; echo $a; exit 7"], b"one\ntwo\n"),
-        (&["sh", "-c", "kill -9 $$"], b""),
-        (&["sh", "-c", "kill -TERM $$"], b""),
-        (&["sh", "-c", "echo $PPID"], b""),
-        (&["nope"], b""),
-        (&["/etc/passwd"], b""),
+        (&[], &["echo", "hello"], b""),
+        (&[], &["cat"], b"from outside\n"),
+        (&[], &["sh", "-c", "read a; echo $a; exit 7"], b"one\ntwo\n"),
+        (&[], &["sh", "-c", "kill -9 $$"], b""),
+        (&[], &["sh", "-c", "kill -TERM $$"], b""),
+        (&[], &["sh", "-c", "echo $PPID"], b""),
+        (&[], &["nope"], b""),
+        (&[], &["/etc/passwd"], b""),
     ])?;
     assert!(seen.contains("hello") && seen.contains("137"), "{seen}");
+    Ok(())
+}
+
+#[test]
+fn flags() -> Result<()> {
+    execs(&[
+        (&["--user", "1000:1001"], &["id", "-u"], b""),
+        (&["--user", "1000:1001"], &["id", "-g"], b""),
+        (
+            &["--env", "A=b", "--cwd", "/bin"],
+            &["sh", "-c", "echo $A; pwd"],
+            b"",
+        ),
+        (&["--cwd", "/nope"], &["true"], b""),
+        (
+            &["--no-new-privs"],
+            &["grep", "NoNew", "/proc/self/status"],
+            b"",
+        ),
+        (&["--additional-gids", "77"], &["id", "-G"], b""),
+    ])?;
     Ok(())
 }
 

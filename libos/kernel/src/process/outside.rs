@@ -117,13 +117,16 @@ fn load(
     let because = |obstacle| move |errno| (errno, obstacle);
     if is_init {
         as_root(t, || fs::set_up(t)).map_err(because(Obstacle::Resources))?;
+    } else {
+        // First: whatever fails later, closing them tells the host that they are done with.
+        fs::open_streams(t, console, config).map_err(because(Obstacle::Resources))?;
     }
     as_root(t, || fs::enter_directory(t, &config.cwd, is_init))
         .map_err(because(Obstacle::Directory))?;
     if is_init {
         fs::seal_root(t.kernel).map_err(because(Obstacle::Resources))?;
+        fs::open_streams(t, console, config).map_err(because(Obstacle::Resources))?;
     }
-    fs::open_streams(t, console, config).map_err(because(Obstacle::Resources))?;
     execute(t, config).map_err(because(Obstacle::Program))
 }
 

@@ -64,10 +64,11 @@ fn compile_one(source: &Path, common: &[u8]) -> Result<(String, PathBuf)> {
             .args([
                 standard, "-O2", "-g", "-static", "-pthread", "-Wall", "-Wextra", "-Werror",
             ])
-            .args(flags.split_whitespace())
             .arg("-o")
             .arg(dir.join(name))
             .arg(source)
+            // Behind the source, as libraries among them have to be.
+            .args(flags.split_whitespace())
             .arg("-lm")
             .output()
             .with_context(|| format!("cannot run {compiler}: install Debian's, and libc6-dev"))?;

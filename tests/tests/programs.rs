@@ -241,6 +241,11 @@ fn file_events() {
 }
 
 #[test]
+fn libunwind_walks_through_a_signal_and_a_call() {
+    same(&["/t/libunwind"], 60);
+}
+
+#[test]
 fn one_file_in_every_way_at_random() {
     for file in ["/f", "/dev/shm/f"] {
         for seed in ["1", "2"] {

@@ -30,7 +30,7 @@ pub fn all() -> Result<()> {
 /// husk against runc on this machine's KVM.
 pub fn end_to_end() -> Result<()> {
     machine()?;
-    step(&mut command("cargo build --release --locked -p husk"))?;
+    step(&mut command("cargo build --release --locked"))?;
     step(&mut command(
         "cargo test --locked -p husk-tests --no-fail-fast",
     ))

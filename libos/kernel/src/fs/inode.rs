@@ -200,7 +200,8 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
     }
 
     /// Moves `from` in this directory to `to` in `to_directory` (of the same file system) as `renameat2(2)`
-    /// with `flags`. The VFS holds the file system's rename lock, so no directory moves meanwhile.
+    /// with `flags`. The VFS holds the file system's rename lock, so no directory moves meanwhile, and has refused moves into
+    /// a directory's own subtree and over an ancestor.
     ///
     /// # Errors
     /// As `rename(2)`.

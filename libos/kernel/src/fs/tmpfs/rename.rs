@@ -1,4 +1,5 @@
-//! Moving names (`rename(2)`). The caller holds the VFS's tree lock, so directories stay where they are.
+//! Moving names (`rename(2)`). The caller holds the VFS's tree lock, so directories stay where
+//! they are, and has made sure that neither of the two contains the other's directory.
 
 use alloc::sync::Arc;
 
@@ -46,20 +47,6 @@ pub(super) fn rename(
     loop {
         let moved = source.get_child(from).ok_or(Errno::ENOENT)?;
         let replaced = target.get_child(to);
-        // A directory must not become its own descendant, and only an empty one is replaced.
-        if is_ancestor(&moved, target) {
-            return Err(Errno::EINVAL);
-        }
-        if replaced
-            .as_ref()
-            .is_some_and(|node| is_ancestor(node, source))
-        {
-            return Err(if exchange {
-                Errno::EINVAL
-            } else {
-                Errno::ENOTEMPTY
-            });
-        }
         let mut names = Both {
             from: source_names.lock(),
             to: (!same).then(|| target_names.lock()),
@@ -114,24 +101,6 @@ pub(super) fn rename(
             }
         };
     }
-}
-
-/// Whether `node` is `of` or a directory above it.
-fn is_ancestor(node: &Arc<Node>, of: &Node) -> bool {
-    if node.file_kind() != FileKind::Directory {
-        return false;
-    }
-    let mut at = of.arc();
-    while let Some(current) = at {
-        if Arc::ptr_eq(&current, node) {
-            return true;
-        }
-        at = current
-            .directory()
-            .ok()
-            .and_then(|names| names.lock().parent.upgrade());
-    }
-    false
 }
 
 /// Checks that `moved` may take the place of `other`; an empty directory is removed by that.

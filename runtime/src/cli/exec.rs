@@ -182,12 +182,18 @@ fn failure(
     let why = match obstacle {
         Obstacle::Program => super::run::not_executed(errno, program).0,
         Obstacle::Directory => format!(
-            "chdir to cwd ({:?}) set in config.json failed: {errno}",
-            String::from_utf8_lossy(&config.cwd)
+            "chdir to cwd ({:?}) set in config.json failed: {}",
+            String::from_utf8_lossy(&config.cwd),
+            said(errno)
         ),
-        Obstacle::Resources => format!("the container has no room for it: {errno}"),
+        Obstacle::Resources => format!("the container has no room for it: {}", said(errno)),
     };
     format!("exec failed: unable to start container process: {why}")
+}
+
+/// An error in words, as runc has them.
+fn said(errno: GuestErrno) -> String {
+    Errno::from_raw(errno.code()).desc().to_lowercase()
 }
 
 /// This process lets go of its standard descriptors: whoever reads what the container's process writes sees that close

@@ -119,7 +119,7 @@ impl Trace {
         let calls = calls.into_iter();
         // Whether a thread must wait for another depends on which of them is faster.
         let calls = calls.filter(|call| call.name != "futex").collect();
-        self.threads.insert(name, calls);
+        self.threads.insert(name, whole_directories(calls));
     }
 
     fn normal(&self, call: &Call) -> Call {
@@ -225,6 +225,29 @@ impl Trace {
         }
         None
     }
+}
+
+/// Joins reads of a directory that follow each other.
+///
+/// Linux ends one after its first entry when a signal waits, as even an ignored one, such as SIGCHLD of an earlier
+/// child, does for a moment in a traced thread.
+fn whole_directories(calls: Vec<Call>) -> Vec<Call> {
+    let read = |call: &Call| match call.name.as_str() {
+        "getdents64" => call.result.parse::<u64>().ok().filter(|bytes| *bytes > 0),
+        _ => None,
+    };
+    let mut joined: Vec<Call> = Vec::with_capacity(calls.len());
+    for call in calls {
+        if let Some(last) = joined.last_mut()
+            && last.args.first() == call.args.first()
+            && let (Some(before), Some(more)) = (read(last), read(&call))
+        {
+            last.result = (before + more).to_string();
+        } else {
+            joined.push(call);
+        }
+    }
+    joined
 }
 
 /// The thread a call made: its id in the container, and that on the host, which is the same unless strace says.
@@ -401,6 +424,18 @@ mod tests {
             .map(|line| format!("[pid 1<x>] {line} <0.000001>"))
             .collect();
         Trace::of_husk(&text.join("\n")).unwrap()
+    }
+
+    #[test]
+    fn directories_read_in_parts() {
+        let read = |bytes| format!("getdents64(3, 0x1000 /* n entries */, 32768) = {bytes}");
+        let (whole, rest) = (read(144), read(0));
+        let whole = trace(&[&whole, &rest]);
+        let parts = [read(24), read(120), read(0)];
+        let parts = trace(&parts.each_ref().map(String::as_str));
+        assert_eq!(whole.difference(&parts), None);
+        let short = trace(&[&read(24), &read(0)]);
+        assert!(whole.difference(&short).is_some());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use husk_abi::linux::general::{self, open_how};
 
 use super::create::{self, New};
 use super::inotify::{Events, notify};
-use super::path::{Last, Lookup, Tail, Walker, lookup_with};
+use super::path::{Last, Lookup, Tail, Walker, lookup_at, lookup_with};
 use super::permission::{self, Access};
 use super::{Attributes, File, FileKind, FileOps, FileRef, Location, SetAttributes};
 use crate::process::Credentials;
@@ -123,6 +123,9 @@ impl FileOps for PathOps {
 pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<FileRef> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
+    }
+    if how.resolve == 0 && !how.creates() {
+        return open_location(t, lookup_at(t, dirfd, path, how.lookup())?, how);
     }
     let mut walker = Walker::new(t, dirfd, path, how.resolve)?;
     let mut tail = walker.walk_to_last(path)?;

@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::general::{self, __kernel_fsid_t, statx_timestamp};
 
 use super::open::at_lookup;
-use super::path::{Lookup, lookup_at, lookup_with};
+use super::path::{Lookup, inode_at, lookup_at, lookup_with};
 use super::permission::{self, Access};
 use super::{Attributes, FileKind, FileRef, FsStatistics, Location, Mount, devfs};
 use crate::process::Credentials;
@@ -92,7 +92,7 @@ pub fn newfstatat(t: &Thread, dirfd: DirFd, path: Path, statbuf: Ptr, flags: AtF
     let path = read_path(path, flags)?;
     let attributes = match descriptor_itself(t, dirfd, &path, flags)? {
         Some(file) => file.inode.attributes(),
-        None => lookup_at(t, dirfd, &path, lookup)?.inode.attributes(),
+        None => inode_at(t, dirfd, &path, lookup)?.attributes(),
     };
     statbuf.write(&to_stat(&attributes))?;
     Ok(0)

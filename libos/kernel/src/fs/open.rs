@@ -12,6 +12,7 @@ use super::{Attributes, File, FileKind, FileOps, FileRef, Location, SetAttribute
 use crate::process::Credentials;
 use crate::signal;
 use crate::syscall::{AtFlags, DirFd, Fd, Len, Mode, OpenFlags, Path, Ptr};
+use crate::user::PathRoom;
 use crate::{Errno, Result, SysResult, Thread};
 
 /// Kernel-internal: the file is opened to be executed (`__FMODE_EXEC`).
@@ -384,10 +385,11 @@ pub fn openat2(t: &Thread, dirfd: DirFd, path: Path, how: Ptr, size: Len) -> Sys
 }
 
 fn open_fd(t: &Thread, dirfd: i32, path: Path, how: OpenHow) -> SysResult {
-    let path = path.read_path()?;
+    let mut room = PathRoom::default();
+    let path = path.path_in(&mut room)?;
     let files = t.files();
     files.check_room(t)?;
-    let file = open_at(t, dirfd, &path, how)?;
+    let file = open_at(t, dirfd, path, how)?;
     let fd = files.alloc(t, file, how.flags & general::O_CLOEXEC != 0)?;
     Ok(fd as usize)
 }

@@ -410,13 +410,15 @@ fn lookup<R>(
     if path.is_empty() || !can_be_known {
         return lookup_with(t, dirfd, path, flags, 0, None).map(made);
     }
-    let (fs, credentials) = (t.fs(), t.credentials());
-    let key = Key {
-        path,
-        flags,
-        credentials: &credentials,
-    };
-    if let Some(result) = found(&fs.known, &key) {
+    let result = t.with_fs_and_credentials(|fs, credentials| {
+        let key = Key {
+            path,
+            flags,
+            credentials,
+        };
+        found(&fs.known, &key)
+    });
+    if let Some(result) = result {
         return Ok(result);
     }
     let moment = known::moment();
@@ -424,7 +426,12 @@ fn lookup<R>(
     let tail = walker.walk_to_last(path)?;
     walker.go_to_end(tail, flags)?;
     if walker.is_ours {
-        fs.known.add(&key, moment, &walker.at);
+        let key = Key {
+            path,
+            flags,
+            credentials: &walker.credentials,
+        };
+        t.fs().known.add(&key, moment, &walker.at);
     }
     Ok(made(walker.at))
 }

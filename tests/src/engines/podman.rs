@@ -17,6 +17,8 @@ use crate::image::Image;
 pub struct Podman {
     cgroup: String,
     directory: Scratch,
+    /// Podman takes no more than 50 characters for what is in it.
+    running: Scratch,
 }
 
 impl Podman {
@@ -28,6 +30,7 @@ impl Podman {
         let podman = Self {
             cgroup: unique("husk-test-podman"),
             directory: Scratch::new("podman")?,
+            running: Scratch::below(&std::env::temp_dir(), "husk-podman")?,
         };
         let husk = fs::canonicalize(Husk::find()?.binary())?;
         // Limits no higher than those of whoever runs the tests: raising them takes a right that machines in machines lack.
@@ -50,8 +53,12 @@ impl Podman {
 
     fn words(&self) -> Vec<String> {
         let mut words = vec!["podman".to_owned()];
-        for (flag, directory) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            words.extend([flag.to_owned(), self.at(directory).display().to_string()]);
+        for (flag, directory) in [
+            ("--root", self.at("root")),
+            ("--runroot", self.running.path().join("run")),
+            ("--tmpdir", self.running.path().join("tmp")),
+        ] {
+            words.extend([flag.to_owned(), directory.display().to_string()]);
         }
         words.extend(["--storage-driver", "overlay"].map(str::to_owned));
         words
@@ -95,7 +102,9 @@ impl Engine for Podman {
 impl Drop for Podman {
     fn drop(&mut self) {
         let _ = self.podman(&["rm", "--all", "--force", "--time", "0"]);
-        let _ = unmount_below(self.directory.path());
+        for directory in [&self.directory, &self.running] {
+            let _ = unmount_below(directory.path());
+        }
         remove_cgroup(&self.cgroup);
     }
 }

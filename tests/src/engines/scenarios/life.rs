@@ -120,12 +120,10 @@ inspect '{{.State.ExitCode}}'
         "detach from a terminal and come back",
         r#"
 e run -dit --name $C $F --network none $I sh >/dev/null
-(await test -e $W/go; printf '\020\021'; sleep 5) | pty $E attach $C >$W/out & a=$!
-touch $W/go
-wait $a
+(printf 'echo $((6*7))\n'; says 42; printf '\020\021'; await test -e $W/detached) | { pty $E attach $C >$W/out; touch $W/detached; }
 inspect '{{.State.Status}}'
-(printf 'echo $((6*7))\nexit 8\n'; sleep 5) | pty $E attach $C >$W/out
-grep -c 42 $W/out
+(printf 'echo $((7*7))\nexit 8\n'; becomes '{{.State.Status}}' exited) | pty $E attach $C >$W/out
+grep -c 49 $W/out
 becomes '{{.State.Status}}' exited
 inspect '{{.State.ExitCode}}'
 "#,
@@ -141,9 +139,10 @@ inspect '{{.State.ExitCode}}'
     Scenario::new(
         "the size of a terminal",
         r#"
-run -t $I sh -c 'stty size' | tr -d '\r'
-e create -it --name $C $F --network none $I sh -c 'while [ "$(stty size)" = "0 0" ]; do sleep 0.05; done; stty size' >/dev/null
-script -qec "stty rows 33 cols 77; $E start -ai $C" /dev/null </dev/null | tr -d '\r'
+run -t $I sh -c 'stty size 2>/dev/null; echo $?' | tr -d '\r'
+e create -it --name $C $F --network none $I sh -c 'until stty size 2>/dev/null; do sleep 0.05; done' >/dev/null
+becomes '{{.State.Status}}' created
+(becomes '{{.State.Status}}' exited) | pty sh -c "stty rows 33 cols 77; exec $E start -ai $C"
 "#,
     ),
     Scenario::new(

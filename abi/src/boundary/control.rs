@@ -91,7 +91,7 @@ pub enum Request {
 /// Limits of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of memory; at most those of the machine.
+    /// Bytes of memory; more than the machine has is all it has.
     pub memory_bytes: Option<u64>,
     /// Processes and threads; `u64::MAX` for no limit.
     pub pids: Option<u64>,

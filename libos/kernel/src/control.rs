@@ -82,9 +82,8 @@ fn info(process: &Process) -> ProcessInfo {
 /// Changes limits of the container.
 fn update(kernel: &'static Kernel, limits: &Limits) -> Result<()> {
     if let Some(bytes) = limits.memory_bytes {
-        if bytes > kernel.frames.ram_bytes() {
-            return Err(Errno::EINVAL);
-        }
+        // As on Linux, a limit above what there is limits nothing.
+        let bytes = bytes.min(kernel.frames.ram_bytes());
         if bytes < kernel.frames.usage().used_bytes {
             return Err(Errno::EBUSY);
         }

@@ -38,12 +38,11 @@ pub fn processes(dir: &Path) -> Result<Vec<ProcessInfo>, Error> {
 /// Changes the limits that the libOS keeps.
 ///
 /// # Errors
-/// When they cannot be had: more memory than the machine has, less than is used.
+/// When they cannot be had: less memory than is used.
 pub fn limit(dir: &Path, limits: Limits) -> Result<(), Error> {
     match ask(dir, &Ask::Update(limits))? {
         Answer::Updated(Ok(())) => Ok(()),
         Answer::Updated(Err(code)) => Err(Error::Refused(match Errno::from_code(code) {
-            Errno::EINVAL => "the limit is above the memory the machine was made with".to_owned(),
             Errno::EBUSY => "the limit is below the memory in use".to_owned(),
             errno => format!("the limits cannot be changed: {errno}"),
         })),

@@ -36,6 +36,7 @@ pub mod lifecycle;
 pub mod mounts;
 mod pidfd;
 pub mod process;
+mod program;
 mod seccomp;
 pub mod shadow;
 pub mod socket;

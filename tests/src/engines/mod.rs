@@ -107,10 +107,7 @@ fn compare(engine: &dyn Engine, scenario: &Scenario) -> Result<Option<String>> {
         stderr: Vec::new(),
         ..run.clone()
     };
-    let differs = difference(
-        ("runc", &wordless(&expected)),
-        ("husk", &wordless(&actual)),
-    );
+    let differs = difference(("runc", &wordless(&expected)), ("husk", &wordless(&actual)));
     Ok(differs.map(|report| format!("{report}{}\n{}", shown[0], shown[1])))
 }
 

@@ -72,10 +72,7 @@ impl Podman {
         let words = self.words();
         let (program, flags) = words.split_first().context("no words")?;
         let mut command = Command::new(program);
-        command
-            .args(flags)
-            .args(arguments)
-            .envs(self.environment());
+        command.args(flags).args(arguments).envs(self.environment());
         capture(&command, b"", LIMIT).context("no podman: run xtask/setup")
     }
 }

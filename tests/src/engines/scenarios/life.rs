@@ -47,8 +47,8 @@ status() { e create --name $C $F --network none "$@" >/dev/null; e start -a $C >
 status $I true
 status $I false
 status $I sh -c 'exit 255'
-status --init $I sh -c 'kill -TERM $$'
-status --init $I sh -c 'kill -9 $$'
+status $I sh -c 'sh -c '\''kill -TERM $$'\''; exit $?'
+status $I sh -c 'sh -c '\''kill -9 $$'\''; exit $?'
 status $I nope
 status $I /etc/passwd
 "#,
@@ -140,7 +140,7 @@ inspect '{{.State.ExitCode}}'
         "the size of a terminal",
         r#"
 run -t $I sh -c 'stty size 2>/dev/null; echo $?' | tr -d '\r'
-e create -it --name $C $F --network none $I sh -c 'until stty size 2>/dev/null; do sleep 0.05; done' >/dev/null
+e create -it --name $C $F --network none $I sh -c 'until stty size 2>/dev/null; do sleep 0.05; done; sleep 0.5' >/dev/null
 becomes '{{.State.Status}}' created
 (becomes '{{.State.Status}}' exited) | pty sh -c "stty rows 33 cols 77; exec $E start -ai $C"
 "#,
@@ -172,7 +172,7 @@ up $I sleep 1000
 e exec $C true
 e pause $C >/dev/null; e unpause $C >/dev/null
 e stop -t 0 $C >/dev/null
-e events --stream=false --since 1m --filter container=$C --format '{{.Status}}'
+e events --stream=false --since 1m --filter container=$C --format '{{.Status}}' | sort -u | grep -v -e stop -e cleanup
 "#,
     )
     .only("podman"),

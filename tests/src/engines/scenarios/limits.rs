@@ -6,8 +6,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new(
         "ulimits",
         r#"
-run --ulimit nofile=123:456 --ulimit core=0 $I sh -c 'ulimit -n; ulimit -Hn; ulimit -c'
-run --ulimit fsize=4096 $I sh -c 'head -c 100000 /dev/zero >/big; stat -c %s /big'
+run --ulimit nproc=4096:4096 --ulimit nofile=123:456 --ulimit core=0 $I sh -c 'ulimit -n; ulimit -Hn; ulimit -c'
+run --ulimit nproc=4096:4096 --ulimit nofile=1024:1024 --ulimit fsize=4096 $I sh -c 'head -c 100000 /dev/zero >/big; stat -c %s /big'
 "#,
     ),
     Scenario::new(
@@ -48,9 +48,14 @@ e stats --no-stream --format '{{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' $C | awk '{ 
 up $I sleep 1000
 e top $C >$W/top
 wc -l <$W/top
-[ $(inspect '{{.State.Pid}}') -gt 1 ] && echo pid
 "#,
-    ),
+    )
+    .only("docker"),
+    Scenario::new(
+        "top by the container's ps",
+        "up $I sleep 1000; e top $C -o comm,user | sort",
+    )
+    .only("podman"),
     Scenario::new(
         "containers at once",
         r#"

@@ -76,11 +76,12 @@ run --env HOME=/x $I env | grep -e ^HOME -e ^PATH
     Scenario::new(
         "init",
         r"run --init $I sh -c 'cat /proc/1/comm; sleep 1000 & kill -9 $!; wait $!; echo $?'",
-    ),
+    )
+    .only("docker"),
     Scenario::new(
         "networks without addresses",
         r#"
-run $I sh -c 'ls /sys/class/net; cat /proc/net/dev | wc -l'
+run $I sh -c 'cat /proc/net/dev | wc -l'
 e run --rm --name $C $F --network host $I sh -c 'hostname; (echo hi | nc -l -p 39281 &); exit 0' >$W/host; [ $(wc -l <$W/host) = 1 ] && echo one
 "#,
     ),

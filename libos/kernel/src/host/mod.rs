@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::boundary::boot::BootInfo;
 use husk_abi::boundary::config::WindowSize;
-use husk_abi::boundary::control::{MAX_SESSIONS, session_queues};
+use husk_abi::boundary::control::{MAX_SESSIONS, Report, session_queues};
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::events::{GUEST_EVENTS_OFFSET, GuestEvents, HostEvents};
 use husk_abi::boundary::start::{self, StartReport};
@@ -93,6 +93,7 @@ impl Host {
         let kernel = *self.kernel.lock();
         let Some(kernel) = kernel else { return };
         kernel.fs.window.poll_truncated();
+        kernel.fs.poll_trust();
         kernel.trace.poll_filter(kernel);
         for request in self.control.take() {
             crate::control::handle(kernel, request);
@@ -246,6 +247,7 @@ impl Host {
         let (frame, offset) = (Frame::containing(at), (at % 4096) as usize);
         let kills = self.oom_kills.fetch_add(1, Ordering::Relaxed) + 1;
         phys::store_u64(frame, offset, kills);
+        self.control.report(&Report::OutOfMemory(kills));
     }
 
     /// How many processes were killed because memory ran out.

@@ -59,6 +59,16 @@ e cp $C:/copied - | tar -xO
 "#,
     ),
     Scenario::new(
+        "cp of what a program waits for",
+        r#"
+up $I sh -c 'echo old >/f; cat /f; ls /home >/dev/null; while ! grep -q new /f || [ ! -e /home/g ]; do sleep 0.05; done; echo seen; while :; do sleep 0.05; done'
+says old
+echo new >$W/f; e cp $W/f $C:/f >/dev/null; e cp $W/f $C:/home/g >/dev/null
+says seen
+e logs $C
+"#,
+    ),
+    Scenario::new(
         "diff",
         r#"
 up $I sh -c 'echo x >/new; rm /var/poem; mkdir /d; echo y >/d/f; echo z >>/etc/group; echo up; while :; do sleep 0.05; done'

@@ -5,6 +5,7 @@ mod check;
 mod create;
 mod debug;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod filter;
@@ -108,6 +109,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            logging::usage(&args, &error.message);
             say(&error.message);
             ExitCode::from(if error.is_run {
                 STATUS_RUN_FAILED
@@ -134,6 +136,7 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Pause(args) => pause::pause(&cli, args),
         Verb::Resume(args) => pause::resume(&cli, args),
         Verb::Update(args) => update::run(&cli, args),
+        Verb::Events(args) => events::run(&cli, args),
         Verb::Delete(args) => delete::run(&cli, args),
         Verb::List(args) => list::run(&cli, args),
         Verb::Spec(args) => spec::run(args),

@@ -20,6 +20,11 @@ pub struct Mapping {
     pub bytes: u64,
 }
 
+/// Bytes of RAM this host has; 0 if it does not tell.
+pub fn of_host() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total())
+}
+
 /// Reserves RAM: aligned to 2 MiB, on huge pages, not counted until touched.
 ///
 /// Anonymous and private rather than a memfd: transparent huge pages are refused for shared memory on many

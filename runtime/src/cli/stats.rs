@@ -23,6 +23,8 @@ fn doorbell_name(port: u16) -> &'static str {
         doorbell::LOG => "log",
         doorbell::DEBUG => "debugger",
         doorbell::FUSE => "files",
+        doorbell::STARTED => "started",
+        doorbell::MEMORY => "memory",
         _ => "unknown",
     }
 }

@@ -9,7 +9,7 @@
 //! | `executor` | libcontainer's callback: executes the VMM |
 //! | [`state`] | the state directory: records, locks, status |
 //! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
-//! | [`exec`] | what `exec` runs |
+//! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | `cgroup` | finding, killing and removing what a container left |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
 //! | [`lifecycle`] | the verbs |
@@ -28,6 +28,7 @@
 pub mod cgroup;
 pub mod console;
 pub mod control;
+pub mod described;
 pub mod exec;
 pub mod executor;
 pub mod hooks;
@@ -64,6 +65,8 @@ pub enum Error {
         id: String,
         message: String,
         status: u8,
+        /// The message stands on standard error already.
+        told: bool,
     },
     #[error("cannot {what}: {source}")]
     Host {

@@ -202,7 +202,7 @@ impl Node {
             attributes.size = attributes.size.max(data.buffered.dirty_end());
             let (size, old) = (attributes.size, data.set_size(attributes.size));
             if size != old {
-                self.text_changed(data, size.min(old)..size.max(old), false);
+                self.text_changed(data, size.min(old)..size.max(old));
             }
         }
         let mut meta = self.meta.lock();

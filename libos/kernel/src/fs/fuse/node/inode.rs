@@ -303,7 +303,7 @@ impl Inode for Node {
         let attr = calls::fallocate(self.kernel(), self.id, mode, offset, len)?;
         self.drop_buffer();
         self.learned(&attr);
-        self.text_changed(data, offset..end, true);
+        self.text_changed(data, offset..end);
         Ok(())
     }
 

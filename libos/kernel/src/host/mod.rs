@@ -88,6 +88,7 @@ impl Host {
         let kernel = *self.kernel.lock();
         let Some(kernel) = kernel else { return };
         kernel.fs.window.poll_truncated();
+        kernel.fs.channels.poll(self.events_gpa);
         kernel.trace.poll_filter(kernel);
         for request in self.control.take() {
             crate::control::handle(kernel, request);

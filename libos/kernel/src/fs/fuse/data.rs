@@ -301,9 +301,8 @@ impl Node {
                 // What the host does not know yet is not there to be read.
                 self.flush_quietly();
             }
-            let by_message = |buf: &mut IoBuf<'_>| {
-                calls::read(self.kernel(), self.id(), buf, at, len).map(Some)
-            };
+            let by_message =
+                |buf: &mut IoBuf<'_>| calls::read(self.kernel(), self.id(), buf, at, len).map(Some);
             let moved = match self.shown(data, at / PAGE, false) {
                 _ if kept != Ok(0) => kept.map(Some),
                 // What the host does not know yet is not there to be read.

@@ -156,6 +156,11 @@ impl Node {
         self.shared.is_exclusive()
     }
 
+    /// What kind of file it is.
+    pub(super) fn kind(&self) -> FileKind {
+        self.kind
+    }
+
     pub(super) fn kernel(&self) -> &'static Kernel {
         self.shared.kernel
     }

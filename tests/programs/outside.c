@@ -176,7 +176,7 @@ static void writer(void) {
 
 static void reader(void) {
     await("made");
-    static char bytes[200000];
+    static char bytes[200001];
     int fd = open("fifo", O_RDONLY);
     size_t got = 0;
     for (ssize_t now; (now = read(fd, bytes + got, sizeof bytes - got)) > 0;) got += (size_t)now;

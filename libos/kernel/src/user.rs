@@ -167,6 +167,36 @@ impl UserAddr {
     pub fn read_path(self) -> Result<Vec<u8>> {
         self.read_cstr(general::PATH_MAX as usize)
     }
+
+    /// As [`UserAddr::read_path`], without memory from the heap if the path is short, as most are.
+    ///
+    /// # Errors
+    /// As [`UserAddr::read_path`].
+    pub fn path_in(self, room: &mut PathRoom) -> Result<&[u8]> {
+        let len = room.short.len().min(4096 - (self.0 as usize & 4095));
+        self.read_bytes(&mut room.short[..len])?;
+        if let Some(end) = room.short[..len].iter().position(|byte| *byte == 0) {
+            return Ok(&room.short[..end]);
+        }
+        room.long = self.read_path()?;
+        Ok(&room.long)
+    }
+}
+
+/// Room for a path.
+#[derive(Debug)]
+pub struct PathRoom {
+    short: [u8; 64],
+    long: Vec<u8>,
+}
+
+impl Default for PathRoom {
+    fn default() -> Self {
+        Self {
+            short: [0; 64],
+            long: Vec::new(),
+        }
+    }
 }
 
 /// One `iovec`: memory of the current process, or (for the kernel's own reads and writes) of the kernel.

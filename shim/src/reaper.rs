@@ -257,17 +257,22 @@ mod tests {
 
         // An orphan, claimed after its end.
         let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("pid");
+        let [file, go] = ["pid", "go"].map(|name| directory.path().join(name));
         let claimant = reaper.claimant();
-        let orphan = format!("( ( sh -c 'exit 7' & printf $! > {} ) & ) ", file.display());
-        let parent = reaper.spawn(&mut shell(&orphan)).unwrap();
+        // Its parent is gone when it ends: a shell would reap it itself.
+        let parent = reaper
+            .spawn(&mut shell(&format!(
+                "sh -c 'while [ ! -e {} ]; do sleep 0.01; done; exit 7' & printf $! > {}",
+                go.display(),
+                file.display()
+            )))
+            .unwrap();
         reaper.wait(parent.pid);
-        let orphan = loop {
-            if let Ok(pid) = read_pid_from_file(&file) {
-                break pid;
-            }
+        let orphan = read_pid_from_file(&file).unwrap();
+        std::fs::write(go, "").unwrap();
+        while !reaper.lock().unclaimed.contains_key(&orphan) {
             thread::yield_now();
-        };
+        }
         reaper.claim(&claimant, orphan);
         assert_eq!(reaper.wait(orphan).status, 7);
     }

@@ -491,7 +491,7 @@ mod tests {
             stdout: format!("file://{}", log.display()),
             ..Paths::default()
         };
-        let (stdio, pid) = run("echo one; sleep 1000 & echo two", &paths);
+        let (stdio, pid) = run("echo one; tail --pid=$PPID -f /dev/null & echo two", &paths);
         assert_eq!(Reaper::of_tests().wait(pid).status, 0);
         // The stream is still open, but what was written has been passed on.
         stdio.drain(AMPLE);

@@ -24,7 +24,7 @@ use alloc::vec::Vec;
 /// Bytes mapped by one `SETUPMAPPING`, and their alignment in file and window.
 pub const CHUNK_BYTES: u64 = super::layout::LARGE_PAGE_SIZE;
 /// Most bytes of one request's or one answer's data, headers not counted.
-pub const MAX_DATA: usize = 256 << 10;
+pub const MAX_DATA: usize = 1 << 20;
 /// Most bytes of a request without the data of `WRITE`: two names, or a name and an attribute's value.
 pub const MAX_REQUEST: usize = 68 << 10;
 /// Most trees.

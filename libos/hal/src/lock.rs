@@ -16,8 +16,10 @@ pub fn expect_several_cpus() {
     SEVERAL.store(true, Ordering::SeqCst);
 }
 
+/// Whether more than one vCPU may run.
+#[must_use]
 #[inline]
-pub(crate) fn several_cpus() -> bool {
+pub fn several_cpus() -> bool {
     SEVERAL.load(Ordering::Relaxed)
 }
 

@@ -5,7 +5,8 @@ use alloc::vec::Vec;
 use husk_abi::linux::{Errno, Pod, general};
 use husk_hal::{phys::Frame, user};
 
-use crate::Result;
+use crate::mm::{Access, Held};
+use crate::{Result, Thread};
 
 /// An address a program passed; nothing is known about it until it is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -165,6 +166,36 @@ impl UserAddr {
     /// `EFAULT`, `ENAMETOOLONG`.
     pub fn read_path(self) -> Result<Vec<u8>> {
         self.read_cstr(general::PATH_MAX as usize)
+    }
+
+    /// As [`UserAddr::read_path`], without memory from the heap if the path is short, as most are.
+    ///
+    /// # Errors
+    /// As [`UserAddr::read_path`].
+    pub fn path_in(self, room: &mut PathRoom) -> Result<&[u8]> {
+        let len = room.short.len().min(4096 - (self.0 as usize & 4095));
+        self.read_bytes(&mut room.short[..len])?;
+        if let Some(end) = room.short[..len].iter().position(|byte| *byte == 0) {
+            return Ok(&room.short[..end]);
+        }
+        room.long = self.read_path()?;
+        Ok(&room.long)
+    }
+}
+
+/// Room for a path.
+#[derive(Debug)]
+pub struct PathRoom {
+    short: [u8; 64],
+    long: Vec<u8>,
+}
+
+impl Default for PathRoom {
+    fn default() -> Self {
+        Self {
+            short: [0; 64],
+            long: Vec::new(),
+        }
     }
 }
 
@@ -432,6 +463,34 @@ impl<'a> IoBuf<'a> {
                 len
             }
         })
+    }
+
+    /// The memory of the next `len` bytes, or of as many as are RAM, held for the VMM to fill (`to_fill`) or to read; nothing
+    /// for memory of the kernel.
+    ///
+    /// What was moved there is then told by [`IoBuf::skip`].
+    #[must_use]
+    pub fn hold(&self, t: &Thread, len: usize, to_fill: bool) -> Held {
+        let mut held = Held::new(&t.kernel.frames);
+        let access = if to_fill { Access::Write } else { Access::Read };
+        let mut offset = self.offset;
+        let mut left = len.min(self.remaining());
+        let segments = self.segments.as_slice();
+        for segment in segments.get(self.current..).unwrap_or_default() {
+            let Segment::User { addr, len } = segment else {
+                break;
+            };
+            let want = len.saturating_sub(offset).min(left);
+            let got = t
+                .mm()
+                .hold(&mut held, addr.add(offset as u64).0, want, access);
+            left -= got;
+            if got < want || left == 0 {
+                break;
+            }
+            offset = 0;
+        }
+        held
     }
 
     /// Skips `len` bytes as if moved (`/dev/null`).

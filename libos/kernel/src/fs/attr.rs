@@ -4,6 +4,7 @@
 use husk_abi::linux::general::{self, __kernel_timespec, timeval};
 
 use super::inotify::{Events, notify};
+use super::known;
 use super::open::{self, at_lookup};
 use super::path::{Lookup, lookup_at};
 use super::permission::{self, Access};
@@ -24,6 +25,10 @@ fn check_writable_mount(location: &Location) -> Result<()> {
 /// Changes attributes and tells who watches.
 fn apply(location: &Location, change: &SetAttributes) -> Result<()> {
     location.inode.set_attributes(change)?;
+    let is_right = change.mode.is_some() || change.uid.is_some() || change.gid.is_some();
+    if is_right && location.inode.kind() != FileKind::Regular {
+        known::outdate();
+    }
     notify::changed(location, change);
     Ok(())
 }

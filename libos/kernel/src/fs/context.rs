@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::Location;
+use super::known::Known;
 use crate::sync::SpinLock;
 use crate::{Kernel, Result};
 
@@ -12,6 +13,8 @@ use crate::{Kernel, Result};
 pub struct FsContext {
     places: SpinLock<Places>,
     umask: AtomicU32,
+    /// Walks from there.
+    pub known: Known,
 }
 
 #[derive(Clone, Debug)]
@@ -33,6 +36,7 @@ impl FsContext {
                 root,
             }),
             umask: AtomicU32::new(umask & 0o777),
+            known: Known::default(),
         }))
     }
 
@@ -42,6 +46,7 @@ impl FsContext {
         Arc::new(Self {
             places: SpinLock::new(self.places.lock().clone()),
             umask: AtomicU32::new(self.umask()),
+            known: Known::default(),
         })
     }
 
@@ -54,6 +59,7 @@ impl FsContext {
     /// Sets the working directory.
     pub fn set_cwd(&self, cwd: Location) {
         let old = core::mem::replace(&mut self.places.lock().cwd, cwd);
+        self.known.clear();
         drop(old);
     }
 
@@ -66,6 +72,7 @@ impl FsContext {
     /// Sets the root directory.
     pub fn set_root(&self, root: Location) {
         let old = core::mem::replace(&mut self.places.lock().root, root);
+        self.known.clear();
         drop(old);
     }
 

@@ -159,6 +159,12 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
         Err(Errno::ENOTDIR)
     }
 
+    /// Whether what the names in this directory lead to changes only by its own doing, of which it tells
+    /// [`super::known::outdate`] when a name is removed or leads elsewhere.
+    fn names_are_ours(&self) -> bool {
+        false
+    }
+
     /// Creates a name.
     ///
     /// # Errors

@@ -44,6 +44,7 @@ pub mod init;
 pub mod inode;
 pub mod inotify;
 mod internal;
+mod known;
 pub mod link;
 pub mod locks;
 pub mod memfd;

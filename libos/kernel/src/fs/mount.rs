@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use husk_abi::linux::general;
 
 use super::inotify::Watches;
-use super::{FileSystem, Inode, Vfs};
+use super::{FileSystem, Inode, Vfs, known};
 use crate::sync::SpinLock;
 
 /// A file as a path leads to it.
@@ -118,6 +118,7 @@ impl Mount {
     /// Replaces the `MS_*` bits (remount).
     pub fn set_flags(&self, flags: u32) {
         self.flags.store(flags, Ordering::Relaxed);
+        known::outdate();
     }
 
     /// Whether nothing may be changed through it.
@@ -190,6 +191,7 @@ impl Mount {
         let mut children = self.children.lock();
         children.push(Child { name, mount });
         self.child_count.store(children.len(), Ordering::Release);
+        known::outdate();
     }
 
     pub(super) fn remove_child(&self, mount: &Arc<Mount>) {
@@ -200,6 +202,7 @@ impl Mount {
         {
             let child = children.remove(index);
             self.child_count.store(children.len(), Ordering::Release);
+            known::outdate();
             drop(children);
             drop(child);
         }

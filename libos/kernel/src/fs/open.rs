@@ -6,12 +6,13 @@ use husk_abi::linux::general::{self, open_how};
 
 use super::create::{self, New};
 use super::inotify::{Events, notify};
-use super::path::{Last, Lookup, Tail, Walker, lookup_with};
+use super::path::{Last, Lookup, Tail, Walker, lookup_at, lookup_with};
 use super::permission::{self, Access};
 use super::{Attributes, File, FileKind, FileOps, FileRef, Location, SetAttributes};
 use crate::process::Credentials;
 use crate::signal;
 use crate::syscall::{AtFlags, DirFd, Fd, Len, Mode, OpenFlags, Path, Ptr};
+use crate::user::PathRoom;
 use crate::{Errno, Result, SysResult, Thread};
 
 /// Kernel-internal: the file is opened to be executed (`__FMODE_EXEC`).
@@ -123,6 +124,9 @@ impl FileOps for PathOps {
 pub fn open_at(t: &Thread, dirfd: i32, path: &[u8], how: OpenHow) -> Result<FileRef> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
+    }
+    if how.resolve == 0 && !how.creates() {
+        return open_location(t, lookup_at(t, dirfd, path, how.lookup())?, how);
     }
     let mut walker = Walker::new(t, dirfd, path, how.resolve)?;
     let mut tail = walker.walk_to_last(path)?;
@@ -381,10 +385,11 @@ pub fn openat2(t: &Thread, dirfd: DirFd, path: Path, how: Ptr, size: Len) -> Sys
 }
 
 fn open_fd(t: &Thread, dirfd: i32, path: Path, how: OpenHow) -> SysResult {
-    let path = path.read_path()?;
+    let mut room = PathRoom::default();
+    let path = path.path_in(&mut room)?;
     let files = t.files();
     files.check_room(t)?;
-    let file = open_at(t, dirfd, &path, how)?;
+    let file = open_at(t, dirfd, path, how)?;
     let fd = files.alloc(t, file, how.flags & general::O_CLOEXEC != 0)?;
     Ok(fd as usize)
 }

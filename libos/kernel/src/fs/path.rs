@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::general;
 
+use super::known::{self, Key, Known};
 use super::permission::{self, Access};
 use super::vfs::join;
 use super::{FileKind, Inode, Location};
@@ -86,6 +87,8 @@ pub struct Walker<'t> {
     resolve: u32,
     /// It stands at the root because the path starts with a slash.
     at_root: bool,
+    /// All names so far are of directories with [`Inode::names_are_ours`].
+    is_ours: bool,
 }
 
 impl<'t> Walker<'t> {
@@ -114,6 +117,7 @@ impl<'t> Walker<'t> {
             links: 0,
             resolve,
             at_root: absolute,
+            is_ours: true,
         })
     }
 
@@ -140,8 +144,15 @@ impl<'t> Walker<'t> {
         permission::check(&self.credentials, &self.at.inode.rights(), Access::EXECUTE)
     }
 
+    /// Looks `name` up in the directory the walk stands at.
+    fn step(&mut self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.is_ours &= self.at.inode.names_are_ours();
+        self.at.inode.lookup(name)
+    }
+
     /// Goes to the parent directory.
     fn up(&mut self) -> Result<()> {
+        self.is_ours &= self.at.inode.names_are_ours();
         let root = self.root();
         if self.at.is_same(&root) {
             return if self.resolve & general::RESOLVE_BENEATH != 0 {
@@ -277,7 +288,7 @@ impl<'t> Walker<'t> {
                 b"." => {}
                 b".." => self.up()?,
                 name => {
-                    let inode = self.at.inode.lookup(name)?;
+                    let inode = self.step(name)?;
                     match inode.kind() {
                         FileKind::Symlink => {
                             if let Followed::Path(mut target) = self.follow(&inode)? {
@@ -301,7 +312,12 @@ impl<'t> Walker<'t> {
     ///
     /// # Errors
     /// As [`Walker::walk_to_last`].
-    pub fn finish(mut self, mut tail: Tail, flags: Lookup) -> Result<Location> {
+    pub fn finish(mut self, tail: Tail, flags: Lookup) -> Result<Location> {
+        self.go_to_end(tail, flags)?;
+        Ok(self.at)
+    }
+
+    fn go_to_end(&mut self, mut tail: Tail, flags: Lookup) -> Result<()> {
         let mut directory = flags.contains(Lookup::DIRECTORY);
         let mut follow = flags.contains(Lookup::FOLLOW);
         loop {
@@ -315,7 +331,7 @@ impl<'t> Walker<'t> {
                     break;
                 }
                 Last::Name(name) => {
-                    let inode = self.at.inode.lookup(&name)?;
+                    let inode = self.step(&name)?;
                     if inode.kind() != FileKind::Symlink || !follow {
                         self.down(&name, inode)?;
                         break;
@@ -330,7 +346,7 @@ impl<'t> Walker<'t> {
         if directory && self.at.inode.kind() != FileKind::Directory {
             return Err(Errno::ENOTDIR);
         }
-        Ok(self.at)
+        Ok(())
     }
 
     /// Follows a link that is the last component: walks to the last component of its target, or stands at the
@@ -368,7 +384,56 @@ fn trim_slashes(path: &[u8]) -> &[u8] {
 /// # Errors
 /// As `path_resolution(7)`; `ENOENT` for an empty path without [`Lookup::EMPTY`].
 pub fn lookup_at(t: &Thread, dirfd: i32, path: &[u8], flags: Lookup) -> Result<Location> {
-    lookup_with(t, dirfd, path, flags, 0, None)
+    lookup(t, dirfd, path, flags, Known::location, |location| location)
+}
+
+/// As [`lookup_at`], the file alone.
+///
+/// # Errors
+/// As [`lookup_at`].
+pub fn inode_at(t: &Thread, dirfd: i32, path: &[u8], flags: Lookup) -> Result<Arc<dyn Inode>> {
+    lookup(t, dirfd, path, flags, Known::inode, |location| {
+        location.inode
+    })
+}
+
+/// What `found` gives for a walk that is known, or else `made` for a new one.
+fn lookup<R>(
+    t: &Thread,
+    dirfd: i32,
+    path: &[u8],
+    flags: Lookup,
+    found: impl FnOnce(&Known, &Key<'_>) -> Option<R>,
+    made: impl FnOnce(Location) -> R,
+) -> Result<R> {
+    let can_be_known = path.first() == Some(&b'/') || dirfd == general::AT_FDCWD;
+    if path.is_empty() || !can_be_known {
+        return lookup_with(t, dirfd, path, flags, 0, None).map(made);
+    }
+    let result = t.with_fs_and_credentials(|fs, credentials| {
+        let key = Key {
+            path,
+            flags,
+            credentials,
+        };
+        found(&fs.known, &key)
+    });
+    if let Some(result) = result {
+        return Ok(result);
+    }
+    let moment = known::moment();
+    let mut walker = Walker::new(t, dirfd, path, 0)?;
+    let tail = walker.walk_to_last(path)?;
+    walker.go_to_end(tail, flags)?;
+    if walker.is_ours {
+        let key = Key {
+            path,
+            flags,
+            credentials: &walker.credentials,
+        };
+        t.fs().known.add(&key, moment, &walker.at);
+    }
+    Ok(made(walker.at))
 }
 
 /// [`lookup_at`] with `RESOLVE_*` restrictions, and with other credentials than the thread's if given.

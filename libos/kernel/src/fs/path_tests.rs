@@ -304,3 +304,51 @@ fn executing_and_writing_exclude_each_other() {
 fn fails_file(result: crate::Result<super::FileRef>, errno: Errno) {
     assert_eq!(result.err(), Some(errno));
 }
+
+#[test]
+fn what_was_looked_up_before_is_looked_up_again_when_it_changes() {
+    let p = tree();
+    p.create("/a/other", b"another");
+    let size = |path: &str| {
+        let mut sizes: Vec<_> = (0..4)
+            .map(|_| p.stat(path, 0).map(|stat| stat.st_size))
+            .collect();
+        sizes.dedup();
+        assert_eq!(sizes.len(), 1, "{path}");
+        sizes.remove(0)
+    };
+    for path in ["/a/b/file", "/a/link/file", "/a/abs", "a/b/file"] {
+        assert_eq!(size(path), Ok(5), "{path}");
+    }
+    // The file, a directory, a link on the way.
+    p.rename("/a/other", "/a/b/file", 0).unwrap();
+    assert_eq!(size("/a/link/file"), Ok(7));
+    p.rename("/a/b", "/a/c", 0).unwrap();
+    assert_eq!(size("/a/b/file"), Err(Errno::ENOENT));
+    assert_eq!(size("/a/abs"), Err(Errno::ENOENT));
+    assert_eq!(size("/a/c/file"), Ok(7));
+    p.unlink("/a/link").unwrap();
+    p.symlink("c", "/a/link").unwrap();
+    assert_eq!(size("/a/link/file"), Ok(7));
+    // Where relative paths start.
+    assert_eq!(size("c/file"), Err(Errno::ENOENT));
+    p.chdir("/a").unwrap();
+    assert_eq!(size("c/file"), Ok(7));
+    p.chdir("/").unwrap();
+    assert_eq!(size("c/file"), Err(Errno::ENOENT));
+    // Who may.
+    p.become_user(1000);
+    assert_eq!(size("/a/c/file"), Ok(7));
+    p.become_root();
+    assert_eq!(attr::chmod(&p.t, text("/a/c").at(), 0o700), Ok(0));
+    assert_eq!(size("/a/c/file"), Ok(7));
+    p.become_user(1000);
+    assert_eq!(size("/a/c/file"), Err(Errno::EACCES));
+    p.become_root();
+    // A file that is gone, and one of the same name.
+    p.unlink("/a/c/file").unwrap();
+    assert_eq!(size("/a/c/file"), Err(Errno::ENOENT));
+    p.create("/a/c/file", b"new");
+    assert_eq!(size("/a/c/file"), Ok(3));
+    assert_eq!(p.contents("/a/c/file").unwrap(), b"new");
+}

@@ -5,12 +5,12 @@ use alloc::sync::Arc;
 use husk_abi::linux::general::{self, __kernel_fsid_t, statx_timestamp};
 
 use super::open::at_lookup;
-use super::path::{Lookup, lookup_at, lookup_with};
+use super::path::{Lookup, inode_at, lookup_at, lookup_with};
 use super::permission::{self, Access};
 use super::{Attributes, FileKind, FileRef, FsStatistics, Location, Mount, devfs};
 use crate::process::Credentials;
 use crate::syscall::{AtFlags, BufOut, DirFd, Fd, Hex, Len, Mode, Path, Ptr};
-use crate::user::UserAddr;
+use crate::user::{PathRoom, UserAddr};
 use crate::{Errno, Result, SysResult, Thread};
 
 const NS_PER_S: i64 = 1_000_000_000;
@@ -41,11 +41,11 @@ fn to_stat(a: &Attributes) -> general::stat {
 }
 
 /// Reads a path that may be empty; NULL counts as empty with `AT_EMPTY_PATH` (since Linux 6.11).
-fn read_path(path: Path, flags: AtFlags) -> Result<alloc::vec::Vec<u8>> {
+fn read_path(path: Path, flags: AtFlags, room: &mut PathRoom) -> Result<&[u8]> {
     if path.is_null() && flags & general::AT_EMPTY_PATH != 0 {
-        Ok(alloc::vec::Vec::new())
+        Ok(&[])
     } else {
-        path.read_path()
+        path.path_in(room)
     }
 }
 
@@ -89,10 +89,11 @@ pub fn fstat(t: &Thread, fd: Fd, statbuf: Ptr) -> SysResult {
 /// `newfstatat(2)`.
 pub fn newfstatat(t: &Thread, dirfd: DirFd, path: Path, statbuf: Ptr, flags: AtFlags) -> SysResult {
     let lookup = at_lookup(flags & !general::AT_NO_AUTOMOUNT)?;
-    let path = read_path(path, flags)?;
-    let attributes = match descriptor_itself(t, dirfd, &path, flags)? {
+    let mut room = PathRoom::default();
+    let path = read_path(path, flags, &mut room)?;
+    let attributes = match descriptor_itself(t, dirfd, path, flags)? {
         Some(file) => file.inode.attributes(),
-        None => lookup_at(t, dirfd, &path, lookup)?.inode.attributes(),
+        None => inode_at(t, dirfd, path, lookup)?.attributes(),
     };
     statbuf.write(&to_stat(&attributes))?;
     Ok(0)
@@ -171,10 +172,11 @@ pub fn statx(
         return Err(Errno::EINVAL);
     }
     let lookup = at_lookup(flags & !(general::AT_NO_AUTOMOUNT | SYNC))?;
-    let path = read_path(path, flags)?;
-    let location = match descriptor_itself(t, dirfd, &path, flags)? {
+    let mut room = PathRoom::default();
+    let path = read_path(path, flags, &mut room)?;
+    let location = match descriptor_itself(t, dirfd, path, flags)? {
         Some(file) => file.location(t.kernel),
-        None => lookup_at(t, dirfd, &path, lookup)?,
+        None => lookup_at(t, dirfd, path, lookup)?,
     };
     let mount = (location.mount.id, location.is_mount_root());
     statxbuf.write(&to_statx(&location.inode.attributes(), Some(mount)))?;
@@ -259,17 +261,20 @@ pub fn faccessat2(t: &Thread, dirfd: DirFd, path: Path, mode: Mode, flags: AtFla
         return Err(Errno::EINVAL);
     }
     let lookup = at_lookup(flags & !general::AT_EACCESS)?;
-    let path = read_path(path, flags)?;
+    let mut room = PathRoom::default();
+    let path = read_path(path, flags, &mut room)?;
     let mut credentials = t.credentials();
-    if flags & general::AT_EACCESS == 0
+    let location = if flags & general::AT_EACCESS == 0
         && (credentials.uid != credentials.fsuid
             || credentials.gid != credentials.fsgid
             || credentials.uid != 0
             || credentials.cap_effective != credentials.cap_permitted)
     {
         credentials = real_credentials(&credentials);
-    }
-    let location = lookup_with(t, dirfd, &path, lookup, 0, Some(credentials.clone()))?;
+        lookup_with(t, dirfd, path, lookup, 0, Some(credentials.clone()))?
+    } else {
+        lookup_at(t, dirfd, path, lookup)?
+    };
     let attributes = location.inode.attributes();
     let wanted = Access::from_bits_truncate(mode);
     let plain = matches!(
@@ -301,9 +306,10 @@ pub fn readlinkat(t: &Thread, dirfd: DirFd, path: Path, buf: BufOut, bufsiz: Len
     if size == 0 {
         return Err(Errno::EINVAL);
     }
-    let path = path.read_path()?;
+    let mut room = PathRoom::default();
+    let path = path.path_in(&mut room)?;
     // An empty path is the link an O_PATH descriptor is open on.
-    let location = lookup_at(t, dirfd, &path, Lookup::EMPTY)?;
+    let location = lookup_at(t, dirfd, path, Lookup::EMPTY)?;
     if path.is_empty() && (dirfd == general::AT_FDCWD || location.inode.kind() != FileKind::Symlink)
     {
         return Err(Errno::ENOENT);

@@ -15,7 +15,7 @@ use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
 
 use super::virtqueue::{Buffer, Virtqueue};
-use crate::mm::Frames;
+use crate::mm::{Frames, Span};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::{Errno, Result, Thread};
 
@@ -26,7 +26,15 @@ const SLOTS: usize = 16;
 const MAX_POSTED: usize = 12;
 /// Buffers for data, for exchanges that need one.
 const BULKS: usize = 4;
-const BULK_FRAMES: u64 = (MAX_DATA / PAGE) as u64;
+const BULK_FRAMES: u64 = (BULK_BYTES / PAGE) as u64;
+/// Bytes of a data buffer.
+pub const BULK_BYTES: usize = 256 << 10;
+/// Buffers in a chain of descriptors of the queue itself; longer ones have a table of their own.
+const DIRECT_BUFFERS: usize = 4;
+/// Pages of a slot's table: enough for every page of the most data, and what stands around them.
+const TABLE_FRAMES: u64 = 2;
+const _: () =
+    assert!(MAX_DATA / PAGE + 4 <= TABLE_FRAMES as usize * PAGE / Virtqueue::DESCRIPTOR_BYTES);
 /// Nodes forgotten in one message.
 const FORGET_BATCH: usize = (PAGE - InHeader::BYTES - CountIn::BYTES) / ForgetOne::BYTES;
 
@@ -46,6 +54,8 @@ struct Slot {
     /// Two frames: the request's and the answer's.
     frames: Frame,
     bulk: Option<Frame>,
+    /// For long chains; made when first needed.
+    table: Option<Frame>,
     phase: Phase,
     taken: bool,
     done: Option<Done>,
@@ -81,6 +91,17 @@ pub struct FileQueue {
     posted: AtomicUsize,
 }
 
+/// What an exchange needs beside its two pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing, or data that are in one piece of memory already.
+    Nothing,
+    /// A data buffer.
+    Buffer,
+    /// To name data in many pieces.
+    Table,
+}
+
 /// A request and its answer. Its frames are its own while it lives.
 #[derive(Debug)]
 pub struct Exchange<'q> {
@@ -88,6 +109,7 @@ pub struct Exchange<'q> {
     slot: usize,
     frames: Frame,
     bulk: Option<Frame>,
+    table: Option<Frame>,
 }
 
 /// What to ask.
@@ -101,12 +123,12 @@ pub struct Ask<'a> {
     pub owner: (u32, u32),
     /// What follows the header.
     pub body: &'a [u8],
-    /// Bytes of the exchange's data buffer that follow the body.
+    /// Bytes of data that follow the body.
     pub data_bytes: usize,
-    /// Bytes of the exchange's data buffer for the answer; else the answer is at most a page.
+    /// Bytes of data there is room for in the answer; without any it is at most a page.
     pub answer_bytes: usize,
-    /// Where the data are, instead of the exchange's buffer: a guest physical address, all of it RAM.
-    pub data_gpa: Option<u64>,
+    /// Where the data are, if not in the exchange's buffer.
+    pub data_at: &'a [Span],
 }
 
 /// Moves bytes out of consecutive frames.
@@ -170,12 +192,12 @@ impl FileQueue {
         }
     }
 
-    /// A slot, and a data buffer if `with_bulk`, when there is one.
+    /// A slot, and what it `needs`, when there is one.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn begin(&self, frames: &Frames, with_bulk: bool) -> Result<Exchange<'_>> {
-        self.wait(|| self.try_begin(frames, with_bulk))
+    pub fn begin(&self, frames: &Frames, needs: Needs) -> Result<Exchange<'_>> {
+        self.wait(|| self.try_begin(frames, needs))
     }
 
     /// Whether a request could be begun without waiting.
@@ -184,7 +206,7 @@ impl FileQueue {
         state.slots.len() < SLOTS || state.slots.iter().any(|slot| !slot.taken)
     }
 
-    fn try_begin(&self, frames: &Frames, with_bulk: bool) -> Option<Result<Exchange<'_>>> {
+    fn try_begin(&self, frames: &Frames, needs: Needs) -> Option<Result<Exchange<'_>>> {
         let mut state = self.state.lock();
         let index = match state.slots.iter().position(|slot| !slot.taken) {
             Some(index) => index,
@@ -194,6 +216,7 @@ impl FileQueue {
                     state.slots.push(Slot {
                         frames: first,
                         bulk: None,
+                        table: None,
                         phase: Phase::Idle,
                         taken: false,
                         done: None,
@@ -203,7 +226,7 @@ impl FileQueue {
                 Err(errno) => return Some(Err(errno)),
             },
         };
-        let bulk = match (with_bulk, state.bulks.pop()) {
+        let bulk = match (needs == Needs::Buffer, state.bulks.pop()) {
             (false, spare) => {
                 state.bulks.extend(spare);
                 None
@@ -221,6 +244,12 @@ impl FileQueue {
             },
         };
         let slot = &mut state.slots[index];
+        if needs == Needs::Table && slot.table.is_none() {
+            slot.table = match frames.alloc_contiguous(TABLE_FRAMES) {
+                Ok(table) => Some(table),
+                Err(errno) => return Some(Err(errno)),
+            };
+        }
         slot.taken = true;
         slot.bulk = bulk;
         slot.phase = Phase::Idle;
@@ -229,6 +258,7 @@ impl FileQueue {
             slot: index,
             frames: slot.frames,
             bulk,
+            table: slot.table,
         }))
     }
 
@@ -251,7 +281,7 @@ impl FileQueue {
                 }
                 state.forgotten.drain(..len).collect()
             };
-            let Some(Ok(mut exchange)) = self.try_begin(frames, false) else {
+            let Some(Ok(mut exchange)) = self.try_begin(frames, Needs::Nothing) else {
                 self.state.lock().forgotten.extend(batch);
                 return;
             };
@@ -288,7 +318,7 @@ impl FileQueue {
         if self.posted.load(Ordering::Acquire) >= MAX_POSTED {
             self.settle_all();
         }
-        let Some(Ok(mut exchange)) = self.try_begin(frames, false) else {
+        let Some(Ok(mut exchange)) = self.try_begin(frames, Needs::Nothing) else {
             return Err(done);
         };
         self.posted.fetch_add(1, Ordering::AcqRel);
@@ -367,14 +397,50 @@ impl FileQueue {
     }
 }
 
+fn add(buffers: &mut Vec<Buffer>, gpa: u64, len: usize, device_writes: bool) {
+    if len > 0 {
+        buffers.push(Buffer {
+            gpa,
+            len: len as u32,
+            device_writes,
+        });
+    }
+}
+
 impl Exchange<'_> {
-    /// First frame of the data buffer, `MAX_DATA` bytes.
+    /// First frame of the data buffer, [`BULK_BYTES`] long.
     ///
     /// # Panics
     /// If the exchange was begun without one.
     #[must_use]
     pub fn bulk(&self) -> Frame {
         self.bulk.expect("begun with a data buffer")
+    }
+
+    /// Adds the first `bytes` of where the data are.
+    fn add_data(
+        &self,
+        buffers: &mut Vec<Buffer>,
+        ask: &Ask<'_>,
+        bytes: usize,
+        device_writes: bool,
+    ) {
+        let bulk = self.bulk.map(|frame| Span {
+            gpa: frame.gpa(),
+            len: BULK_BYTES,
+        });
+        let places = if ask.data_at.is_empty() {
+            bulk.as_slice()
+        } else {
+            ask.data_at
+        };
+        let mut left = bytes;
+        for place in places {
+            let len = place.len.min(left);
+            add(buffers, place.gpa, len, device_writes);
+            left -= len;
+        }
+        assert_eq!(left, 0, "data without a place");
     }
 
     /// Queues the request.
@@ -395,36 +461,30 @@ impl Exchange<'_> {
         }
         .put(&mut bytes);
         bytes.extend_from_slice(ask.body);
-        let mut buffers = Vec::with_capacity(4);
-        let mut buffer = |gpa: u64, len: usize, device_writes: bool| {
-            if len > 0 {
-                buffers.push(Buffer {
-                    gpa,
-                    len: len as u32,
-                    device_writes,
-                });
-            }
-        };
+        let mut buffers = Vec::with_capacity(DIRECT_BUFFERS + ask.data_at.len());
         let head = bytes.len().min(PAGE);
         phys::write(request, 0, &bytes[..head]);
-        buffer(request.gpa(), head, false);
+        add(&mut buffers, request.gpa(), head, false);
         if head < bytes.len() {
             // A long value or target: it takes the data buffer.
             write_frames(self.bulk(), &bytes[head..]);
-            buffer(self.bulk().gpa(), bytes.len() - head, false);
+            add(&mut buffers, self.bulk().gpa(), bytes.len() - head, false);
         }
-        let data = || ask.data_gpa.unwrap_or_else(|| self.bulk().gpa());
-        if ask.data_bytes > 0 {
-            buffer(data(), ask.data_bytes, false);
-        }
+        self.add_data(&mut buffers, ask, ask.data_bytes, false);
         if ask.answer_bytes > 0 {
-            buffer(answer.gpa(), OutHeader::BYTES, true);
-            buffer(data(), ask.answer_bytes, true);
+            add(&mut buffers, answer.gpa(), OutHeader::BYTES, true);
+            self.add_data(&mut buffers, ask, ask.answer_bytes, true);
         } else {
-            buffer(answer.gpa(), PAGE, true);
+            add(&mut buffers, answer.gpa(), PAGE, true);
         }
+        let chain = if buffers.len() <= DIRECT_BUFFERS {
+            state.queue.push(&buffers)
+        } else {
+            let table = self.table.expect("begun with a table");
+            state.queue.push_table(&buffers, table.gpa())
+        };
         // A slot's descriptors are always there: the queue has room for all slots.
-        let chain = state.queue.push(&buffers).expect("room for every slot");
+        let chain = chain.expect("room for every slot");
         state.slots[self.slot].phase = Phase::Sent(chain, waits);
     }
 
@@ -460,7 +520,7 @@ impl Exchange<'_> {
     /// The data buffer's first `len` bytes.
     #[must_use]
     pub fn bulk_bytes(&self, len: usize) -> Vec<u8> {
-        let mut bytes = alloc::vec![0; len.min(MAX_DATA)];
+        let mut bytes = alloc::vec![0; len.min(BULK_BYTES)];
         read_frames(self.bulk(), &mut bytes);
         bytes
     }

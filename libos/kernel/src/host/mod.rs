@@ -27,7 +27,7 @@ use crate::{Errno, Kernel, Result};
 
 pub use console::Console;
 pub use control::ControlQueue;
-pub use files::{Ask, Exchange, FileQueue};
+pub use files::{Ask, BULK_BYTES, Exchange, FileQueue, Needs};
 
 /// A session's streams.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ use husk_hal::phys::{self, Frame};
 
 const DESC_NEXT: u16 = 1;
 const DESC_WRITE: u16 = 2;
+const DESC_INDIRECT: u16 = 4;
 
 /// A buffer of guest memory and who writes it.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,24 @@ fn read<const N: usize>(gpa: u64) -> [u8; N] {
     bytes
 }
 
+/// Writes descriptor `id` of the table at `table_gpa`.
+fn describe(table_gpa: u64, id: u16, buffer: &Buffer, next: Option<u16>) {
+    let mut flags = if buffer.device_writes { DESC_WRITE } else { 0 };
+    flags |= if next.is_some() { DESC_NEXT } else { 0 };
+    let place = (buffer.gpa, buffer.len);
+    put_descriptor(table_gpa, id, place, flags, next.unwrap_or(0));
+}
+
+fn put_descriptor(table_gpa: u64, id: u16, place: (u64, u32), flags: u16, next: u16) {
+    let mut bytes = [0; Virtqueue::DESCRIPTOR_BYTES];
+    bytes[..8].copy_from_slice(&place.0.to_le_bytes());
+    bytes[8..12].copy_from_slice(&place.1.to_le_bytes());
+    bytes[12..14].copy_from_slice(&flags.to_le_bytes());
+    bytes[14..].copy_from_slice(&next.to_le_bytes());
+    // A descriptor never crosses a page.
+    write(table_gpa + u64::from(id) * bytes.len() as u64, &bytes);
+}
+
 impl Virtqueue {
     /// A queue over `rings`, which are zero.
     #[must_use]
@@ -54,6 +73,9 @@ impl Virtqueue {
         }
     }
 
+    /// Bytes of a descriptor.
+    pub const DESCRIPTOR_BYTES: usize = 16;
+
     /// Queues a chain; `None` if there are not enough descriptors.
     pub fn push(&mut self, buffers: &[Buffer]) -> Option<u16> {
         if buffers.is_empty() || self.free.len() < buffers.len() {
@@ -61,15 +83,31 @@ impl Virtqueue {
         }
         let chain: Vec<u16> = (0..buffers.len()).filter_map(|_| self.free.pop()).collect();
         for (index, (buffer, id)) in buffers.iter().zip(&chain).enumerate() {
-            let next = chain.get(index + 1);
-            let mut flags = if buffer.device_writes { DESC_WRITE } else { 0 };
-            flags |= if next.is_some() { DESC_NEXT } else { 0 };
-            let at = self.rings.desc_gpa + u64::from(*id) * 16;
-            write(at, &buffer.gpa.to_le_bytes());
-            write(at + 8, &buffer.len.to_le_bytes());
-            write(at + 12, &flags.to_le_bytes());
-            write(at + 14, &next.copied().unwrap_or(0).to_le_bytes());
+            describe(
+                self.rings.desc_gpa,
+                *id,
+                buffer,
+                chain.get(index + 1).copied(),
+            );
         }
+        Some(self.publish(chain))
+    }
+
+    /// Queues a chain that takes one descriptor: the others are in a table at `table_gpa` (virtio 1.2, section 2.7.5.3), which
+    /// has room for them and stays until the device is done. `None` if there is no descriptor.
+    pub fn push_table(&mut self, buffers: &[Buffer], table_gpa: u64) -> Option<u16> {
+        let ids = 0..buffers.len() as u16;
+        for (id, buffer) in ids.clone().zip(buffers) {
+            let next = Some(id + 1).filter(|next| ids.contains(next));
+            describe(table_gpa, id, buffer, next);
+        }
+        let id = self.free.pop()?;
+        let len = (buffers.len() * Self::DESCRIPTOR_BYTES) as u32;
+        put_descriptor(self.rings.desc_gpa, id, (table_gpa, len), DESC_INDIRECT, 0);
+        Some(self.publish(alloc::vec![id]))
+    }
+
+    fn publish(&mut self, chain: Vec<u16>) -> u16 {
         let head = chain[0];
         self.chains[usize::from(head)] = chain;
         let slot = u64::from(self.next_avail % self.rings.size as u16);
@@ -78,7 +116,7 @@ impl Virtqueue {
         // The index last: it publishes the entry.
         core::sync::atomic::fence(core::sync::atomic::Ordering::Release);
         write(self.rings.avail_gpa + 2, &self.next_avail.to_le_bytes());
-        Some(head)
+        head
     }
 
     /// Takes a chain the device is done with: its number and the length the device gave.
@@ -109,5 +147,56 @@ impl Virtqueue {
     pub fn want_interrupts(&mut self, want: bool) {
         write(self.rings.avail_gpa, &u16::from(!want).to_le_bytes());
         core::sync::atomic::fence(core::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mm::testing::arena;
+
+    fn descriptor(at: u64) -> (u64, u32, u16, u16) {
+        let bytes: [u8; 16] = read(at);
+        let word = |at: usize| u16::from_le_bytes(bytes[at..at + 2].try_into().unwrap());
+        (
+            u64::from_le_bytes(bytes[..8].try_into().unwrap()),
+            u32::from_le_bytes(bytes[8..12].try_into().unwrap()),
+            word(12),
+            word(14),
+        )
+    }
+
+    #[test]
+    fn a_table_takes_one_descriptor() {
+        let memory = arena(2).start;
+        let rings = Rings {
+            desc_gpa: memory,
+            avail_gpa: memory + 4096,
+            used_gpa: memory + 8192,
+            size: 4,
+            ..Rings::default()
+        };
+        let table = memory + 16384;
+        let mut queue = Virtqueue::new(rings);
+        // More than a page of them, and than the queue has.
+        let buffers: Vec<Buffer> = (0..300)
+            .map(|index| Buffer {
+                gpa: index * 4096,
+                len: 100,
+                device_writes: index >= 200,
+            })
+            .collect();
+        assert_eq!(queue.push(&buffers), None);
+        let head = queue.push_table(&buffers, table).unwrap();
+        let at = memory + u64::from(head) * 16;
+        assert_eq!(descriptor(at), (table, 4800, DESC_INDIRECT, 0));
+        assert_eq!(descriptor(table), (0, 100, DESC_NEXT, 1));
+        let last = descriptor(table + 299 * 16);
+        assert_eq!(last, (299 * 4096, 100, DESC_WRITE, 0));
+        assert_eq!(
+            queue.push(&buffers[..3]).map(|other| other != head),
+            Some(true)
+        );
+        assert_eq!(queue.push(&buffers[..1]), None);
     }
 }

@@ -626,6 +626,12 @@ impl Frames {
         }
     }
 
+    /// Whether the frame is RAM that is handed out here.
+    #[must_use]
+    pub fn owns(&self, frame: Frame) -> bool {
+        self.layout.index(frame).is_some()
+    }
+
     /// References to a frame; 0 for frames that are not handed out here.
     #[must_use]
     pub fn count(&self, frame: Frame) -> u32 {

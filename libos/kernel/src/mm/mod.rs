@@ -14,6 +14,7 @@
 //! | `counts` | what `--stats` shows |
 //! | `invalidate` | taking pages away that an object has lost |
 //! | `access` | reading and writing another address space |
+//! | `hold` | memory the VMM reads and writes directly |
 //! | `code` | code mappings and thunks, for `crate::translate` |
 //! | `oom` | running out of memory |
 //! | `rmap` | from an object to those who map it |
@@ -34,6 +35,7 @@ mod fault;
 mod fork;
 mod frames;
 mod gather;
+mod hold;
 mod invalidate;
 mod layout;
 pub mod load;
@@ -63,6 +65,7 @@ mod window_counts;
 pub use code::CodeRegion;
 pub use fault::{Access, FaultSignal};
 pub use frames::{Frames, Usage};
+pub use hold::{Held, Span};
 pub use load::{Loaded, Program};
 pub use map::{Mapping, Placement, shared_anonymous};
 pub use mappable::Mappable;

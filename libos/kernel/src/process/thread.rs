@@ -174,6 +174,22 @@ impl Thread {
             .expect("a thread that runs user code has a working directory")
     }
 
+    /// Calls `f` with its working directory, root and umask, and its credentials, both locked: for what is short and happens
+    /// often.
+    ///
+    /// # Panics
+    /// After the thread gave the first up in exit.
+    pub fn with_fs_and_credentials<R>(
+        &self,
+        f: impl FnOnce(&FsContext, &Arc<Credentials>) -> R,
+    ) -> R {
+        let fs = self.fs.lock();
+        let fs = fs
+            .as_ref()
+            .expect("a thread that runs user code has a working directory");
+        f(fs, &self.credentials.lock())
+    }
+
     /// Its working directory, root and umask, or `None` once it is exiting.
     #[must_use]
     pub fn fs_opt(&self) -> Option<Arc<FsContext>> {

@@ -29,18 +29,22 @@ pub struct Request {
 
 /// Takes the first `bytes` of `ranges`; what is left stays. `None` if there are fewer.
 fn split(ranges: &mut Ranges, bytes: usize) -> Option<Ranges> {
-    let mut head = Ranges::new();
     let mut wanted = bytes;
-    while wanted > 0 {
-        let (at, len) = ranges.first_mut()?;
-        let taken = wanted.min(*len);
-        head.push((*at, taken));
-        *at = at.wrapping_add(taken as u64);
-        *len -= taken;
-        wanted -= taken;
-        if *len == 0 {
-            ranges.remove(0);
+    let mut whole = 0;
+    for (_, len) in ranges.iter() {
+        if *len > wanted {
+            break;
         }
+        wanted -= len;
+        whole += 1;
+    }
+    let rest = ranges.split_off(whole);
+    let mut head = std::mem::replace(ranges, rest);
+    if wanted > 0 {
+        let (at, len) = ranges.first_mut()?;
+        head.push((*at, wanted));
+        *at = at.wrapping_add(wanted as u64);
+        *len -= wanted;
     }
     Some(head)
 }

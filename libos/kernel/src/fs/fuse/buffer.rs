@@ -23,20 +23,21 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use husk_abi::boundary::fuse::SetattrIn;
+use husk_abi::boundary::fuse::{MAX_DATA, SetattrIn};
 use husk_hal::phys::Frame;
 
 use super::node::Node;
 use super::{PAGE, calls, data::Data};
 use crate::fs::SetAttributes;
-use crate::mm::Frames;
+use crate::mm::{Frames, Span};
 use crate::sync::{Mutex, SpinLock};
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result};
 
-/// Frames of a buffer, and its bytes.
+/// Frames of a file's first buffer.
 const FRAMES: u64 = 64;
-pub(super) const BUFFER_BYTES: usize = (FRAMES * PAGE) as usize;
+/// Frames of the buffers of a file that is read or written in sequence.
+const MANY_FRAMES: u64 = MAX_DATA as u64 / PAGE;
 /// Writes of fewer bytes are gathered.
 const SMALL_WRITE: usize = 64 << 10;
 /// A file that is read from its start is read as a whole if it has at most so many bytes.
@@ -53,11 +54,41 @@ const MAX_AGE_NS: u64 = 20_000_000;
 struct Pages {
     frames: &'static Frames,
     first: Frame,
+    count: u64,
+}
+
+impl Pages {
+    /// `count` pages, or fewer if memory is short.
+    fn new(frames: &'static Frames, count: u64) -> Result<Self> {
+        let many = |count| {
+            frames.alloc_contiguous(count).map(|first| Self {
+                frames,
+                first,
+                count,
+            })
+        };
+        if count > FRAMES && !frames.is_short() {
+            many(count).or_else(|_| many(FRAMES))
+        } else {
+            many(FRAMES)
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        (self.count * PAGE) as usize
+    }
+
+    fn span(&self, range: &Range<usize>) -> Span {
+        Span {
+            gpa: self.first.gpa() + range.start as u64,
+            len: range.len(),
+        }
+    }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        self.frames.free_contiguous(self.first, FRAMES);
+        self.frames.free_contiguous(self.first, self.count);
     }
 }
 
@@ -91,6 +122,8 @@ pub(super) struct Buffered {
     generation: AtomicU64,
     /// Where the last read ended.
     next_read: AtomicU64,
+    /// Where the last full buffer of written bytes ended.
+    next_write: AtomicU64,
     /// What writing back gave and nobody was told.
     failed: SpinLock<Option<Errno>>,
 }
@@ -204,18 +237,18 @@ impl Node {
         self.is_exclusive() && !data.is_mapped()
     }
 
-    /// Memory for a new extent: that of the old one, which is clean, if nobody copies from it.
-    fn pages_of_own(&self, data: &Data) -> Result<Arc<Pages>> {
+    /// Memory for a new extent, `count` pages at best: that of the old one, which is clean, if it fits and nobody copies
+    /// from it.
+    fn pages_of_own(&self, data: &Data, count: u64) -> Result<Arc<Pages>> {
         let old = data.buffered.extent.lock().take();
         if let Some(extent) = old
+            && extent.pages.count >= count
             && Arc::strong_count(&extent.pages) == 1
         {
             return Ok(extent.pages);
         }
-        let frames = &self.kernel().frames;
         self.kernel().fs.behind.admit(self);
-        let first = frames.alloc_contiguous(FRAMES)?;
-        Ok(Arc::new(Pages { frames, first }))
+        Pages::new(&self.kernel().frames, count).map(Arc::new)
     }
 
     /// Reads from the buffer what it has at `at`; 0 if that is nothing.
@@ -251,12 +284,18 @@ impl Node {
         self.flush_quietly();
         let buffered = &data.buffered;
         let generation = buffered.generation.load(Ordering::SeqCst);
-        let Ok(pages) = self.pages_of_own(data) else {
+        let left = size.saturating_sub(at);
+        let count = if at == 0 {
+            FRAMES
+        } else {
+            MANY_FRAMES.min(left.div_ceil(PAGE))
+        };
+        let Ok(pages) = self.pages_of_own(data, count) else {
             return false;
         };
-        let want = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
-        let want = want.min(BUFFER_BYTES);
-        let Ok(len) = calls::read_to(self.kernel(), self.id(), pages.first.gpa(), at, want) else {
+        let want = usize::try_from(left).unwrap_or(usize::MAX);
+        let place = pages.span(&(0..want.min(pages.bytes())));
+        let Ok(len) = calls::read_to(self.kernel(), self.id(), &[place], at, place.len) else {
             return false;
         };
         if len == 0 || !self.may_buffer(data) {
@@ -288,7 +327,7 @@ impl Node {
             return Ok(0);
         }
         let fits = |extent: &Extent| {
-            extent.at <= at && at <= extent.end() && at - extent.at < BUFFER_BYTES as u64
+            extent.at <= at && at <= extent.end() && at - extent.at < extent.pages.bytes() as u64
         };
         let found = {
             let extent = data.buffered.extent.lock();
@@ -299,7 +338,9 @@ impl Node {
             Some(found) => found,
             None => {
                 self.flush()?;
-                let Ok(pages) = self.pages_of_own(data) else {
+                let follows = at > 0 && at == data.buffered.next_write.load(Ordering::Relaxed);
+                let count = if follows { MANY_FRAMES } else { FRAMES };
+                let Ok(pages) = self.pages_of_own(data, count) else {
                     return Ok(0);
                 };
                 *data.buffered.extent.lock() = Some(Extent {
@@ -312,7 +353,7 @@ impl Node {
             }
         };
         let start = (at - base) as usize;
-        let len = len.min(BUFFER_BYTES - start);
+        let len = len.min(pages.bytes() - start);
         let moved = each_page(start, len, |page, offset, piece| {
             buf.take_frame(pages.first.offset(page), offset, piece)
         })?;
@@ -335,13 +376,15 @@ impl Node {
         };
         if !kept {
             // Copying waited, and meanwhile somebody had the buffer dropped.
-            let from = pages.first.gpa() + start as u64;
-            let (_, attr) = calls::write_from(self.kernel(), self.id(), from, at, moved)?;
+            let from = [pages.span(&(start..end))];
+            let (_, attr) = calls::write_from(self.kernel(), self.id(), &from, Some(at), moved)?;
             self.learned(&attr);
             return Ok(moved);
         }
         data.grow(at + moved as u64);
-        if end == BUFFER_BYTES {
+        if end == pages.bytes() {
+            let next = base + end as u64;
+            data.buffered.next_write.store(next, Ordering::Relaxed);
             self.flush()?;
         } else {
             self.kernel().fs.behind.dirtied(self.kernel());
@@ -403,15 +446,12 @@ impl Node {
         let Some((pages, base, dirty)) = Self::take_dirty(data) else {
             return;
         };
-        let (from, at) = (
-            pages.first.gpa() + dirty.start as u64,
-            base + dirty.start as u64,
-        );
+        let (from, at) = (pages.span(&dirty), base + dirty.start as u64);
         let len = dirty.len();
         let node = self.arc();
         let (again, back) = (dirty.clone(), dirty);
         self.posting();
-        let is_posted = calls::post_write(self.kernel(), self.id(), from, at, len, move |answer| {
+        let is_posted = calls::post_write(self.kernel(), self.id(), from, at, move |answer| {
             let data = node.data().expect("a regular file");
             match answer {
                 Ok((written, attr)) if written == len as u64 => {
@@ -500,9 +540,9 @@ impl Node {
             return;
         };
         while !dirty.is_empty() {
-            let from = pages.first.gpa() + dirty.start as u64;
+            let from = [pages.span(&dirty)];
             let at = base + dirty.start as u64;
-            match calls::write_from(self.kernel(), self.id(), from, at, dirty.len()) {
+            match calls::write_from(self.kernel(), self.id(), &from, Some(at), dirty.len()) {
                 Ok((0, _)) => return self.flush_failed(data, Errno::EIO),
                 Ok((written, attr)) => {
                     dirty.start += written;
@@ -541,7 +581,7 @@ impl Node {
 
 /// Calls `copy` for each page of a run of bytes of a buffer with the page's number, and where in it which bytes are; gives how
 /// many were copied.
-fn each_page(
+pub(super) fn each_page(
     start: usize,
     len: usize,
     mut copy: impl FnMut(u64, usize, usize) -> Result<usize>,

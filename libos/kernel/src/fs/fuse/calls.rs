@@ -10,15 +10,24 @@ use husk_abi::boundary::fuse::{
 };
 use husk_abi::linux::general;
 
+use super::buffer::each_page;
 use crate::fs::{Create, FileKind, devfs};
-use crate::host::Ask;
+use crate::host::{Ask, BULK_BYTES, Needs};
+use crate::mm::{Held, Span};
 use crate::user::IoBuf;
-use crate::{Errno, Kernel, Result};
+use crate::{Errno, Kernel, Result, Thread};
+
+/// Data of at least so many bytes go straight to and from the process's memory.
+const DIRECT: usize = 32 << 10;
 
 /// Sends `ask` and gives the answer, which is at most a page.
 fn call(kernel: &Kernel, ask: &Ask<'_>) -> Result<Vec<u8>> {
-    let long = ask.body.len() > 3072;
-    let mut exchange = kernel.host.files.begin(&kernel.frames, long)?;
+    let needs = if ask.body.len() > 3072 {
+        Needs::Buffer
+    } else {
+        Needs::Nothing
+    };
+    let mut exchange = kernel.host.files.begin(&kernel.frames, needs)?;
     let len = exchange.call(&kernel.frames, ask)?;
     Ok(exchange.answer(len))
 }
@@ -208,7 +217,7 @@ pub fn syncfs(kernel: &Kernel, node: u64) -> Result<()> {
 
 /// Sends `body` and gives an answer that may be long.
 fn call_long(kernel: &Kernel, opcode: u32, node: u64, body: &[u8], room: usize) -> Result<Vec<u8>> {
-    let mut exchange = kernel.host.files.begin(&kernel.frames, true)?;
+    let mut exchange = kernel.host.files.begin(&kernel.frames, Needs::Buffer)?;
     let ask = Ask {
         answer_bytes: room,
         ..ask(opcode, node, body)
@@ -302,7 +311,33 @@ fn written(answer: &[u8]) -> Result<(u64, Attr)> {
     Ok((u64::from(out.size), attr(rest)?))
 }
 
-/// Reads up to `len` bytes, at most `MAX_DATA`, into `buf`; less than asked for is the end of the file.
+/// The process's own memory that the next `len` bytes of `buf` are, if that is RAM and worth it.
+fn direct(buf: &IoBuf<'_>, len: usize, to_fill: bool) -> Option<Held> {
+    if len < DIRECT {
+        return None;
+    }
+    let held = husk_hal::cpu::with_current(|t: &Thread| buf.hold(t, len, to_fill))?;
+    (held.bytes() >= DIRECT).then_some(held)
+}
+
+fn read_arguments(offset: u64, len: usize) -> Vec<u8> {
+    body!(ReadIn {
+        offset,
+        size: len as u32,
+        ..ReadIn::default()
+    })
+}
+
+fn write_arguments(offset: Option<u64>, len: usize) -> Vec<u8> {
+    body!(WriteIn {
+        offset: offset.unwrap_or(0),
+        size: len as u32,
+        flags: offset.map_or(general::O_APPEND, |_| 0),
+        ..WriteIn::default()
+    })
+}
+
+/// Reads up to `len` bytes into `buf`, at least one if there is one and the buffer is not empty.
 pub fn read(
     kernel: &Kernel,
     node: u64,
@@ -310,115 +345,95 @@ pub fn read(
     offset: u64,
     len: usize,
 ) -> Result<usize> {
-    let want = len.min(MAX_DATA);
-    let arguments = ReadIn {
-        offset,
-        size: want as u32,
-        ..ReadIn::default()
-    };
-    let mut exchange = kernel.host.files.begin(&kernel.frames, true)?;
-    let body = body!(arguments);
+    if let Some(held) = direct(buf, len.min(MAX_DATA), true) {
+        let got = read_to(kernel, node, held.spans(), offset, held.bytes())?;
+        return Ok(buf.skip(got));
+    }
+    let want = len.min(BULK_BYTES);
+    let mut exchange = kernel.host.files.begin(&kernel.frames, Needs::Buffer)?;
+    let body = read_arguments(offset, want);
     let ask = Ask {
         answer_bytes: want,
         ..ask(op::READ, node, &body)
     };
     let got = exchange.call(&kernel.frames, &ask)?.min(want);
-    let mut moved = 0;
-    while moved < got {
-        let frame = exchange.bulk().offset(moved as u64 / 4096);
-        let piece = (got - moved).min(4096);
-        match buf.put_frame(frame, 0, piece) {
-            Ok(done) => {
-                moved += done;
-                if done < piece {
-                    break;
-                }
-            }
-            Err(_) if moved > 0 => break,
-            Err(errno) => return Err(errno),
-        }
-    }
-    Ok(moved)
+    let bulk = exchange.bulk();
+    each_page(0, got, |page, offset, piece| {
+        buf.put_frame(bulk.offset(page), offset, piece)
+    })
 }
 
-/// Writes up to `len` bytes, at most `MAX_DATA`, from `buf` at an offset, or else at the file's end; gives the bytes written and
-/// the attributes then.
+/// Writes up to `len` bytes from `buf` at an offset, or else at the file's end; gives the bytes written, how many of `buf`'s were
+/// taken for that, and the attributes then.
 pub fn write(
     kernel: &Kernel,
     node: u64,
     buf: &mut IoBuf<'_>,
     offset: Option<u64>,
     len: usize,
-) -> Result<(usize, Attr)> {
-    let want = len.min(MAX_DATA);
-    let mut exchange = kernel.host.files.begin(&kernel.frames, true)?;
-    let mut taken = 0;
-    while taken < want {
-        let frame = exchange.bulk().offset(taken as u64 / 4096);
-        let piece = (want - taken).min(4096);
-        match buf.take_frame(frame, 0, piece) {
-            Ok(done) => {
-                taken += done;
-                if done < piece {
-                    break;
-                }
-            }
-            Err(_) if taken > 0 => break,
-            Err(errno) => return Err(errno),
-        }
+) -> Result<(usize, usize, Attr)> {
+    if let Some(held) = direct(buf, len.min(MAX_DATA), false) {
+        let taken = held.bytes();
+        let (done, attr) = write_from(kernel, node, held.spans(), offset, taken)?;
+        buf.skip(done);
+        return Ok((done, taken, attr));
     }
-    let arguments = WriteIn {
-        offset: offset.unwrap_or(0),
-        size: taken as u32,
-        flags: offset.map_or(general::O_APPEND, |_| 0),
-        ..WriteIn::default()
-    };
-    let body = body!(arguments);
+    let want = len.min(BULK_BYTES);
+    let mut exchange = kernel.host.files.begin(&kernel.frames, Needs::Buffer)?;
+    let bulk = exchange.bulk();
+    let taken = each_page(0, want, |page, offset, piece| {
+        buf.take_frame(bulk.offset(page), offset, piece)
+    })?;
+    let body = write_arguments(offset, taken);
     let ask = Ask {
         data_bytes: taken,
         ..ask(op::WRITE, node, &body)
     };
     let len = exchange.call(&kernel.frames, &ask)?;
     let (size, attr) = written(&exchange.answer(len))?;
-    Ok(((size as usize).min(taken), attr))
+    Ok(((size as usize).min(taken), taken, attr))
 }
 
-/// Reads `len` bytes, at most `MAX_DATA`, to the guest physical address `to`; less is the end of the file.
-pub fn read_to(kernel: &Kernel, node: u64, to: u64, offset: u64, len: usize) -> Result<usize> {
-    let arguments = ReadIn {
-        offset,
-        size: len as u32,
-        ..ReadIn::default()
-    };
-    let mut exchange = kernel.host.files.begin(&kernel.frames, false)?;
-    let body = body!(arguments);
+fn needs(places: &[Span]) -> Needs {
+    if places.len() > 1 {
+        Needs::Table
+    } else {
+        Needs::Nothing
+    }
+}
+
+/// Reads `len` bytes, at most `MAX_DATA`, to the first bytes of `places`; less is the end of the file.
+pub fn read_to(
+    kernel: &Kernel,
+    node: u64,
+    places: &[Span],
+    offset: u64,
+    len: usize,
+) -> Result<usize> {
+    let mut exchange = kernel.host.files.begin(&kernel.frames, needs(places))?;
+    let body = read_arguments(offset, len);
     let ask = Ask {
         answer_bytes: len,
-        data_gpa: Some(to),
+        data_at: places,
         ..ask(op::READ, node, &body)
     };
     Ok(exchange.call(&kernel.frames, &ask)?.min(len))
 }
 
-/// Writes `len` bytes, at most `MAX_DATA`, from the guest physical address `from`; gives the bytes written and the
-/// attributes then.
+/// Writes `len` bytes, at most `MAX_DATA`, the first of `places`, at an offset, or else at the file's end; gives the bytes written
+/// and the attributes then.
 pub fn write_from(
     kernel: &Kernel,
     node: u64,
-    from: u64,
-    offset: u64,
+    places: &[Span],
+    offset: Option<u64>,
     len: usize,
 ) -> Result<(usize, Attr)> {
-    let arguments = WriteIn {
-        offset,
-        size: len as u32,
-        ..WriteIn::default()
-    };
-    let mut exchange = kernel.host.files.begin(&kernel.frames, false)?;
-    let body = body!(arguments);
+    let mut exchange = kernel.host.files.begin(&kernel.frames, needs(places))?;
+    let body = write_arguments(offset, len);
     let ask = Ask {
         data_bytes: len,
-        data_gpa: Some(from),
+        data_at: places,
         ..ask(op::WRITE, node, &body)
     };
     let answer = exchange.call(&kernel.frames, &ask)?;
@@ -445,20 +460,14 @@ pub fn post_setattr(
 pub fn post_write(
     kernel: &Kernel,
     node: u64,
-    from: u64,
+    from: Span,
     offset: u64,
-    len: usize,
     done: impl FnOnce(Result<(u64, Attr)>) + Send + 'static,
 ) -> bool {
-    let arguments = WriteIn {
-        offset,
-        size: len as u32,
-        ..WriteIn::default()
-    };
-    let body = body!(arguments);
+    let body = write_arguments(Some(offset), from.len);
     let ask = Ask {
-        data_bytes: len,
-        data_gpa: Some(from),
+        data_bytes: from.len,
+        data_at: core::slice::from_ref(&from),
         ..ask(op::WRITE, node, &body)
     };
     let done = Box::new(move |answer: Result<Vec<u8>>| {
@@ -497,7 +506,7 @@ pub struct Listed {
 pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<(Vec<Listed>, bool)> {
     let arguments = ReadIn {
         offset: position,
-        size: MAX_DATA as u32,
+        size: BULK_BYTES as u32,
         ..ReadIn::default()
     };
     let answer = call_long(
@@ -505,7 +514,7 @@ pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<(Vec<Liste
         op::READDIRPLUS,
         directory,
         &body!(arguments),
-        MAX_DATA,
+        BULK_BYTES,
     )?;
     let mut listed = Vec::new();
     let mut is_end = answer.is_empty();

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 
-use husk_abi::boundary::fuse::{CHUNK_BYTES, MAX_DATA};
+use husk_abi::boundary::fuse::CHUNK_BYTES;
 use husk_hal::phys::{self, Frame};
 use spin::Once;
 
@@ -28,6 +28,8 @@ use crate::{Errno, Result};
 pub(super) const MAX_BYTES: u64 = i64::MAX as u64;
 /// Reads of at least so many bytes that the window does not show go by message.
 const LONG_READ: usize = 32 << 10;
+/// Reads of at least so many bytes are better asked for one by one than read ahead: they need no copy in between.
+const DIRECT_READ: usize = 256 << 10;
 
 /// Contents of a regular file.
 #[derive(Debug)]
@@ -287,17 +289,13 @@ impl Node {
             let moved = match self.shown(data, at / PAGE, false) {
                 _ if kept != Ok(0) => kept,
                 // What the host does not know yet is not there to be read.
-                _ if len < MAX_DATA && self.read_ahead(data, at, len) => continue,
+                _ if len < DIRECT_READ && self.read_ahead(data, at, len) => continue,
                 Some(pinned) => self.read_window(&pinned, buf, at, in_chunk),
-                None if len >= LONG_READ => {
-                    calls::read(self.kernel(), self.id(), buf, at, len.min(MAX_DATA))
-                }
+                None if len >= LONG_READ => calls::read(self.kernel(), self.id(), buf, at, len),
                 None => match self.show(data, at / PAGE, false) {
                     Ok(pinned) => self.read_window(&pinned, buf, at, in_chunk),
                     // The window is full of what is in use.
-                    Err(Errno::ENOMEM) => {
-                        calls::read(self.kernel(), self.id(), buf, at, len.min(MAX_DATA))
-                    }
+                    Err(Errno::ENOMEM) => calls::read(self.kernel(), self.id(), buf, at, len),
                     Err(errno) => Err(errno),
                 },
             };
@@ -354,8 +352,7 @@ impl Node {
         while at < limit && buf.remaining() > 0 {
             let len = usize::try_from(limit - at)
                 .unwrap_or(usize::MAX)
-                .min(buf.remaining())
-                .min(MAX_DATA);
+                .min(buf.remaining());
             match self.write_buffered(data, buf, at, len) {
                 Ok(0) => {}
                 Ok(written) => {
@@ -371,10 +368,10 @@ impl Node {
             told = true;
             let place = (!appends).then_some(at);
             match calls::write(self.kernel(), self.id(), buf, place, len) {
-                Ok((written, attr)) => {
+                Ok((written, taken, attr)) => {
                     at += written as u64;
                     self.learned(&attr);
-                    if written < len {
+                    if written < taken {
                         break;
                     }
                 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 use super::node::Node;
-use crate::fs::DirEntry;
+use crate::fs::{DirEntry, known};
 
 /// A name.
 #[derive(Debug)]
@@ -82,7 +82,15 @@ impl Names {
     ) -> (Option<Arc<[u8]>>, Option<Arc<Node>>) {
         if let Some(known) = self.known.get_mut(name) {
             known.until = until;
-            return (None, core::mem::replace(&mut known.node, node));
+            let moved = match (&known.node, &node) {
+                (Some(old), Some(new)) => !Arc::ptr_eq(old, new),
+                (old, _) => old.is_some(),
+            };
+            let old = core::mem::replace(&mut known.node, node);
+            if moved {
+                known::outdate();
+            }
+            return (None, old);
         }
         let key: Arc<[u8]> = name.into();
         self.known.insert(key.clone(), Known { node, until });
@@ -130,8 +138,9 @@ impl Names {
     pub(super) fn take_all(&mut self) -> Vec<Arc<Node>> {
         self.complete = false;
         self.listing = None;
-        let known = core::mem::take(&mut self.known);
-        known
+        let names = core::mem::take(&mut self.known);
+        known::outdate();
+        names
             .into_values()
             .filter_map(|known| known.node)
             .chain(self.parent.take())

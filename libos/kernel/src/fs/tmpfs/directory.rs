@@ -9,7 +9,7 @@ use alloc::sync::{Arc, Weak};
 use hashbrown::HashMap;
 
 use super::node::Node;
-use crate::fs::{DirEntry, FileKind};
+use crate::fs::{DirEntry, FileKind, known};
 use crate::{Errno, Result};
 
 /// First cookie of an entry: 0 and 1 are `.` and `..`.
@@ -78,6 +78,7 @@ impl Directory {
     /// Removes a name.
     pub(super) fn remove(&mut self, name: &[u8]) -> Option<Arc<Node>> {
         let entry = self.entries.remove(name)?;
+        known::outdate();
         self.order.remove(&entry.cookie);
         Some(entry.node)
     }
@@ -85,7 +86,9 @@ impl Directory {
     /// Makes an existing name another file's; its place in the order stays.
     pub(super) fn replace(&mut self, name: &[u8], node: Arc<Node>) -> Option<Arc<Node>> {
         let entry = self.entries.get_mut(name)?;
-        Some(core::mem::replace(&mut entry.node, node))
+        let old = core::mem::replace(&mut entry.node, node);
+        known::outdate();
+        Some(old)
     }
 
     /// Lists from `position` on, `self_ino` being its own number.

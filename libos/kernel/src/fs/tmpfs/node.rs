@@ -366,6 +366,10 @@ impl Inode for Node {
         }
     }
 
+    fn names_are_ours(&self) -> bool {
+        true
+    }
+
     fn create(&self, name: &[u8], what: &Create<'_>) -> Result<Arc<dyn Inode>> {
         Ok(self.make(name, what, None, now_ns())?)
     }

@@ -3,6 +3,7 @@
 
 mod code;
 mod faults;
+mod holding;
 mod loading;
 mod model;
 mod moving;

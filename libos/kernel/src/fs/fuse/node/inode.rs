@@ -112,6 +112,10 @@ impl Inode for Node {
         Ok(self.lookup_locked(directory, name)?)
     }
 
+    fn names_are_ours(&self) -> bool {
+        self.is_exclusive()
+    }
+
     fn create(&self, name: &[u8], what: &Create<'_>) -> Result<Arc<dyn Inode>> {
         let directory = self.directory()?;
         let _changing = directory.changing.lock();

@@ -20,7 +20,7 @@ use super::session::{Session, Surroundings};
 use super::wire::{Answer, Ask, Inbox, send};
 use crate::confine::{self, rules::Role};
 use crate::gate::stdio::{self, Listener, StreamObserver};
-use crate::gate::{Error, Interrupt};
+use crate::gate::{ControlObserver, Error, Interrupt};
 use crate::vmm::Machine;
 
 /// Connections at a time.
@@ -50,6 +50,7 @@ struct Server {
     /// Who waits for the answer with this number.
     tickets: BTreeMap<u32, u64>,
     next: u64,
+    observer: Option<Arc<dyn ControlObserver>>,
 }
 
 /// Why a connection is closed.
@@ -63,6 +64,7 @@ pub fn start(
     machine: &Machine,
     listener: UnixListener,
     observer: Option<Arc<dyn StreamObserver>>,
+    control: Option<Arc<dyn ControlObserver>>,
 ) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "control",
@@ -94,6 +96,7 @@ pub fn start(
         sessions: BTreeMap::new(),
         tickets: BTreeMap::new(),
         next: 1,
+        observer: control,
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -108,6 +111,24 @@ pub fn start(
         })
         .map_err(failed)?;
     Ok(())
+}
+
+/// What was asked, for a boundary record.
+fn described(ask: &Ask) -> (&'static str, &[u8], Option<u64>) {
+    let signal = |signo: &i32| u64::try_from(*signo).ok();
+    match ask {
+        Ask::Exec(config) => {
+            let program = config.args.first().map_or(&[][..], Vec::as_slice);
+            ("exec", program, None)
+        }
+        Ask::Signal(signo) => ("exec_signal", b"", signal(signo)),
+        Ask::TerminalSignal(signo) => ("terminal_signal", b"", signal(signo)),
+        Ask::Resize(_) => ("resize", b"", None),
+        Ask::List => ("list", b"", None),
+        Ask::Update(limits) => ("update", b"", limits.memory_bytes),
+        Ask::Kill(signo, false) => ("kill", b"init", signal(signo)),
+        Ask::Kill(signo, true) => ("kill", b"all", signal(signo)),
+    }
 }
 
 fn borrow(event: &EventFd) -> BorrowedFd<'_> {
@@ -206,6 +227,10 @@ impl Server {
     }
 
     fn asked(&mut self, id: u64, ask: Ask, descriptors: Vec<OwnedFd>) -> Result<(), Close> {
+        if let Some(observer) = &self.observer {
+            let (operation, argument, value) = described(&ask);
+            observer.control(operation, argument, value);
+        }
         let session = self.connections.get(&id).and_then(|one| one.session);
         let request = match (ask, session) {
             (Ask::Exec(config), None) => return self.exec(id, config, descriptors),
@@ -213,6 +238,7 @@ impl Server {
             (Ask::TerminalSignal(signo), Some(session)) => Request::TerminalSignal(session, signo),
             (Ask::Resize(size), Some(session)) => Request::Resize(session, size),
             (Ask::List, None) => Request::List(self.ticket(id)),
+            (Ask::Kill(signo, all), None) => Request::Kill(self.ticket(id), signo, all),
             (Ask::Update(limits), None) => Request::Update(self.ticket(id), limits),
             _ => return self.refuse(id, "this cannot be asked here"),
         };
@@ -343,6 +369,7 @@ impl Server {
                 }
             }
             Report::Processes(ticket, list) => self.resolve(ticket, &Answer::Processes(list)),
+            Report::Killed(ticket) => self.resolve(ticket, &Answer::Killed),
             Report::Updated(ticket, done) => self.resolve(ticket, &Answer::Updated(done)),
         }
     }

@@ -36,6 +36,8 @@ pub enum Ask {
     List,
     /// Change limits.
     Update(Limits),
+    /// Send this signal to the container's init, or to all its processes.
+    Kill(i32, bool),
 }
 
 /// What the VMM answers.
@@ -53,6 +55,8 @@ pub enum Answer {
     Updated(Result<(), i32>),
     /// What was asked cannot be done.
     Refused(String),
+    /// The signal was sent.
+    Killed,
 }
 
 fn invalid(what: &'static str) -> io::Error {

@@ -86,6 +86,30 @@ pub fn exists() -> bool {
     hierarchies().is_ok_and(|mounts| !mounts.is_empty())
 }
 
+/// Checks that systemd can be asked for the cgroup at `path`.
+///
+/// # Errors
+/// Where it does not run; for a path that is not in its words.
+pub fn check_systemd(path: &Path) -> Result<(), Error> {
+    let refused = |message: String| Error::Cgroup {
+        what: "made",
+        message,
+    };
+    // As sd_booted(3) tells.
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Err(refused(
+            "systemd not running on this host, cannot use systemd cgroups manager".to_owned(),
+        ));
+    }
+    if path.to_string_lossy().split(':').count() != 3 {
+        return Err(refused(format!(
+            "linux.cgroupsPath must be slice:prefix:name with --systemd-cgroup, it is {}",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Whether the cgroup at `path` is frozen.
 pub fn is_frozen(path: &Path) -> bool {
     let mounts = hierarchies().unwrap_or_default();

@@ -196,6 +196,12 @@ impl Cgroup {
         Ok(any)
     }
 
+    /// What `file` says in the first directory that has it.
+    pub fn get(&self, file: &str) -> Option<String> {
+        self.existing()
+            .find_map(|dir| fs::read_to_string(dir.join(file)).ok())
+    }
+
     /// Everything in it.
     pub fn processes(&self) -> Vec<Pid> {
         let mut all: Vec<Pid> = self

@@ -15,6 +15,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::execveat;
 use oci_spec::runtime::Spec;
 
+use super::program::Program;
 use crate::sandbox::report::{Report, Reporter};
 
 /// `argv[0]` of the VMM process. Whether a container was started is read from it.
@@ -34,6 +35,8 @@ pub struct VmmExecutor {
     pub kept: Vec<RawFd>,
     /// Where a failure is reported.
     pub report: RawFd,
+    /// The container's program, unless the root is out of sight here.
+    pub looked_for: Option<Program>,
     /// The container's id, for `ps`.
     pub id: String,
     /// It ends with the command that made it.
@@ -78,8 +81,10 @@ impl Executor for VmmExecutor {
         Err(ExecutorError::Other(message))
     }
 
+    /// Called in the container's root, before `create` is done.
     fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
-        Ok(())
+        let found = self.looked_for.as_ref().map_or(Ok(()), Program::look);
+        found.map_err(ExecutorValidationError::ArgValidationError)
     }
 
     /// The VMM gets no environment at all.

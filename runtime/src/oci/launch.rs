@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::Error;
 use super::executor::VmmExecutor;
+use super::program::Program;
 use super::state::Container;
 use crate::gate::fuse::TreeSource;
 use crate::gdb;
@@ -131,6 +132,8 @@ impl Launch {
         let control = super::socket::bind(&container.file(super::socket::CONTROL))
             .map_err(Error::host("make the control socket"))?;
         let control = keep(control.into());
+        let looked_for =
+            matches!(self.root, RootSource::Directory).then(|| Program::of(&self.guest));
         let handover = Handover {
             id: container.id.clone(),
             memory_bytes: self.memory_bytes,
@@ -173,6 +176,7 @@ impl Launch {
             handover: sealed.as_raw_fd(),
             kept: handover.descriptors(),
             report: report.number(),
+            looked_for,
             id: container.id.clone(),
             attached,
         };

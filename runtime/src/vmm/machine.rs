@@ -28,6 +28,8 @@ use crate::confine::{self, rules::Role};
 const OVERHEAD_BYTES: u64 = 32 << 20;
 /// The least memory a container can be given, in bytes.
 pub const MINIMUM_BYTES: u64 = 8 << 20;
+/// The most RAM a machine can be given, in bytes: what the direct map has room for.
+const MAXIMUM_BYTES: u64 = 1 << 39;
 /// How long the libOS may take to start the first process.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -147,11 +149,13 @@ impl Machine {
             bytes: config.memory_bytes,
             source: io::Error::from_raw_os_error(libc::ENOMEM),
         };
+        // The limit may be raised while it runs: RAM costs little before it is used.
         let ram_bytes = config
             .memory_bytes
+            .max(memory::of_host().min(MAXIMUM_BYTES / 2))
             .checked_add(OVERHEAD_BYTES)
             .and_then(|bytes| bytes.checked_next_multiple_of(LARGE_PAGE_SIZE))
-            .filter(|bytes| *bytes <= 1 << 39)
+            .filter(|bytes| *bytes <= MAXIMUM_BYTES)
             .ok_or_else(too_large)?;
         let (region, ram) = memory::reserve_ram(ram_bytes)?;
         let archive = config

@@ -21,6 +21,11 @@ pub struct Mapping {
     pub bytes: u64,
 }
 
+/// Bytes of RAM this host has; 0 if it does not tell.
+pub fn of_host() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total())
+}
+
 // SAFETY: an address range of the process, which any thread may hand to KVM; nobody reads or writes through it.
 unsafe impl Send for Mapping {}
 // SAFETY: as above; it has no interior that changes.

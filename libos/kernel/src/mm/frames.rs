@@ -162,6 +162,17 @@ impl Layout {
         let index = frame.number().checked_sub(self.base)?;
         (index >= self.skip && index < self.blocks * LARGE_FRAMES).then_some(index)
     }
+
+    /// One more reference to a frame, or to the large frame it is part of. The caller holds the pool.
+    fn add_reference(&self, index: u64) {
+        let block = index / LARGE_FRAMES;
+        if self.word(block, word::STATE) == state::LARGE {
+            let count = self.word(block, word::LARGE_COUNT);
+            self.set_word(block, word::LARGE_COUNT, count + 1);
+        } else {
+            self.set_count(index, self.count(index) + 1);
+        }
+    }
 }
 
 impl Pool {
@@ -630,13 +641,28 @@ impl Frames {
             return;
         };
         let _pool = self.pool.lock();
-        let block = index / LARGE_FRAMES;
-        if self.layout.word(block, word::STATE) == state::LARGE {
-            let count = self.layout.word(block, word::LARGE_COUNT);
-            self.layout.set_word(block, word::LARGE_COUNT, count + 1);
-        } else {
-            self.layout.set_count(index, self.layout.count(index) + 1);
-        }
+        self.layout.add_reference(index);
+    }
+
+    /// One more reference to each of `count` frames that are handed out here.
+    pub fn get_run(&self, first: Frame, count: u64) {
+        let Some(index) = self.layout.index(first) else {
+            return;
+        };
+        let _pool = self.pool.lock();
+        (index..index + count).for_each(|index| self.layout.add_reference(index));
+    }
+
+    /// One reference to each of `count` frames less.
+    ///
+    /// # Panics
+    /// As [`Frames::put`].
+    pub fn put_run(&self, first: Frame, count: u64) {
+        let Some(index) = self.layout.index(first) else {
+            return;
+        };
+        let mut pool = self.pool.lock();
+        (index..index + count).for_each(|index| pool.put(&self.layout, index));
     }
 
     /// One reference to a frame less; the last one frees it.

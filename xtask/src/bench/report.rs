@@ -19,7 +19,7 @@ enum Promise {
     Absolute(f64),
 }
 
-const PROMISES: [(&str, Promise); 9] = [
+const PROMISES: [(&str, Promise); 11] = [
     ("getppid_wrapper", Promise::Ratio(0.12)),
     ("getppid_syscall", Promise::Ratio(0.12)),
     ("read_zero", Promise::Ratio(0.3)),
@@ -29,6 +29,8 @@ const PROMISES: [(&str, Promise); 9] = [
     ("fork_exec", Promise::Ratio(2.0)),
     ("first_touch", Promise::Ratio(0.5)),
     ("startup", Promise::Absolute(60.0)),
+    ("exec", Promise::Absolute(40.0)),
+    ("docker_run", Promise::Ratio(1.3)),
 ];
 
 /// One benchmark's values, in order of rounds.

@@ -127,7 +127,8 @@ grep -c 49 $W/out
 becomes '{{.State.Status}}' exited
 inspect '{{.State.ExitCode}}'
 "#,
-    ),
+    )
+    .only("docker"),
     Scenario::new(
         "an interrupt typed at a terminal",
         r#"
@@ -140,9 +141,10 @@ inspect '{{.State.ExitCode}}'
         "the size of a terminal",
         r#"
 run -t $I sh -c 'stty size 2>/dev/null; echo $?' | tr -d '\r'
-e create -it --name $C $F --network none $I sh -c 'until stty size 2>/dev/null; do sleep 0.05; done; sleep 0.5' >/dev/null
+e create -it --name $C $F --network none $I sh -c 'until stty size 2>/dev/null; do sleep 0.05; done' >/dev/null
 becomes '{{.State.Status}}' created
-(becomes '{{.State.Status}}' exited) | pty sh -c "stty rows 33 cols 77; exec $E start -ai $C"
+(becomes '{{.State.Status}}' exited) | pty sh -c "stty rows 33 cols 77; exec $E start -ai $C" >/dev/null
+e logs $C | tr -d '\r'
 "#,
     ),
     Scenario::new(

@@ -39,7 +39,7 @@ rc e exec $C sh -c 'head -c 300m /dev/zero | tail | wc -c'
         r#"
 up $I sh -c 'while :; do :; done'
 e stats --no-stream $C >/dev/null
-e stats --no-stream --format '{{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' $C | awk '{ print ($1 + 0 > 5) ? "busy" : $0, ($2 + 0 > 0) ? "memory" : $0, ($5 + 0 > 0) ? "processes" : $0 }' | tr -d x
+e stats --no-stream --format '{{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' $C | awk '{ print ($1 + 0 > 0.2) ? "busy" : $0, ($2 + 0 > 0) ? "memory" : $0, ($5 + 0 > 0) ? "processes" : $0 }' | tr -d x
 "#,
     ),
     Scenario::new(

@@ -20,6 +20,7 @@ mod progress;
 mod ps;
 mod pull;
 mod run;
+mod run_image;
 mod spec;
 mod start;
 mod state;
@@ -66,6 +67,10 @@ pub enum Error {
     Output(io::Error),
     #[error("{0}")]
     Oci(#[from] oci::Error),
+    #[error("{0}")]
+    Confine(#[from] crate::confine::Error),
+    #[error("{0}")]
+    Gdb(#[from] crate::gdb::Error),
     #[error("{0}")]
     Recording(#[from] crate::record::Error),
     #[error("cannot find the working directory: {0}")]

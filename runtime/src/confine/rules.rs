@@ -348,6 +348,12 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_lremovexattr, SERVES, FILES),
     rule(libc::SYS_fremovexattr, SERVES, FILES),
     rule(libc::SYS_flock, SERVES, FILES),
+    rule(
+        libc::SYS_pipe2,
+        SERVES,
+        "looking whether a FIFO has a writer",
+    ),
+    rule(libc::SYS_tee, SERVES, "looking whether a FIFO has a writer"),
     rule(libc::SYS_umask, SERVES, FILES),
     rule(libc::SYS_dup, CONTROLS, FILES),
     rule(libc::SYS_dup3, SERVES, FILES),

@@ -10,6 +10,8 @@ use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 use nix::fcntl::{AtFlags, FcntlArg, FdFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::execveat;
 use oci_spec::runtime::Spec;
 
@@ -37,10 +39,16 @@ pub struct VmmExecutor {
     pub looked_for: Option<Program>,
     /// The container's id, for `ps`.
     pub id: String,
+    /// It ends with the command that made it.
+    pub attached: bool,
 }
 
 impl VmmExecutor {
     fn execute(&self) -> nix::Result<std::convert::Infallible> {
+        if self.attached {
+            // One that died before leaves the container to whoever meets its record.
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+        }
         for fd in self.kept.iter().chain([&self.handover]) {
             // SAFETY: `create` opened it before this process was forked and keeps it open.
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
@@ -68,6 +76,7 @@ impl Executor for VmmExecutor {
         report.tell(&Report::Failed {
             message: message.clone(),
             status: 125,
+            told: false,
         });
         Err(ExecutorError::Other(message))
     }

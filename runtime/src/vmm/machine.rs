@@ -19,6 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::debug::{Debug, GuestSpace, Inspector};
 use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
+use super::ram::Ram;
 use super::vcpu::Vcpu;
 use super::{Error, Kicker, KvmClock, Window, loader, memory, raw, tables};
 use crate::confine::{self, rules::Role};
@@ -139,7 +140,7 @@ impl Machine {
         }
         let image = loader::inspect(config.image)?;
         let kvm = &config.kvm;
-        let vm = kvm.create_vm().map_err(Error::kvm("create a VM"))?;
+        let vm = Arc::new(kvm.create_vm().map_err(Error::kvm("create a VM"))?);
 
         let too_large = || Error::Reserve {
             bytes: config.memory_bytes,
@@ -163,7 +164,7 @@ impl Machine {
             gpa: ram_bytes.next_multiple_of(1 << 30),
             len: archive.as_ref().map_or(0, |archive| archive.bytes),
         };
-        raw::set_memory(&vm, 0, 0, &ram, false).map_err(Error::kvm("add guest memory"))?;
+        let ram = Arc::new(Ram::new(vm.clone(), ram)?);
         if let Some(archive) = &archive {
             raw::set_memory(&vm, 1, rom.gpa, archive, true)
                 .map_err(Error::kvm("map the root archive into the guest"))?;
@@ -209,6 +210,7 @@ impl Machine {
             boundary_version: BOUNDARY_VERSION,
             vcpu_count: config.vcpus,
             ram_bytes,
+            ready_bytes: ram.ready_bytes(),
             free_gpa: bump.end(),
             memory_limit_bytes: config.memory_bytes,
             root_archive: rom,
@@ -269,12 +271,13 @@ impl Machine {
                 &cpuid,
                 xcr0,
                 memory.clone(),
+                ram.clone(),
                 kicker.clone(),
                 inspector.clone(),
             )?);
         }
         Ok(Self {
-            vm: Arc::new(vm),
+            vm,
             memory,
             layout,
             window,

@@ -23,6 +23,8 @@ pub struct Vfs {
     pub window: fuse::Window,
     /// What waits to be written to host files.
     pub behind: fuse::WriteBehind,
+    /// FIFOs and sockets of the host that are open.
+    pub channels: fuse::Channels,
     /// Advisory locks.
     pub locks: LockTable,
     /// Watched files.
@@ -47,6 +49,7 @@ impl Vfs {
             root_archive,
             window,
             behind: fuse::WriteBehind::default(),
+            channels: fuse::Channels::default(),
             locks: LockTable::new(),
             watches: Arc::default(),
             tree: Mutex::new(()),

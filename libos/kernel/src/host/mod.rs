@@ -94,6 +94,7 @@ impl Host {
         let Some(kernel) = kernel else { return };
         kernel.fs.window.poll_truncated();
         kernel.fs.poll_trust();
+        kernel.fs.channels.poll(self.events_gpa);
         kernel.trace.poll_filter(kernel);
         for request in self.control.take() {
             crate::control::handle(kernel, request);

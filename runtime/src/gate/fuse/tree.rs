@@ -205,6 +205,12 @@ pub fn magic_path(file: impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
 }
 
+/// Holds a file that is open already, by `O_PATH`.
+pub fn held_again(file: impl AsFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, &*magic_path(file), flags, Mode::empty())
+}
+
 /// Opens the contents of a regular file or directory that is held. `writable` counts for files only.
 pub fn open_contents(file: impl AsFd, stat: &Statx, writable: bool) -> Result<OwnedFd, Errno> {
     let flags = match kind(stat) {

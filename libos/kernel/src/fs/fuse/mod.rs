@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `buffer` | what is read ahead, and what waits to be written back |
 //! | `calls` | the messages, typed |
+//! | `channel` | FIFOs and sockets of trees that others use, too |
 //! | `node` | a file: its attributes as last told, and the [`Inode`] operations |
 //! | `names` | what is known of a directory: names, and names that are not there |
 //! | `data` | contents of a regular file: by the window where they are mapped, else by messages |
@@ -21,6 +22,7 @@
 
 mod buffer;
 mod calls;
+mod channel;
 mod data;
 mod file;
 mod names;
@@ -40,6 +42,8 @@ use super::{Attributes, FileKind, FileSystem, FsStatistics, Inode, devfs};
 use crate::sync::SpinLock;
 use crate::{Kernel, Result};
 pub use buffer::WriteBehind;
+pub(crate) use channel::Pauses;
+pub use channel::{Channel, Channels, connect, write_all};
 use node::Node;
 pub use window::Window;
 

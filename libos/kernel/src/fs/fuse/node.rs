@@ -156,6 +156,11 @@ impl Node {
         self.shared.is_exclusive()
     }
 
+    /// What kind of file it is.
+    pub(super) fn kind(&self) -> FileKind {
+        self.kind
+    }
+
     pub(super) fn kernel(&self) -> &'static Kernel {
         self.shared.kernel
     }
@@ -202,7 +207,7 @@ impl Node {
             attributes.size = attributes.size.max(data.buffered.dirty_end());
             let (size, old) = (attributes.size, data.set_size(attributes.size));
             if size != old {
-                self.text_changed(data, size.min(old)..size.max(old), false);
+                self.text_changed(data, size.min(old)..size.max(old));
             }
         }
         let mut meta = self.meta.lock();

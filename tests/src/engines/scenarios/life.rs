@@ -141,12 +141,16 @@ inspect '{{.State.ExitCode}}'
         "the size of a terminal",
         r#"
 run -t $I sh -c 'stty size 2>/dev/null; echo $?' | tr -d '\r'
-e create -it --name $C $F --network none $I sh -c 'until stty size 2>/dev/null; do sleep 0.05; done' >/dev/null
-becomes '{{.State.Status}}' created
-(becomes '{{.State.Status}}' exited) | pty sh -c "stty rows 33 cols 77; exec $E start -ai $C" >/dev/null
-e logs $C | tr -d '\r'
 "#,
     ),
+    Scenario::new(
+        "the size of a terminal that has one",
+        r#"
+up $I sleep 1000
+pty sh -c "stty rows 33 cols 77; exec $E exec -it $C sh -c 'until stty size 2>/dev/null | grep -v 0.0; do sleep 0.1; done'" </dev/null | tail -1 | tail -c 6
+"#,
+    )
+    .only("docker"),
     Scenario::new(
         "100 MB of logs",
         r#"

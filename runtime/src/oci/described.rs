@@ -79,7 +79,7 @@ mod tests {
     fn there_and_back() {
         let config = ProcessConfig {
             args: vec![b"sh".to_vec(), b"-c".to_vec()],
-            env: vec![b"A=b".to_vec()],
+            env: vec![b"A=b".to_vec(), b"HOME=/w".to_vec()],
             cwd: b"/w".to_vec(),
             uid: 5,
             gid: 6,

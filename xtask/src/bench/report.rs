@@ -19,7 +19,7 @@ enum Promise {
     Absolute(f64),
 }
 
-const PROMISES: [(&str, Promise); 11] = [
+const PROMISES: [(&str, Promise); 13] = [
     ("getppid_wrapper", Promise::Ratio(0.12)),
     ("getppid_syscall", Promise::Ratio(0.12)),
     ("read_zero", Promise::Ratio(0.3)),
@@ -31,6 +31,8 @@ const PROMISES: [(&str, Promise); 11] = [
     ("startup", Promise::Absolute(50.0)),
     ("startup", Promise::Ratio(2.0)),
     ("startup_bundle", Promise::Ratio(2.0)),
+    ("exec", Promise::Absolute(40.0)),
+    ("docker_run", Promise::Ratio(1.3)),
 ];
 
 /// One benchmark's values, in order of rounds.

@@ -230,6 +230,56 @@ impl Random {
     }
 }
 
+/// Rewrites bytes as a fuzzer would: flips, overwrites, cuts out, repeats, and puts in what the formats look for.
+pub(crate) fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    const WORDS: [&[u8]; 12] = [
+        b"../",
+        b"/",
+        b"\0",
+        b".wh.",
+        b".wh..wh..opq",
+        b"\"",
+        b"{}",
+        b"[]",
+        b"null",
+        b"99999999999999999999",
+        b"GNU.sparse.size=9",
+        b"\xff\xff\xff\xff",
+    ];
+    for _ in 0..random.below(4) + 1 {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = random.below(bytes.len());
+        let end = (at + random.below(600)).min(bytes.len());
+        match random.below(6) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = random.below(256) as u8,
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let again = bytes[at..end].to_vec();
+                bytes.splice(at..at, again);
+            }
+            4 => {
+                let word = WORDS[random.below(WORDS.len())];
+                let end = (at + word.len()).min(bytes.len());
+                bytes.splice(at..end, word.iter().copied());
+            }
+            _ => bytes.truncate(at),
+        }
+    }
+    // Half of the time headers get their checksum back, so that what is in them is looked at.
+    if random.below(2) == 0 {
+        for block in bytes.chunks_exact_mut(512) {
+            if &block[257..262] == b"ustar" {
+                let mut header = tar::Header::from_byte_slice(block).clone();
+                header.set_cksum();
+                block.copy_from_slice(header.as_bytes());
+            }
+        }
+    }
+}
+
 /// The archive `content` as a source.
 pub(crate) fn source_of(
     scratch: &Scratch,

@@ -12,6 +12,7 @@ pub mod capture;
 pub mod containerd;
 pub mod debian;
 pub mod differential;
+pub mod engines;
 pub mod husk;
 pub mod image;
 pub mod layer;

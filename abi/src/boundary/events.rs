@@ -30,13 +30,14 @@ pub struct GuestEvents {
 super::assert_size!(GuestEvents, 8);
 
 /// What lies in the page, in order: where, and how many bytes.
-const PAGE: [(u64, usize); 6] = [
+const PAGE: [(u64, usize); 7] = [
     (0, size_of::<HostEvents>()),
     (start::OFFSET, size_of::<start::StartReport>()),
     (report::OFFSET, size_of::<report::ReportPlace>()),
     (GUEST_EVENTS_OFFSET, size_of::<GuestEvents>()),
     (inspect::OFFSET, size_of::<inspect::InspectPlace>()),
     (fuse::TRUNCATED_OFFSET, size_of::<AtomicU64>()),
+    (fuse::CHANNELS_OFFSET, fuse::MAX_CHANNELS / 8),
 ];
 
 const _: () = {

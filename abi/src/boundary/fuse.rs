@@ -16,6 +16,11 @@
 //!
 //! A request that cannot take long is answered when the doorbell returns; any other later, with an interrupt.
 //!
+//! - *Channels* are FIFOs that were opened and sockets that were connected to, numbered by the VMM. No operation on one
+//!   waits: it is `EAGAIN`. `CHANNEL_POLL` asks what would not be; whatever is not ready then is announced once, when it is, by
+//!   the channel's bit at [`CHANNELS_OFFSET`] and an interrupt.
+//! - `LOCK` sets what the whole guest holds of a file's locks, as one holder, and never waits either.
+//!
 //! *Window*: [`super::boot::BootInfo::window`], cut into chunks of [`CHUNK_BYTES`]. `SETUPMAPPING` maps a chunk of a file
 //! there; the libOS decides where. Touching a byte past the file's last page is told to the VMM, not to the program.
 
@@ -62,6 +67,14 @@ pub mod op {
     pub const REMOVEMAPPING: u32 = 49;
     pub const SYNCFS: u32 = 50;
     pub const TMPFILE: u32 = 51;
+    // Not Linux's.
+    pub const CHANNEL_OPEN: u32 = 56;
+    pub const CHANNEL_READ: u32 = 57;
+    pub const CHANNEL_WRITE: u32 = 58;
+    pub const CHANNEL_POLL: u32 = 59;
+    pub const CHANNEL_SHUT: u32 = 60;
+    pub const CHANNEL_CLOSE: u32 = 61;
+    pub const LOCK: u32 = 62;
 }
 
 /// Names of the opcodes, for records and statistics.
@@ -97,6 +110,13 @@ pub fn op_name(opcode: u32) -> Option<&'static str> {
         op::REMOVEMAPPING => "removemapping",
         op::SYNCFS => "syncfs",
         op::TMPFILE => "tmpfile",
+        op::CHANNEL_OPEN => "channel_open",
+        op::CHANNEL_READ => "channel_read",
+        op::CHANNEL_WRITE => "channel_write",
+        op::CHANNEL_POLL => "channel_poll",
+        op::CHANNEL_SHUT => "channel_shut",
+        op::CHANNEL_CLOSE => "channel_close",
+        op::LOCK => "lock",
         _ => return None,
     })
 }
@@ -300,6 +320,49 @@ wire! {
     /// goes on.
     Dirent, 24 { ino: u64, off: u64, namelen: u32, kind: u32 }
 }
+
+wire! {
+    /// `CHANNEL_OPEN`: `flags` are `O_*` for a FIFO; `kind` is a socket's type, 0 for a FIFO.
+    ChannelOpenIn, 8 { flags: u32, kind: u32 }
+}
+wire! {
+    /// Answers `CHANNEL_OPEN`; the ids are those of who listens at a socket, as the VMM sees them.
+    ChannelOpenOut, 16 { channel: u32, uid: u32, gid: u32, padding: u32 }
+}
+wire! {
+    /// The other operations on channels. `flags`: for `READ` bit 0 leaves what is read, for `SHUT` `SHUT_*`, for `POLL`
+    /// [`CHANNEL_PARTNER`]. `size`: what `READ` gives at most. What is to be written follows.
+    ChannelIn, 16 { channel: u32, flags: u32, size: u32, padding: u32 }
+}
+wire! {
+    /// Answers `CHANNEL_POLL`: `POLL*`, and 1 if somebody has the FIFO open for writing.
+    ChannelPollOut, 8 { events: u32, partner: u32 }
+}
+wire! {
+    /// `LOCK`: bytes `start..=end`, or with [`LOCK_WHOLE`] the lock of `flock(2)`. `kind`: nothing, shared or exclusive
+    /// (0, 1, 2).
+    LockIn, 24 { start: u64, end: u64, kind: u32, flags: u32 }
+}
+wire! {
+    /// Answers `LOCK` with [`LOCK_ASK`]: the lock in the way, `kind` 0 if there is none; `pid` is -1 for an open file's.
+    LockOut, 24 { start: u64, end: u64, kind: u32, pid: u32 }
+}
+
+/// `ChannelIn::flags` of `CHANNEL_POLL`: whether somebody has it open for writing is asked, too.
+pub const CHANNEL_PARTNER: u32 = 1;
+/// Most channels of a guest.
+pub const MAX_CHANNELS: usize = 256;
+/// Most bytes one `CHANNEL_WRITE` takes, or `CHANNEL_READ` gives.
+pub const MAX_CHANNEL_DATA: usize = 64 << 10;
+/// Offset in the host-events page of the words with a bit for each channel that became ready; the libOS takes them.
+pub const CHANNELS_OFFSET: u64 = 328;
+
+/// `LockIn::flags`: the lock of `flock(2)`.
+pub const LOCK_WHOLE: u32 = 1;
+/// `LockIn::flags`: nothing is set; what would be in the way is asked.
+pub const LOCK_ASK: u32 = 2;
+/// `LockIn::flags`: nothing of this file is locked any more.
+pub const LOCK_END: u32 = 4;
 
 /// Bits of [`Attr::flags`] below the device's number.
 const DEVICE_SHIFT: u32 = 8;

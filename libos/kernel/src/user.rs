@@ -252,6 +252,10 @@ pub struct IoBuf<'a> {
     total: usize,
 }
 
+/// How far an [`IoBuf`] was.
+#[derive(Clone, Copy, Debug)]
+pub struct BufPlace(usize, usize, usize);
+
 /// The largest count of one read or write (`MAX_RW_COUNT`).
 pub const MAX_RW_COUNT: usize = 0x7fff_f000;
 
@@ -328,6 +332,17 @@ impl<'a> IoBuf<'a> {
     #[must_use]
     pub fn remaining(&self) -> usize {
         self.total - self.done
+    }
+
+    /// Where it is, for [`IoBuf::return_to`].
+    #[must_use]
+    pub fn place(&self) -> BufPlace {
+        BufPlace(self.current, self.offset, self.done)
+    }
+
+    /// Goes back to where it was: what was moved since is moved again.
+    pub fn return_to(&mut self, place: BufPlace) {
+        (self.current, self.offset, self.done) = (place.0, place.1, place.2);
     }
 
     fn advance(&mut self, by: usize) {

@@ -249,6 +249,7 @@ pub const RULES: &[Rule] = &[
         MAIN,
         "memory that is shared with nobody",
     ),
+    rule(libc::SYS_sysinfo, MAIN, "the host's RAM"),
     rule(libc::SYS_uname, MAIN, "the host name of the namespace"),
     rule(
         libc::SYS_rt_sigtimedwait,
@@ -347,6 +348,12 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_lremovexattr, SERVES, FILES),
     rule(libc::SYS_fremovexattr, SERVES, FILES),
     rule(libc::SYS_flock, SERVES, FILES),
+    rule(
+        libc::SYS_pipe2,
+        SERVES,
+        "looking whether a FIFO has a writer",
+    ),
+    rule(libc::SYS_tee, SERVES, "looking whether a FIFO has a writer"),
     rule(libc::SYS_umask, SERVES, FILES),
     rule(libc::SYS_dup, CONTROLS, FILES),
     rule(libc::SYS_dup3, SERVES, FILES),

@@ -108,19 +108,22 @@ impl Window {
         Ok(())
     }
 
-    /// Reads in the file's pages from `offset` on, so that the guest's first access does not have to; only ever a hint.
-    pub fn populate(&self, offset: u64, len: u64) {
+    /// Reads in the file's pages from `offset` on, so that the guest's first access does not have to. False if there is a page
+    /// whose access would fail: because it cannot be read, or because the file has it no longer.
+    pub fn populate(&self, offset: u64, len: u64) -> bool {
         if len == 0 || offset.checked_add(len).is_none_or(|end| end > self.bytes) {
-            return;
+            return true;
         }
         // SAFETY: the range lies in the reservation; the advice changes no contents.
-        unsafe {
+        let advised = unsafe {
             libc::madvise(
                 (self.address + offset as usize) as *mut libc::c_void,
                 len as usize,
                 libc::MADV_POPULATE_READ,
-            );
-        }
+            )
+        };
+        // Other errors are about memory or signals: then the guest's accesses find out.
+        advised == 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EFAULT)
     }
 }
 
@@ -132,7 +135,8 @@ mod tests {
     #[test]
     fn only_whole_pages_inside() {
         let window = Window::reserve(2 * CHUNK_BYTES).unwrap();
-        let file = std::fs::File::open("/proc/self/exe").unwrap();
+        let file = rustix::fs::memfd_create("file", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, 5000).unwrap();
         let shows = Shows::File(file.as_fd(), 0, false);
         for (offset, len) in [
             (0, 0),
@@ -145,7 +149,11 @@ mod tests {
             assert!(window.set(offset, len, shows).is_err(), "{offset} {len}");
         }
         window.set(CHUNK_BYTES, CHUNK_BYTES, shows).unwrap();
-        window.populate(CHUNK_BYTES, 4096);
+        assert!(window.populate(CHUNK_BYTES, 4096));
+        assert!(
+            !window.populate(CHUNK_BYTES, CHUNK_BYTES),
+            "the file is shorter"
+        );
         window.set(CHUNK_BYTES, 4096, Shows::Zeros).unwrap();
         window.set(0, 2 * CHUNK_BYTES, Shows::Nothing).unwrap();
     }

@@ -3,6 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use husk_abi::boundary::fuse::{LockIn, LockOut};
 use husk_abi::linux::general;
 
 use super::{FileOps, Location};
@@ -305,6 +306,19 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
     /// Its contents as memory can map them; `None` if it cannot be mapped.
     fn mappable(self: Arc<Self>) -> Option<Arc<dyn Mappable>> {
         None
+    }
+
+    /// Whether others lock it outside of the guest.
+    fn is_locked_outside(&self) -> bool {
+        false
+    }
+
+    /// Makes what `lock` says what the guest holds of the file's locks outside, or asks what is in the way of that.
+    ///
+    /// # Errors
+    /// `EAGAIN` if somebody outside is in the way.
+    fn lock_outside(&self, _lock: &LockIn) -> Result<Option<LockOut>> {
+        Ok(None)
     }
 
     /// For file systems that need their own type back from an `Arc<dyn Inode>`.

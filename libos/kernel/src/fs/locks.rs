@@ -3,6 +3,10 @@
 //! A file's locks are found by (device, inode number) and live as long as somebody holds or waits for one.
 //! Record locks belong to a descriptor table, whose every `close` of the file drops them, or to an open file;
 //! `flock` locks to an open file. Lock order: one file's locks, then the graph of waiters.
+//!
+//! A file that others use outside of the guest is locked there, too: what the guest's owners hold together is what the guest
+//! holds outside ([`Inode::lock_outside`]). `told` is held while both are changed. Nobody outside says when a lock is free
+//! again, so who waits for one asks again and again, more and more slowly.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -11,8 +15,11 @@ use core::ops::RangeInclusive;
 
 use husk_abi::linux::general::{self, flock as Flock};
 
-use super::{FdTable, File, FileRef};
-use crate::sync::{Interruptible, SpinLock, WaitQueue};
+use husk_abi::boundary::fuse::{LOCK_ASK, LOCK_END, LOCK_WHOLE, LockIn};
+
+use super::fuse::Pauses;
+use super::{FdTable, File, FileRef, Inode};
+use crate::sync::{Interruptible, Mutex, SpinLock, WaitError, WaitQueue};
 use crate::syscall::{Fd, Int};
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};
@@ -62,6 +69,47 @@ struct Held {
 }
 
 impl Held {
+    /// What the owners hold together of `range`: first and last byte, and 0, 1 or 2 for nothing, shared, exclusive.
+    fn together(&self, range: &RangeInclusive<u64>) -> Vec<(u64, u64, u32)> {
+        let (start, end) = (*range.start(), *range.end());
+        let mut edges = alloc::vec![start];
+        for record in &self.records {
+            edges.extend([record.start, record.end.saturating_add(1)]);
+        }
+        edges.retain(|edge| range.contains(edge));
+        edges.sort_unstable();
+        edges.dedup();
+        let mut parts: Vec<(u64, u64, u32)> = Vec::with_capacity(edges.len());
+        for (at, from) in edges.iter().enumerate() {
+            let to = edges.get(at + 1).map_or(end, |next| next - 1);
+            let here = self
+                .records
+                .iter()
+                .filter(|r| r.start <= *from && to <= r.end);
+            let kind = here.map(|r| 1 + u32::from(r.exclusive)).max().unwrap_or(0);
+            match parts.last_mut() {
+                Some(last) if last.2 == kind => last.1 = to,
+                _ => parts.push((*from, to, kind)),
+            }
+        }
+        parts
+    }
+
+    /// What the owners hold together of the whole file.
+    fn whole_together(&self) -> u32 {
+        let kinds = self
+            .whole
+            .iter()
+            .map(|(_, exclusive)| 1 + u32::from(*exclusive));
+        kinds.max().unwrap_or(0)
+    }
+
+    /// The records of `owner`.
+    fn of(&self, owner: Owner) -> Vec<Record> {
+        let own = self.records.iter().filter(|record| record.owner == owner);
+        own.copied().collect()
+    }
+
     fn record_conflict(&self, wanted: &Record) -> Option<Record> {
         self.records
             .iter()
@@ -117,14 +165,117 @@ pub(super) struct InodeLocks {
     key: (u64, u64),
     held: SpinLock<Held>,
     queue: WaitQueue,
+    /// The file, if it is locked outside as well.
+    outside: Option<Arc<dyn Inode>>,
+    told: Mutex<()>,
 }
 
+/// All bytes of a file.
+const ALL: RangeInclusive<u64> = 0..=i64::MAX as u64;
+
 impl InodeLocks {
+    /// Makes what is locked in `range` outside what the owners here hold together.
+    ///
+    /// # Errors
+    /// `EAGAIN` if somebody outside is in the way; `ENOLCK`, and what locking the host's file gives.
+    fn tell_records(&self, range: &RangeInclusive<u64>) -> Result<()> {
+        let Some(inode) = &self.outside else {
+            return Ok(());
+        };
+        let parts = self.held.lock().together(range);
+        for (start, end, kind) in parts {
+            tell(inode, start..=end, kind, 0)?;
+        }
+        Ok(())
+    }
+
+    /// As [`InodeLocks::tell_records`] for the lock of the whole file.
+    ///
+    /// # Errors
+    /// The same.
+    fn tell_whole(&self) -> Result<()> {
+        let Some(inode) = &self.outside else {
+            return Ok(());
+        };
+        let kind = self.held.lock().whole_together();
+        tell(inode, ALL, kind, LOCK_WHOLE)
+    }
+
+    /// Sets `new` in place of what its owner holds of `range`, here and outside.
+    ///
+    /// # Errors
+    /// As [`InodeLocks::tell_records`]; nothing has changed then.
+    fn set(&self, owner: Owner, range: &RangeInclusive<u64>, new: Option<Record>) -> Result<()> {
+        let before = {
+            let mut held = self.held.lock();
+            let before = held.of(owner);
+            held.set(owner, range.clone(), new);
+            before
+        };
+        let told = self.tell_records(range);
+        if told.is_err() {
+            let mut held = self.held.lock();
+            held.records.retain(|record| record.owner != owner);
+            held.records.extend(before);
+            drop(held);
+            // Back to less than was asked for: that cannot fail.
+            let _ = self.tell_records(range);
+        }
+        told
+    }
+
+    /// Runs `attempt`, which gives nothing while somebody is in the way, until it gives something.
+    fn wait<T>(&self, t: &Thread, mut attempt: impl FnMut() -> Option<Result<T>>) -> Result<T> {
+        let mut pauses = Pauses::new();
+        loop {
+            let pause = |ns| husk_hal::clock::now_ns().saturating_add(ns);
+            let deadline = self.outside.is_some().then(|| pause(pauses.next_ns()));
+            let result = self.queue.wait(t, Interruptible::Yes, deadline, || {
+                let _told = self.outside.is_some().then(|| self.told.lock());
+                attempt()
+            });
+            match result {
+                Err(WaitError::TimedOut) => {}
+                other => return other.map_err(|error| error.errno(Errno::ERESTARTSYS))?,
+            }
+        }
+    }
+
+    /// The owner's lock of the whole file is free again.
+    fn give_up_whole(&self, owner: Owner) -> Result<()> {
+        {
+            let _told = self.outside.is_some().then(|| self.told.lock());
+            let mut held = self.held.lock();
+            let count = held.whole.len();
+            held.whole.retain(|(holder, _)| *holder != owner);
+            let has_lost = held.whole.len() < count;
+            drop(held);
+            if has_lost {
+                self.tell_whole()?;
+            }
+        }
+        self.queue.wake_all();
+        Ok(())
+    }
+
     fn release(&self, owner: Owner) {
+        let _told = self.outside.is_some().then(|| self.told.lock());
         let mut held = self.held.lock();
+        let records = held.records.len();
         held.records.retain(|record| record.owner != owner);
+        let has_lost_records = held.records.len() < records;
         held.whole.retain(|(holder, _)| *holder != owner);
+        let is_empty = held.records.is_empty() && held.whole.is_empty();
         drop(held);
+        // Less than before: that cannot fail, and nobody could be told.
+        if is_empty && let Some(inode) = &self.outside {
+            let _ = tell(inode, ALL, 0, LOCK_END);
+        } else {
+            if has_lost_records {
+                let _ = self.tell_records(&ALL);
+            }
+            let _ = self.tell_whole();
+        }
         self.queue.wake_all();
     }
 
@@ -132,6 +283,23 @@ impl InodeLocks {
     pub(super) fn release_file(&self, file: &File) {
         self.release(Owner::file(file));
     }
+}
+
+/// Tells who else uses the file what the guest holds of it now.
+fn tell(inode: &Arc<dyn Inode>, range: RangeInclusive<u64>, kind: u32, flags: u32) -> Result<()> {
+    let lock = LockIn {
+        start: *range.start(),
+        end: *range.end(),
+        kind,
+        flags,
+    };
+    inode
+        .lock_outside(&lock)
+        .map(drop)
+        .map_err(|errno| match errno {
+            Errno::EACCES => Errno::EAGAIN,
+            other => other,
+        })
 }
 
 /// The files whose locks a descriptor table's process holds.
@@ -198,6 +366,8 @@ impl LockTable {
             key,
             held: SpinLock::new(Held::default()),
             queue: WaitQueue::new(),
+            outside: file.inode.is_locked_outside().then(|| file.inode.clone()),
+            told: Mutex::new(()),
         });
         files.insert(key, Arc::downgrade(&locks));
         locks
@@ -282,6 +452,10 @@ pub(super) fn get_posix(t: &Thread, file: &FileRef, arg: UserAddr, of_file: bool
         .locks
         .find(file)
         .and_then(|locks| locks.held.lock().record_conflict(&wanted));
+    let found = match found {
+        None if file.inode.is_locked_outside() => ask_outside(file, &wanted)?,
+        found => found,
+    };
     match found {
         None => lock.l_type = general::F_UNLCK as i16,
         Some(held) => {
@@ -302,6 +476,24 @@ pub(super) fn get_posix(t: &Thread, file: &FileRef, arg: UserAddr, of_file: bool
     }
     arg.write(&lock)?;
     Ok(0)
+}
+
+/// A lock outside that is in the way of `wanted`.
+fn ask_outside(file: &File, wanted: &Record) -> Result<Option<Record>> {
+    let ask = LockIn {
+        start: wanted.start,
+        end: wanted.end,
+        kind: 1 + u32::from(wanted.exclusive),
+        flags: LOCK_ASK,
+    };
+    let found = file.inode.lock_outside(&ask)?;
+    Ok(found.filter(|found| found.kind != 0).map(|found| Record {
+        owner: Owner::File(0),
+        start: found.start,
+        end: found.end,
+        exclusive: found.kind == 2,
+        pid: found.pid.cast_signed(),
+    }))
 }
 
 /// `F_SETLK` and, if it `waits`, `F_SETLKW`.
@@ -348,7 +540,10 @@ fn set_record(
     let table = &t.kernel.fs.locks;
     let Some(exclusive) = kind else {
         if let Some(locks) = table.find(file) {
-            locks.held.lock().set(owner, range, None);
+            {
+                let _told = locks.outside.is_some().then(|| locks.told.lock());
+                locks.set(owner, &range, None)?;
+            }
             locks.queue.wake_all();
         }
         return Ok(None);
@@ -370,20 +565,23 @@ fn set_record(
         pid,
     };
     let attempt = || -> Option<Result<()>> {
-        let mut held = locks.held.lock();
-        let conflict = held.record_conflict(&wanted);
+        let conflict = locks.held.lock().record_conflict(&wanted);
         match conflict {
             None => {
-                held.set(owner, range.clone(), Some(wanted));
-                Some(Ok(()))
+                table.stop_waiting(owner);
+                match locks.set(owner, &range, Some(wanted)) {
+                    // Somebody outside.
+                    Err(Errno::EAGAIN) if waits => None,
+                    other => Some(other),
+                }
             }
             Some(_) if !waits => Some(Err(Errno::EAGAIN)),
             Some(held) => (!table.wait_for(owner, held.owner)).then_some(Err(Errno::EDEADLK)),
         }
     };
-    let result = locks.queue.wait(t, Interruptible::Yes, None, attempt);
+    let result = locks.wait(t, attempt);
     table.stop_waiting(owner);
-    result.map_err(|error| error.errno(Errno::ERESTARTSYS))??;
+    result?;
     // What was exclusive may now be shared.
     locks.queue.wake_all();
     Ok(Some(locks))
@@ -404,38 +602,43 @@ pub fn flock(t: &Thread, fd: Fd, operation: Int) -> SysResult {
     let table = &t.kernel.fs.locks;
     let Some(exclusive) = exclusive else {
         if let Some(locks) = table.find(&file) {
+            locks.give_up_whole(owner)?;
+        }
+        return Ok(0);
+    };
+    let locks = table.find_or_make(&file);
+    if locks.held.lock().whole.contains(&(owner, exclusive)) {
+        return Ok(0);
+    }
+    // Changing a lock's kind gives the old one up first, as on Linux.
+    locks.give_up_whole(owner)?;
+    locks.wait(t, || {
+        let taken = {
+            let mut held = locks.held.lock();
+            let taken = held.whole.iter().any(|(_, other)| exclusive || *other);
+            if !taken {
+                held.whole.push((owner, exclusive));
+            }
+            taken
+        };
+        if taken {
+            return (!waits).then_some(Err(Errno::EAGAIN));
+        }
+        let told = locks.tell_whole();
+        if told.is_err() {
             locks
                 .held
                 .lock()
                 .whole
                 .retain(|(holder, _)| *holder != owner);
-            locks.queue.wake_all();
+            let _ = locks.tell_whole();
         }
-        return Ok(0);
-    };
-    let locks = table.find_or_make(&file);
-    {
-        // Changing a lock's kind gives the old one up first, as on Linux.
-        let mut held = locks.held.lock();
-        if held.whole.contains(&(owner, exclusive)) {
-            return Ok(0);
+        match told {
+            // Somebody outside.
+            Err(Errno::EAGAIN) if waits => None,
+            other => Some(other),
         }
-        held.whole.retain(|(holder, _)| *holder != owner);
-    }
-    locks.queue.wake_all();
-    let attempt = || {
-        let mut held = locks.held.lock();
-        let taken = held.whole.iter().any(|(_, other)| exclusive || *other);
-        if !taken {
-            held.whole.push((owner, exclusive));
-            return Some(Ok(()));
-        }
-        (!waits).then_some(Err(Errno::EAGAIN))
-    };
-    locks
-        .queue
-        .wait(t, Interruptible::Yes, None, attempt)
-        .map_err(|error| error.errno(Errno::ERESTARTSYS))??;
+    })?;
     file.locks.call_once(|| locks.clone());
     Ok(0)
 }
@@ -507,6 +710,27 @@ mod tests {
         assert!(held.record_conflict(&record(2, 9, 9, true)).is_some());
         assert!(held.record_conflict(&record(2, 10, 20, true)).is_none());
         assert!(held.record_conflict(&record(1, 0, 9, true)).is_none());
+    }
+
+    #[test]
+    fn what_all_hold_together() {
+        let mut held = Held::default();
+        held.set(Owner::Table(1), 0..=9, Some(record(1, 0, 9, false)));
+        held.set(Owner::Table(2), 5..=20, Some(record(2, 5, 20, false)));
+        held.set(Owner::Table(3), 30..=39, Some(record(3, 30, 39, true)));
+        let all = [(0, 20, 1), (21, 29, 0), (30, 39, 2)];
+        assert_eq!(held.together(&(0..=39)), all);
+        assert_eq!(
+            held.together(&(3..=31)),
+            [(3, 20, 1), (21, 29, 0), (30, 31, 2)]
+        );
+        let end = i64::MAX as u64;
+        assert_eq!(held.together(&(40..=end)), [(40, end, 0)]);
+        held.set(Owner::Table(1), 0..=9, None);
+        assert_eq!(held.together(&(0..=9)), [(0, 4, 0), (5, 9, 1)]);
+        held.whole
+            .extend([(Owner::File(1), false), (Owner::File(2), false)]);
+        assert_eq!(held.whole_together(), 1);
     }
 
     #[test]

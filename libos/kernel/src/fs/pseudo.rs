@@ -1,4 +1,4 @@
-//! Small file systems that show what does not change: sysfs, cgroup, devpts; and tmpfs under another name.
+//! Small file systems that show what does not change: sysfs, cgroup; and tmpfs under another name.
 
 use alloc::string::String;
 use alloc::sync::Arc;

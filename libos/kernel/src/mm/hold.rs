@@ -23,7 +23,8 @@ pub struct Span {
 #[derive(Debug)]
 pub struct Held {
     frames: &'static Frames,
-    pages: Vec<Frame>,
+    /// Runs of frames that follow each other.
+    pages: Vec<(Frame, u64)>,
     large: Vec<Frame>,
     spans: Vec<Span>,
     bytes: usize,
@@ -65,8 +66,8 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        for frame in self.pages.drain(..) {
-            self.frames.put(frame);
+        for (first, count) in self.pages.drain(..) {
+            self.frames.put_run(first, count);
         }
         for frame in self.large.drain(..) {
             self.frames.put_large(frame);
@@ -99,6 +100,7 @@ impl AddressSpace {
     /// Adds what is accessible from `range`'s start on; gives where that ends.
     fn hold_present(&self, held: &mut Held, range: Range<u64>, access: Access) -> u64 {
         let mut at = range.start;
+        let held_before = held.pages.len();
         let pages = page_down(at)..range.end.next_multiple_of(PAGE_SIZE);
         self.with(|state| {
             state.table.visit(pages, |first, entry| {
@@ -115,13 +117,20 @@ impl AddressSpace {
                     self.frames.get_large(entry.frame());
                     held.large.push(entry.frame());
                 } else {
-                    self.frames.get(entry.frame());
-                    held.pages.push(entry.frame());
+                    match held.pages[held_before..].last_mut() {
+                        Some((first, count)) if first.offset(*count) == entry.frame() => {
+                            *count += 1
+                        }
+                        _ => held.pages.push((entry.frame(), 1)),
+                    }
                 }
                 let end = (first + size).min(range.end);
                 held.add(entry.frame().gpa() + (at - first), (end - at) as usize);
                 at = end;
             });
+            for (first, count) in &held.pages[held_before..] {
+                self.frames.get_run(*first, *count);
+            }
         });
         at
     }

@@ -264,6 +264,27 @@ impl TextImage {
         self.in_use.load(Ordering::Acquire)
     }
 
+    /// Which of `pages` have copies, handed out or still mapped: [`TextImage::file_changed`] will ask what they have now.
+    #[must_use]
+    pub fn copied_pages(&self, pages: Range<u64>) -> Vec<u64> {
+        if !self.in_use.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let pages = pages.start.saturating_sub(1)..pages.end.saturating_add(1);
+        let state = self.state.lock();
+        let retired = state.retired.iter().map(|(index, _)| *index);
+        let mut found: Vec<u64> = state
+            .pages
+            .keys()
+            .copied()
+            .chain(retired)
+            .filter(|index| pages.contains(index))
+            .collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// The file's contents within `pages` (indices) have changed; to be called after each change. Copies of these
     /// pages are handed out no more; those that are mapped get the new contents: `fill` fills a frame with what a page
     /// has now. What was judged with the old bytes in view is judged again. No other vCPU runs the code meanwhile.

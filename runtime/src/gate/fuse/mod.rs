@@ -8,10 +8,14 @@
 //! | `nodes` | what the guest was told of: descriptions, with descriptors while they are used |
 //! | `server` | the operations |
 //! | `window` | what is mapped where in the window |
+//! | `channels` | FIFOs and sockets that are open |
+//! | `locks` | what the guest holds of files' advisory locks |
 //!
 //! The doorbell's own thread, a vCPU's, serves what cannot take long, so that the answer is there when the guest goes on.
 //! The rest is served by a thread that interrupts the guest when it is done.
 
+mod channels;
+mod locks;
 mod message;
 mod nodes;
 mod server;
@@ -23,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
-use husk_abi::boundary::fuse::{MAX_TREES, TRUNCATED_OFFSET, op_name};
+use husk_abi::boundary::fuse::{CHANNELS_OFFSET, MAX_TREES, TRUNCATED_OFFSET, op_name};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use virtio_queue::{Queue, QueueT};
@@ -161,6 +165,14 @@ impl Files {
             truncated: layout.truncated,
             counts: [const { AtomicU64::new(0) }; COUNTERS],
         });
+        let channels = shared.clone();
+        std::thread::Builder::new()
+            .name("channels".to_owned())
+            .spawn(move || {
+                confine::enter_thread(Role::Service);
+                channels.announce();
+            })
+            .map_err(Error::Host)?;
         let (sender, receiver) = mpsc::channel();
         let receiver = Arc::new(Mutex::new(receiver));
         for number in 0..WORKERS {
@@ -287,6 +299,18 @@ impl Shared {
         }
         let len = request.answer(&self.memory, answer);
         self.give_back(head, len);
+    }
+
+    /// The life of the thread that tells the guest which channels became ready: it ends with the process.
+    fn announce(&self) {
+        while let Ok(words) = self.server.channels.wait() {
+            for (at, bits) in (0..).zip(words) {
+                if bits != 0 {
+                    self.set_bits(self.events + CHANNELS_OFFSET + at * 8, bits);
+                }
+            }
+            self.interrupt.interrupt();
+        }
     }
 
     fn set_bits(&self, gpa: u64, bits: u64) {

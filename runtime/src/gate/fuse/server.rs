@@ -13,13 +13,15 @@ mod xattr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use husk_abi::boundary::fuse::{Attr, AttrOut, CountIn, EntryOut, ForgetOne, op};
+use husk_abi::boundary::fuse::{Attr, AttrOut, CountIn, EntryOut, ForgetOne, LockIn, LockOut, op};
 use rustix::fs::Statx;
 use rustix::io::Errno;
 
+use super::channels::Channels;
+use super::locks::Locks;
 use super::message::{Reply, Request};
 use super::nodes::{Nodes, TreeId};
-use super::tree::Tree;
+use super::tree::{self, Tree};
 use super::window::Chunks;
 use crate::vmm::{GuestMemory, Window};
 
@@ -33,6 +35,9 @@ pub struct Server {
     /// Held over a listing, which moves a directory's one position.
     listing: Mutex<()>,
     memory: GuestMemory,
+    /// FIFOs and sockets that are open.
+    pub channels: Channels,
+    locks: Mutex<Locks>,
 }
 
 type Answer = Result<Reply, Errno>;
@@ -55,6 +60,8 @@ impl Server {
             listing: Mutex::new(()),
             trees,
             memory,
+            channels: Channels::new()?,
+            locks: Mutex::default(),
         })
     }
 
@@ -124,6 +131,13 @@ impl Server {
             op::SETUPMAPPING => self.setupmapping(request),
             op::REMOVEMAPPING => self.removemapping(request),
             op::BATCH_FORGET => self.forget(request),
+            op::CHANNEL_OPEN => self.channel_open(request),
+            op::CHANNEL_READ => self.channels.read(request),
+            op::CHANNEL_WRITE => self.channels.write(request),
+            op::CHANNEL_POLL => self.channels.poll(request),
+            op::CHANNEL_SHUT => self.channels.shut(request),
+            op::CHANNEL_CLOSE => self.channels.close(request),
+            op::LOCK => self.lock(request),
             _ => Err(Errno::NOSYS),
         }
     }
@@ -178,6 +192,35 @@ impl Server {
         Ok(Reply::Data(data))
     }
 
+    fn channel_open(&self, request: &Request) -> Answer {
+        let (file, _) = self.held(request.header.nodeid)?;
+        let kind = tree::kind(&tree::stat(&*file)?);
+        self.channels.open(request, &file, kind)
+    }
+
+    fn lock(&self, request: &Request) -> Answer {
+        let (args, _) = LockIn::take(&request.body).ok_or(Errno::INVAL)?;
+        let node = request.header.nodeid;
+        let (file, tree) = self.held(node)?;
+        let writable = !self.trees[tree].read_only;
+        let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = locks.set(node, &args, || {
+            let stat = tree::stat(&*file)?;
+            match tree::open_contents(&*file, &stat, writable) {
+                // A file nobody may write, or one that is being executed.
+                Err(Errno::ROFS | Errno::TXTBSY | Errno::ACCESS | Errno::PERM) if writable => {
+                    tree::open_contents(&*file, &stat, false)
+                }
+                other => other,
+            }
+        })?;
+        let mut data = Vec::with_capacity(LockOut::BYTES);
+        if let Some(found) = found {
+            found.put(&mut data);
+        }
+        Ok(Reply::Data(data))
+    }
+
     fn forget(&self, request: &Request) -> Answer {
         let (CountIn { count, .. }, mut rest) = CountIn::take(&request.body).ok_or(Errno::INVAL)?;
         for _ in 0..count {
@@ -185,6 +228,9 @@ impl Server {
             rest = more;
             let forgotten = self.nodes().forget(one.nodeid, one.nlookup);
             if let Some(forgotten) = forgotten {
+                let mut locks = self.locks.lock().unwrap_or_else(PoisonError::into_inner);
+                locks.forget(forgotten.node);
+                drop(locks);
                 let mut chunks = self.chunks();
                 for chunk in forgotten.chunks {
                     chunks.clear_if(chunk, forgotten.node);

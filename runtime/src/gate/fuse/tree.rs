@@ -64,6 +64,9 @@ const SLOW: [i64; 6] = [
     0x00c3_6400, // Ceph
 ];
 
+/// How long the guest may believe what it was told of a tree of its own that others can reach.
+const VISITED: Validity = Validity::Nanoseconds(1_000_000_000);
+
 /// What is asked of every file.
 pub const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
@@ -86,10 +89,11 @@ impl Tree {
             root,
             read_only: source.read_only,
             // The guest also believes that what it asks of such a tree is done in order and soon.
-            validity: if source.exclusive && !SLOW.contains(&kind) {
-                Validity::Forever
-            } else {
-                Validity::Nanoseconds(0)
+            validity: match &source.held {
+                _ if !source.exclusive || SLOW.contains(&kind) => Validity::Nanoseconds(0),
+                Some(_) => Validity::Forever,
+                // What has a path may be visited: engines copy files into a container's root.
+                None => VISITED,
             },
             overlay: kind == OVERLAYFS,
             slow: SLOW.contains(&kind),
@@ -199,6 +203,12 @@ pub fn stat_at(directory: impl AsFd, name: &CStr) -> Result<Statx, Errno> {
 /// A path that leads to the very file that is held, for calls that take no `O_PATH` descriptor.
 pub fn magic_path(file: impl AsFd) -> String {
     format!("/proc/self/fd/{}", file.as_fd().as_raw_fd())
+}
+
+/// Holds a file that is open already, by `O_PATH`.
+pub fn held_again(file: impl AsFd) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    rustix::fs::openat(CWD, &*magic_path(file), flags, Mode::empty())
 }
 
 /// Opens the contents of a regular file or directory that is held. `writable` counts for files only.

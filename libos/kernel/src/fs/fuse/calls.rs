@@ -4,8 +4,9 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use husk_abi::boundary::fuse::{
-    Attr, AttrOut, CHUNK_BYTES, CopyIn, Dirent, EntryOut, FallocateIn, FsyncIn, LinkIn, LseekIn,
-    LseekOut, MAP_READ, MAP_WRITE, MAX_DATA, MkdirIn, MknodIn, OpenIn, ReadIn, Rename2In,
+    Attr, AttrOut, CHANNEL_PARTNER, CHUNK_BYTES, ChannelIn, ChannelOpenIn, ChannelOpenOut,
+    ChannelPollOut, CopyIn, Dirent, EntryOut, FallocateIn, FsyncIn, LinkIn, LockIn, LockOut,
+    LseekIn, LseekOut, MAP_READ, MAP_WRITE, MAX_DATA, MkdirIn, MknodIn, OpenIn, ReadIn, Rename2In,
     SetattrIn, SetupmappingIn, SetxattrIn, StatfsOut, Validity, WriteIn, WriteOut, encode_dev, op,
 };
 use husk_abi::linux::general;
@@ -542,4 +543,77 @@ pub fn list(kernel: &Kernel, directory: u64, position: u64) -> Result<(Vec<Liste
         });
     }
     Ok((listed, is_end))
+}
+
+/// Opens a FIFO, or connects to a socket; gives the channel's number, and user and group of who listens.
+pub fn channel_open(
+    kernel: &Kernel,
+    node: u64,
+    flags: u32,
+    kind: u32,
+) -> Result<(u32, (u32, u32))> {
+    let body = body!(ChannelOpenIn { flags, kind });
+    let answer = call(kernel, &ask(op::CHANNEL_OPEN, node, &body))?;
+    let (out, _) = ChannelOpenOut::take(&answer).ok_or(Errno::EIO)?;
+    Ok((out.channel, (out.uid, out.gid)))
+}
+
+fn channel_body(channel: u32, flags: u32, size: usize) -> Vec<u8> {
+    body!(ChannelIn {
+        channel,
+        flags,
+        size: size as u32,
+        padding: 0,
+    })
+}
+
+/// Reads at most `len` bytes from `channel`, a node and its channel's number; so for the others.
+pub fn channel_read(
+    kernel: &Kernel,
+    channel: (u64, u32),
+    len: usize,
+    peek: bool,
+) -> Result<Vec<u8>> {
+    let body = channel_body(channel.1, peek.into(), len);
+    let mut exchange = kernel.host.files.begin(&kernel.frames, Needs::Buffer)?;
+    let ask = Ask {
+        answer_bytes: len.max(1),
+        ..ask(op::CHANNEL_READ, channel.0, &body)
+    };
+    let got = exchange.call(&kernel.frames, &ask)?.min(len);
+    Ok(exchange.bulk_bytes(got))
+}
+
+/// Writes; gives how many bytes were taken.
+pub fn channel_write(kernel: &Kernel, channel: (u64, u32), bytes: &[u8]) -> Result<usize> {
+    let mut body = channel_body(channel.1, 0, bytes.len());
+    body.extend_from_slice(bytes);
+    let answer = call(kernel, &ask(op::CHANNEL_WRITE, channel.0, &body))?;
+    let written = answer.first_chunk().ok_or(Errno::EIO)?;
+    Ok((u32::from_le_bytes(*written) as usize).min(bytes.len()))
+}
+
+/// What is ready, as `POLL*`, and, if asked, whether a FIFO has a writer.
+pub fn channel_poll(kernel: &Kernel, channel: (u64, u32), partner: bool) -> Result<(u32, bool)> {
+    let flags = if partner { CHANNEL_PARTNER } else { 0 };
+    let body = channel_body(channel.1, flags, 0);
+    let answer = call(kernel, &ask(op::CHANNEL_POLL, channel.0, &body))?;
+    let (out, _) = ChannelPollOut::take(&answer).ok_or(Errno::EIO)?;
+    Ok((out.events, out.partner != 0))
+}
+
+pub fn channel_shut(kernel: &Kernel, channel: (u64, u32), how: u32) -> Result<()> {
+    let body = channel_body(channel.1, how, 0);
+    call(kernel, &ask(op::CHANNEL_SHUT, channel.0, &body)).map(drop)
+}
+
+pub fn channel_close(kernel: &Kernel, channel: (u64, u32)) -> Result<()> {
+    let body = channel_body(channel.1, 0, 0);
+    call(kernel, &ask(op::CHANNEL_CLOSE, channel.0, &body)).map(drop)
+}
+
+/// Sets what the guest holds of a file's locks; gives the lock in the way if that is what is asked.
+pub fn lock(kernel: &Kernel, node: u64, lock: &LockIn) -> Result<Option<LockOut>> {
+    let answer = call(kernel, &ask(op::LOCK, node, &body!(lock)))?;
+    Ok(LockOut::take(&answer).map(|(out, _)| out))
 }

@@ -133,6 +133,12 @@ impl Data {
     }
 }
 
+/// What a page has.
+enum Contents<'n> {
+    Shown(Pinned<'n>),
+    Read(Vec<u8>),
+}
+
 /// A chunk of the window that stays what it is while this lives.
 struct Pinned<'n> {
     node: &'n Node,
@@ -166,36 +172,45 @@ impl Node {
         }
     }
 
-    /// Tells the translator that these bytes are not what they were. The new ones are taken from the window, into which
-    /// they are brought if that may wait (`show`).
-    pub(super) fn text_changed(&self, data: &Data, bytes: Range<u64>, show: bool) {
+    /// Tells the translator that these bytes are not what they were, and what they are now.
+    pub(super) fn text_changed(&self, data: &Data, bytes: Range<u64>) {
         let Some(text) = data.text.get().filter(|text| text.is_in_use()) else {
             return;
         };
         let pages = bytes.start / PAGE..bytes.end.div_ceil(PAGE);
-        let _shown = self.show_all(data, &pages, show);
-        text.file_changed(pages, |index, frame| self.fill(data, index, frame));
+        let now = self.contents_now(data, text.copied_pages(pages.clone()));
+        text.file_changed(pages, |index, frame| Self::fill(&now, index, frame));
     }
 
-    /// The chunks of `pages`, as many as there are file and window for.
-    fn show_all(&self, data: &Data, pages: &Range<u64>, show: bool) -> Vec<Pinned<'_>> {
-        if !show {
-            return Vec::new();
+    /// What pages have now: as the window shows it, else as it is read. What is past the end, or cannot be read, is left out.
+    fn contents_now(&self, data: &Data, pages: Vec<u64>) -> Vec<(u64, Contents<'_>)> {
+        let mut now = Vec::new();
+        for index in pages {
+            if index >= data.size().div_ceil(PAGE) {
+                continue;
+            }
+            let contents = match self.shown(data, index, false) {
+                Some(pinned) => Contents::Shown(pinned),
+                None => {
+                    let mut bytes = alloc::vec![0; PAGE as usize];
+                    let mut buf = IoBuf::kernel(&mut bytes);
+                    let len = PAGE as usize;
+                    match calls::read(self.kernel(), self.id(), &mut buf, index * PAGE, len) {
+                        Ok(_) => Contents::Read(bytes),
+                        Err(_) => continue,
+                    }
+                }
+            };
+            now.push((index, contents));
         }
-        // The translator looks one page further on both sides.
-        let end = pages.end.saturating_add(1).min(data.size().div_ceil(PAGE));
-        let first = pages.start.saturating_sub(1) / CHUNK_PAGES * CHUNK_PAGES;
-        (first..end)
-            .step_by(CHUNK_PAGES as usize)
-            .map_while(|page| self.show(data, page, false).ok())
-            .collect()
+        now
     }
 
-    /// Copies what the window shows of page `index` to `frame`, zeros if that is nothing.
-    fn fill(&self, data: &Data, index: u64, frame: Frame) {
-        let exists = index < data.size().div_ceil(PAGE);
-        match self.shown(data, index, false).filter(|_| exists) {
-            Some(pinned) => phys::copy_frames(pinned.frame(index), frame, 1),
+    /// Puts what page `index` has now into `frame`, zeros if that is nothing.
+    fn fill(now: &[(u64, Contents<'_>)], index: u64, frame: Frame) {
+        match now.iter().find(|(page, _)| *page == index) {
+            Some((_, Contents::Shown(pinned))) => phys::copy_frames(pinned.frame(index), frame, 1),
+            Some((_, Contents::Read(bytes))) => phys::write(frame, 0, bytes),
             None => phys::zero_frames(frame, 1),
         }
     }
@@ -286,22 +301,26 @@ impl Node {
                 // What the host does not know yet is not there to be read.
                 self.flush_quietly();
             }
+            let by_message =
+                |buf: &mut IoBuf<'_>| calls::read(self.kernel(), self.id(), buf, at, len).map(Some);
             let moved = match self.shown(data, at / PAGE, false) {
-                _ if kept != Ok(0) => kept,
+                _ if kept != Ok(0) => kept.map(Some),
                 // What the host does not know yet is not there to be read.
                 _ if len < DIRECT_READ && self.read_ahead(data, at, len) => continue,
-                Some(pinned) => self.read_window(&pinned, buf, at, in_chunk),
-                None if len >= LONG_READ => calls::read(self.kernel(), self.id(), buf, at, len),
+                Some(pinned) => self.read_window(data, &pinned, buf, at, in_chunk),
+                None if len >= LONG_READ => by_message(buf),
                 None => match self.show(data, at / PAGE, false) {
-                    Ok(pinned) => self.read_window(&pinned, buf, at, in_chunk),
-                    // The window is full of what is in use.
-                    Err(Errno::ENOMEM) => calls::read(self.kernel(), self.id(), buf, at, len),
+                    Ok(pinned) => self.read_window(data, &pinned, buf, at, in_chunk),
+                    // The window is full of what is in use; or a page near this one cannot be read.
+                    Err(Errno::ENOMEM | Errno::EIO) => by_message(buf),
                     Err(errno) => Err(errno),
                 },
             };
             match moved {
-                Ok(0) => break,
-                Ok(moved) => at += moved as u64,
+                // What was to be read is gone: the next round finds out why.
+                Ok(None) => {}
+                Ok(Some(0)) => break,
+                Ok(Some(moved)) => at += moved as u64,
                 Err(_) if at > offset => break,
                 Err(errno) => return Err(errno),
             }
@@ -310,13 +329,16 @@ impl Node {
         Ok((at - offset) as usize)
     }
 
+    /// Reads what a chunk shows; `None`, with nothing read, if it shows the file no longer.
     fn read_window(
         &self,
+        data: &Data,
         pinned: &Pinned<'_>,
         buf: &mut IoBuf<'_>,
         offset: u64,
         len: usize,
-    ) -> Result<usize> {
+    ) -> Result<Option<usize>> {
+        let before = buf.place();
         let mut moved = 0;
         while moved < len {
             let at = offset + moved as u64;
@@ -333,7 +355,18 @@ impl Node {
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(moved)
+        // Where the file has lost pages meanwhile, or they could not be read, zeros were copied.
+        let window = &self.kernel().fs.window;
+        if window.has_lost_pages() {
+            window.poll_truncated();
+            let chunks = data.chunks.lock();
+            let shown = chunks.get(&(offset / CHUNK_BYTES));
+            if shown.is_none_or(|shown| shown.slot != pinned.slot) {
+                buf.return_to(before);
+                return Ok(None);
+            }
+        }
+        Ok(Some(moved))
     }
 
     /// Writes at `offset`, or with `appends`, where others may write, too, wherever the end is by then; the caller holds `writing`. At
@@ -384,7 +417,7 @@ impl Node {
         if told {
             self.drop_buffer();
         }
-        self.text_changed(data, offset..at, true);
+        self.text_changed(data, offset..at);
         match failed {
             Some(errno) if at == offset => Err(errno),
             _ => Ok((at - offset) as usize),
@@ -400,9 +433,8 @@ impl Node {
         if write {
             // From now on its bytes change without anybody's being told.
             let text = data.text();
-            let all = 0..data.size().div_ceil(PAGE);
-            let _shown = self.show_all(data, &all, text.is_in_use());
-            text.file_may_change(|index, frame| self.fill(data, index, frame));
+            let now = self.contents_now(data, text.copied_pages(0..u64::MAX));
+            text.file_may_change(|index, frame| Self::fill(&now, index, frame));
         }
         let is_past_end = || index >= data.size().div_ceil(PAGE);
         if is_past_end() {

@@ -133,7 +133,7 @@ impl FileOps for FuseFile {
             }
         }
         other.node.drop_buffer();
-        other.node.text_changed(data, target..target + done, true);
+        other.node.text_changed(data, target..target + done);
         other.node.written(&t.credentials())?;
         Ok(done)
     }

@@ -153,6 +153,13 @@ impl Window {
         }
     }
 
+    /// Whether the VMM has put zeros somewhere that [`Window::poll_truncated`] has not seen.
+    #[must_use]
+    pub fn has_lost_pages(&self) -> bool {
+        let at = self.events_gpa + TRUNCATED_OFFSET;
+        phys::load_u64(Frame::containing(at), (at % 4096) as usize) != 0
+    }
+
     /// Looks whether the VMM has put zeros where files became shorter under their chunks: those are then no longer the
     /// files', and leave all page tables, so that the next access finds out that there is nothing.
     pub fn poll_truncated(&self) {

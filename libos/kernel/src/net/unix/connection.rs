@@ -9,7 +9,7 @@ use super::{Identity, Phase, Shut, UnixSocket, names, rights};
 use crate::fs::PollEvents;
 use crate::fs::poll::PollTable;
 use crate::net::options::Switches;
-use crate::net::{Shutdown, Socket, address};
+use crate::net::{Patience, Shutdown, Socket, address};
 use crate::{Errno, Result, Thread};
 
 /// The receiving and the ready-to-read events.
@@ -50,6 +50,9 @@ impl UnixSocket {
         names::check(address)?;
         self.name_for_credentials()?;
         let patience = self.base.send_patience(nonblocking);
+        if self.connect_outside(t, address, patience)? {
+            return Ok(());
+        }
         let embryo = UnixSocket::new(self.base.kernel, self.base.kind);
         let result = loop {
             let listener = match self.find(t, address) {
@@ -181,6 +184,9 @@ impl UnixSocket {
             Some(_) => {
                 names::check(address)?;
                 self.name_for_credentials()?;
+                if self.connect_outside(t, address, Patience::Forever)? {
+                    return Ok(());
+                }
                 let peer = self.find(t, address)?;
                 if !peer.takes_from(self) {
                     return Err(Errno::EPERM);
@@ -201,6 +207,8 @@ impl UnixSocket {
             };
             mem::replace(&mut inner.peer, peer)
         };
+        let remote = self.remote.lock().take();
+        drop(remote);
         if let Some(old) = old {
             old.forget_follower(self);
             if Some(Arc::as_ptr(&old)) != new {
@@ -302,6 +310,8 @@ impl UnixSocket {
         };
         let kernel = self.base.kernel;
         kernel.net.unix.sockets.lock().remove(&self.number);
+        let remote = self.remote.lock().take();
+        drop(remote);
         self.give_up_name(bound);
         self.base.wake_all();
         self.room.wake_all();

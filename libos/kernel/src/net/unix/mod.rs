@@ -6,6 +6,7 @@
 //! | `names` | addresses: path names, abstract names, binding and finding |
 //! | `connection` | connecting, listening, accepting, shutting down, closing |
 //! | `stream`, `packet` | moving bytes, moving messages |
+//! | `host` | sockets connected to a server outside, by way of a volume |
 //! | `rights` | descriptors in flight, and those that only reach each other |
 //!
 //! All state of a socket is under its [`Inner`] lock. No two of them are ever held together: a sender reads
@@ -15,6 +16,7 @@
 //! A socket holds its peer counted, and the peer holds it; closing one takes its own reference away.
 
 mod connection;
+mod host;
 mod names;
 mod packet;
 mod queue;
@@ -31,6 +33,7 @@ use husk_abi::linux::{ioctl, net};
 pub use names::{Name, PATH_AT};
 pub use rights::InFlight;
 
+use self::host::Remote;
 use self::names::{Bound, Names};
 use self::queue::{Message, Outlet};
 use super::control::Ucred;
@@ -174,6 +177,8 @@ pub struct UnixSocket {
     binding: Mutex<()>,
     /// Those that wait for room in `messages` or `embryos`.
     room: Arc<WaitQueue>,
+    /// The connection to a server outside.
+    remote: SpinLock<Option<Arc<Remote>>>,
 }
 
 impl UnixSocket {
@@ -204,6 +209,7 @@ impl UnixSocket {
             reading: Mutex::new(()),
             binding: Mutex::new(()),
             room: Arc::new(WaitQueue::new()),
+            remote: SpinLock::new(None),
         });
         kernel
             .net
@@ -262,6 +268,10 @@ impl UnixSocket {
 
     /// Bytes to read without waiting: of a stream all, else of the next message.
     fn available(&self) -> SysResult {
+        if self.remote().is_some() {
+            // How much waits outside is not known.
+            return Err(Errno::ENOTTY);
+        }
         let inner = self.inner.lock();
         if inner.phase == Phase::Listening {
             return Err(Errno::EINVAL);
@@ -316,11 +326,17 @@ impl Socket for UnixSocket {
     }
 
     fn peer_name(&self) -> Result<Vec<u8>> {
+        if let Some(remote) = self.remote() {
+            return Ok(remote.name.clone());
+        }
         let peer = self.peer().ok_or(Errno::ENOTCONN)?;
         Ok(names::to_bytes(peer.outlet.name()))
     }
 
     fn send(&self, t: &Thread, message: &mut Outgoing<'_, '_>) -> SysResult {
+        if let Some(remote) = self.remote() {
+            return self.send_outside(t, &remote, message);
+        }
         match self.base.kind {
             net::SOCK_STREAM => self.send_stream(t, message),
             net::SOCK_SEQPACKET => self.send_sequenced(t, message),
@@ -329,6 +345,9 @@ impl Socket for UnixSocket {
     }
 
     fn receive(&self, t: &Thread, message: &mut Incoming<'_, '_>) -> SysResult {
+        if let Some(remote) = self.remote() {
+            return self.receive_outside(t, &remote, message);
+        }
         if self.is_stream() {
             self.receive_stream(t, message)
         } else {
@@ -337,11 +356,17 @@ impl Socket for UnixSocket {
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
+        if let Some(remote) = self.remote() {
+            remote.channel.shut(how)?;
+        }
         self.shut_down(how);
         Ok(())
     }
 
     fn poll(&self, table: Option<&mut PollTable<'_>>) -> PollEvents {
+        if let Some(remote) = self.remote() {
+            return self.ready_outside(&remote, table);
+        }
         self.readiness(table)
     }
 

@@ -219,6 +219,26 @@ impl UnixSocket {
         }
     }
 
+    /// The inode `address` leads to if no socket of the guest has that name: somebody outside may.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EACCES`, and what walking the path gives.
+    pub(super) fn find_outside(
+        &self,
+        t: &Thread,
+        address: &[u8],
+    ) -> Result<Option<Arc<dyn Inode>>> {
+        let Address::Path(path) = Address::parse(address)? else {
+            return Ok(None);
+        };
+        let location = lookup_at(t, general::AT_FDCWD, path, Lookup::FOLLOW)?;
+        let attributes = location.inode.attributes();
+        permission::check(&t.credentials(), &attributes, Access::WRITE)?;
+        let names = &self.base.kernel.net.unix.names;
+        let is_ours = names.paths.lock().contains_key(&key(&location.inode));
+        Ok((attributes.kind == FileKind::Socket && !is_ours).then_some(location.inode))
+    }
+
     /// The socket that `address` names, for connecting and sending.
     ///
     /// # Errors

@@ -95,7 +95,11 @@ impl Server {
         let (directory, tree) = self.held_to_change(parent)?;
         let contents = make(&directory)?;
         let finish = || -> Result<(Made, Statx), Errno> {
-            let path = tree::open_path(&*directory, name)?;
+            // Of a file that is open already not by its name, which somebody on the host may have taken away.
+            let path = match &contents {
+                Some(contents) => tree::held_again(contents)?,
+                None => tree::open_path(&*directory, name)?,
+            };
             let stat = looks.apply(&path, kind == FileType::Symlink)?;
             if tree::kind(&stat) != kind {
                 // Somebody on the host was there in between.
@@ -189,8 +193,7 @@ impl Server {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let contents = rustix::fs::openat(&*directory, c".", flags, looks.first_mode())?;
         let stat = looks.apply(&contents, false)?;
-        let magic = tree::magic_path(&contents);
-        let path = rustix::fs::openat(CWD, &*magic, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let path = tree::held_again(&contents)?;
         let key = self.trees[tree].key(&stat);
         let node = self.nodes().enter_unnamed(parent, key, path, contents)?;
         self.reply_entry(tree, node, &stat, &directory)

@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use husk_abi::boundary::fuse::{SetattrIn, fattr};
+use husk_abi::boundary::fuse::{LockIn, LockOut, SetattrIn, fattr};
 use husk_abi::linux::general;
 use husk_hal::phys::Frame;
 
 use super::{Content, Node};
 use crate::fs::fuse::PAGE;
 use crate::fs::fuse::calls;
+use crate::fs::fuse::channel;
 use crate::fs::fuse::data::Data;
 use crate::fs::fuse::file::FuseFile;
 use crate::fs::fuse::names::Answer;
@@ -290,6 +291,7 @@ impl Inode for Node {
             Content::Regular(_) => Ok(FuseFile::open(self, flags)?),
             Content::Directory(_) => Ok(DirFile::new(self)),
             Content::Symlink(_) => Err(Errno::ELOOP),
+            Content::Fifo(_) if !self.is_exclusive() => channel::open_fifo(thread, &self, flags),
             Content::Fifo(pipe) => pipe::open_fifo(thread, pipe, flags),
             Content::Nothing if self.kind == FileKind::CharDevice => {
                 devfs::open_char(thread, self.meta.lock().attributes.rdev)
@@ -307,7 +309,7 @@ impl Inode for Node {
         let attr = calls::fallocate(self.kernel(), self.id, mode, offset, len)?;
         self.drop_buffer();
         self.learned(&attr);
-        self.text_changed(data, offset..end, true);
+        self.text_changed(data, offset..end);
         Ok(())
     }
 
@@ -354,6 +356,14 @@ impl Inode for Node {
             .filter(|name| !name.is_empty())
             .map(<[u8]>::to_vec)
             .collect())
+    }
+
+    fn is_locked_outside(&self) -> bool {
+        !self.is_exclusive() && matches!(self.content, Content::Regular(_))
+    }
+
+    fn lock_outside(&self, lock: &LockIn) -> Result<Option<LockOut>> {
+        calls::lock(self.kernel(), self.id, lock)
     }
 
     fn mappable(self: Arc<Self>) -> Option<Arc<dyn Mappable>> {

@@ -65,7 +65,12 @@ pub struct Scratch(PathBuf);
 impl Scratch {
     /// Creates a new empty one.
     pub fn new(prefix: &str) -> Result<Self> {
-        let path = home().join("scratch").join(unique(prefix));
+        Self::below(&home().join("scratch"), prefix)
+    }
+
+    /// Creates a new empty one in `parent`.
+    pub fn below(parent: &Path, prefix: &str) -> Result<Self> {
+        let path = parent.join(unique(prefix));
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
         Ok(Self(path))
     }

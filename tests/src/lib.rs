@@ -11,6 +11,7 @@ pub mod cache;
 pub mod capture;
 pub mod debian;
 pub mod differential;
+pub mod engines;
 pub mod husk;
 pub mod image;
 pub mod layer;

@@ -43,6 +43,13 @@ pub struct Outcome {
 const SCRIPT: &str = r#"
 set -eu
 mount --make-rprivate /
+# The control groups below this sandbox's own only.
+grep -E ' - cgroup2? ' /proc/self/mountinfo | while read -r _ _ _ _ dir _ rest; do
+    read -r type source options <<<"${rest#*- }"
+    umount "$dir"
+    options=$(sed -E 's/^(rw|ro),?//' <<<"$options")
+    mount -t "$type" -o "${options:-rw}" "$source" "$dir"
+done
 mount -t tmpfs none /mnt
 mkdir /mnt/work /mnt/bin /mnt/root
 mount --bind "$WORK" /mnt/work
@@ -59,7 +66,7 @@ cd /mnt/work
 [ "$KVM" != forbidden ] || chown -R 65534:65534 /mnt/root
 list() {
     find /mnt/root /tmp /run /dev/shm | sort
-    find /sys/fs/cgroup -type d -iname '*husk*' 2>/dev/null | sort
+    find /sys/fs/cgroup -type d | sort
     for name in / /mnt /etc /home /root /var; do
         find $name -maxdepth 1 -name 'escaped*' | sort
     done
@@ -94,6 +101,34 @@ echo $status >status
 list >after
 "#;
 
+/// Puts the sandbox into a control group of its own in each hierarchy, which is the root of all it sees of them, and
+/// removes those afterwards.
+const OUTSIDE: &str = r#"
+set -eu
+own=husk-tests-$$
+groups=$(grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d ' ' -f 5)
+enter() {
+    for dir in $groups; do
+        mkdir "$dir/$own"
+        for file in cpuset.cpus cpuset.mems; do
+            [ ! -f "$dir/$file" ] || cat "$dir/$file" >"$dir/$own/$file"
+        done
+        echo $1 >"$dir/$own/cgroup.procs"
+    done
+}
+leave() {
+    for dir in $groups; do
+        echo $1 >"$dir/cgroup.procs"
+        find "$dir/$own" -depth -type d -exec rmdir {} +
+    done
+}
+enter $$
+status=0
+unshare --cgroup --mount --pid --fork --kill-child --mount-proc bash -c "$SCRIPT" sandbox "$@" || status=$?
+leave $$
+exit $status
+"#;
+
 /// A place to run husk in.
 pub struct Sandbox {
     work: Scratch,
@@ -125,20 +160,11 @@ impl Sandbox {
     /// Runs `husk ARGUMENTS` there.
     pub fn run(&self, kvm: Kvm, arguments: &[&str]) -> Result<Outcome> {
         let limit = Duration::from_secs(60);
-        let mut command = Command::new("unshare");
+        let mut command = Command::new("bash");
         command
-            .args([
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "bash",
-                "-c",
-                SCRIPT,
-                "sandbox",
-            ])
+            .args(["-c", OUTSIDE, "sandbox"])
             .args(arguments)
+            .env("SCRIPT", SCRIPT)
             .env("WORK", self.work())
             .env("HUSK", fs::canonicalize(self.husk.binary())?)
             .env("IMAGE", self.image.docker_archive())

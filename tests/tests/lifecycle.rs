@@ -248,20 +248,28 @@ fn the_limit_of_processes() -> Result<()> {
 }
 
 #[test]
-fn a_missing_program_is_an_error_of_start() -> Result<()> {
-    let runtime = Runtime::husk()?;
+fn a_missing_program_is_an_error_of_create() -> Result<()> {
     let image = image()?;
     for (program, text) in [
         ("no-such", "executable file not found"),
         ("/no/such", "no such file"),
         ("/etc", "permission denied"),
+        ("/etc/passwd", "permission denied"),
     ] {
-        let mut bundle = Bundle::new(&runtime, &image, "")?;
-        bundle.edit(|v| v["process"]["args"] = json!([program]))?;
-        let id = bundle.create()?;
-        let told = runtime.must_fail(&["start", &id])?;
-        ensure!(told.contains(text), "{program}: {told}");
-        runtime.wait_for(&id, "stopped")?;
+        both(|runtime| {
+            let mut bundle = Bundle::new(runtime, &image, "")?;
+            bundle.edit(|v| v["process"]["args"] = json!([program]))?;
+            let id = bundle.id();
+            let end = bundle.try_create(&id, &[])?;
+            let told = bundle.text(&id);
+            ensure!(
+                told.contains(text) || runtime.name == "runc",
+                "{program}: {told}"
+            );
+            // runc leaves some of these half-made.
+            ensure!(runtime.name == "runc" || runtime.must_fail(&["state", &id]).is_ok());
+            Ok(format!("{end:?}"))
+        })?;
     }
     Ok(())
 }

@@ -62,6 +62,8 @@ pub struct BootInfo {
     pub vcpu_count: u32,
     /// Guest RAM starts at 0 and has this many bytes.
     pub ram_bytes: u64,
+    /// RAM up to here may be used at once, the rest after [`super::doorbell::MEMORY`]; whole large pages.
+    pub ready_bytes: u64,
     /// First guest physical address of RAM nobody uses yet; page aligned. All from here on reads as zero.
     pub free_gpa: u64,
     /// Bytes of RAM the container may use (`--memory`), at most `ram_bytes`.

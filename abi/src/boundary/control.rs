@@ -84,6 +84,8 @@ pub enum Request {
     Released(u32),
     /// Tell of all processes; answered by [`Report::Processes`] with the same number.
     List(u32),
+    /// Tell what is used; answered by [`Report::Usage`] with the same number.
+    Usage(u32),
     /// Change the container's limits; what is `None` stays. Answered by [`Report::Updated`] with the same number.
     Update(u32, Limits),
 }
@@ -91,10 +93,25 @@ pub enum Request {
 /// Limits of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Bytes of memory; at most those of the machine.
+    /// Bytes of memory; more than the machine has is all it has.
     pub memory_bytes: Option<u64>,
     /// Processes and threads; `u64::MAX` for no limit.
     pub pids: Option<u64>,
+}
+
+/// What a container uses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Bytes of memory handed out.
+    pub memory_bytes: u64,
+    /// Bytes that may be.
+    pub memory_limit_bytes: u64,
+    /// Processes and threads.
+    pub tasks: u64,
+    /// How many there may be; `u64::MAX` without a limit.
+    pub tasks_limit: u64,
+    /// Processes killed because memory ran out.
+    pub oom_kills: u64,
 }
 
 /// What kept a process from running its program.
@@ -125,6 +142,8 @@ pub struct ProcessInfo {
     pub name: Vec<u8>,
     /// Its program's file.
     pub executable: Vec<u8>,
+    /// The arguments it was given, each ended by a NUL; cut where they are very long.
+    pub arguments: Vec<u8>,
 }
 
 /// What the guest tells.
@@ -142,6 +161,10 @@ pub enum Report {
     Released(u32),
     /// All processes.
     Processes(u32, Vec<ProcessInfo>),
+    /// What is used.
+    Usage(u32, Usage),
+    /// A process was killed because memory ran out; so many were until now.
+    OutOfMemory(u64),
     /// Limits were changed, or this errno says why not.
     Updated(u32, Result<(), i32>),
 }

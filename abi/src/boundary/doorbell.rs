@@ -3,7 +3,7 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x50d;
+pub const END: u16 = 0x50e;
 
 /// Buffers were queued for the standard output or error of the session the value names (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
@@ -32,3 +32,6 @@ pub const FUSE: u16 = 0x50a;
 pub const RECORDS_WAITING: u16 = 0x50b;
 /// A control queue has changed, see [`super::control`] (bound to an ioeventfd).
 pub const CONTROL: u16 = 0x50c;
+/// RAM beyond [`super::boot::BootInfo::ready_bytes`] is about to be used: the value is its end in large pages. Returns when
+/// all RAM up to there, or more, may be.
+pub const MEMORY: u16 = 0x50d;

@@ -1,7 +1,7 @@
 //! What the host asks of the running container (`abi::boundary::control`).
 
 use husk_abi::boundary::config::ProcessConfig;
-use husk_abi::boundary::control::{Limits, Obstacle, ProcessInfo, Report, Request};
+use husk_abi::boundary::control::{Limits, Obstacle, ProcessInfo, Report, Request, Usage};
 
 use crate::process::outside;
 use crate::signal::{self, Info};
@@ -39,6 +39,10 @@ pub fn handle(kernel: &'static Kernel, request: Request) {
             let list = processes.iter().map(|process| info(process)).collect();
             host.control.report(&Report::Processes(ticket, list));
         }
+        Request::Usage(ticket) => {
+            let usage = usage(kernel);
+            host.control.report(&Report::Usage(ticket, usage));
+        }
         Request::Update(ticket, limits) => {
             let done = update(kernel, &limits).map_err(|errno| errno.code());
             host.control.report(&Report::Updated(ticket, done));
@@ -53,6 +57,8 @@ fn is_of(process: &Process, session: u32) -> bool {
 
 fn start(kernel: &'static Kernel, session: u32, config: ProcessConfig) {
     let host = &kernel.host;
+    // What was done outside before this process was asked for is seen by it.
+    kernel.fs.distrust();
     let started = host
         .open_session(kernel, session)
         .and_then(|console| outside::start(kernel, console, config));
@@ -76,15 +82,26 @@ fn info(process: &Process) -> ProcessInfo {
         cpu_ns: process.cpu_ns(),
         name: name.unwrap_or_default(),
         executable: process.executable(),
+        arguments: process.arguments().to_vec(),
+    }
+}
+
+fn usage(kernel: &Kernel) -> Usage {
+    let memory = kernel.frames.usage();
+    Usage {
+        memory_bytes: memory.used_bytes,
+        memory_limit_bytes: memory.limit_bytes,
+        tasks: kernel.tasks.count() as u64,
+        tasks_limit: kernel.tasks.limit(),
+        oom_kills: kernel.host.oom_kills(),
     }
 }
 
 /// Changes limits of the container.
 fn update(kernel: &'static Kernel, limits: &Limits) -> Result<()> {
     if let Some(bytes) = limits.memory_bytes {
-        if bytes > kernel.frames.ram_bytes() {
-            return Err(Errno::EINVAL);
-        }
+        // As on Linux, a limit above what there is limits nothing.
+        let bytes = bytes.min(kernel.frames.ram_bytes());
         if bytes < kernel.frames.usage().used_bytes {
             return Err(Errno::EBUSY);
         }

@@ -50,7 +50,8 @@ impl Kernel {
         if boot.vcpu_count > 1 {
             husk_hal::lock::expect_several_cpus();
         }
-        let frames = mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes);
+        let frames = mm::Frames::new(boot.free_gpa, boot.ram_bytes, boot.memory_limit_bytes)
+            .ready_to(boot.ready_bytes);
         let window = fs::fuse::Window::new(boot, &frames);
         let tasks = process::Tasks::new();
         tasks.set_limit(config.pids_limit.unwrap_or(u64::MAX));

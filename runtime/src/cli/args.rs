@@ -94,6 +94,8 @@ pub enum Verb {
     Resume(IdArgs),
     /// Change limits of a container
     Update(UpdateArgs),
+    /// Print what a container uses, and tell when its memory runs out
+    Events(EventsArgs),
     /// Remove a container and all that belongs to it
     Delete(DeleteArgs),
     /// Print the containers
@@ -376,6 +378,20 @@ pub struct PsArgs {
     pub id: String,
 }
 
+/// `husk events`.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// How often to print what is used
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "5s")]
+    pub interval: Duration,
+    /// Print what is used, once
+    #[arg(long)]
+    pub stats: bool,
+    /// The container's id
+    #[arg(value_name = "ID")]
+    pub id: String,
+}
+
 /// `husk update`. Amounts of memory are bytes, times are microseconds.
 #[derive(Debug, Args)]
 pub struct UpdateArgs {
@@ -547,6 +563,35 @@ pub struct TraceArgs {
     pub summary: bool,
 }
 
+/// A duration as runc takes it: `500ms`, `5s`, `1.5m`, `1h30m`.
+fn interval(text: &str) -> Result<Duration, String> {
+    let wrong = || "give a duration above 0, such as 500ms, 5s or 1m".to_owned();
+    let mut rest = text;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let cut = rest
+            .find(|c: char| c.is_ascii_alphabetic())
+            .ok_or_else(wrong)?;
+        let (number, after) = rest.split_at(cut);
+        let end = after
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(after.len());
+        let unit = match &after[..end] {
+            "ms" => 0.001,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        total += number.parse::<f64>().map_err(|_| wrong())? * unit;
+        rest = &after[end..];
+    }
+    Duration::try_from_secs_f64(total)
+        .ok()
+        .filter(|duration| *duration >= Duration::from_millis(1))
+        .ok_or_else(wrong)
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     text.parse::<f64>()
         .ok()
@@ -560,9 +605,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
 const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
 
 /// Verbs other than `run`.
-const OTHER_VERBS: [&str; 19] = [
+const OTHER_VERBS: [&str; 20] = [
     "pull", "image", "create", "start", "state", "kill", "exec", "ps", "pause", "resume", "update",
-    "delete", "list", "spec", "features", "check", "trace", "debug", "version",
+    "events", "delete", "list", "spec", "features", "check", "trace", "debug", "version",
 ];
 
 impl Cli {
@@ -785,6 +830,16 @@ mod tests {
         assert!(!error("husk --root run trace").is_run);
         assert!(!error("husk check run").is_run);
         assert!(error("husk").is_run && error("husk fly").is_run);
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(interval("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(interval("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(interval("1m1.5s"), Ok(Duration::from_millis(61_500)));
+        for wrong in ["", "5", "s", "0s", "-1s", "5d", "nans", "1e300s"] {
+            assert!(interval(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

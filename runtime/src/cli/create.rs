@@ -84,6 +84,7 @@ pub fn container(
         memory_bytes: memory.bytes,
         root: RootSource::Directory,
         libos: None,
+        gdb: None,
         log: log(cli, filter)?,
         trace,
         timeout: None,
@@ -95,6 +96,7 @@ pub fn container(
         no_pivot: setup.no_pivot,
         systemd_cgroup: cli.systemd_cgroup,
         takes_terminal: has_terminal && setup.console_socket.is_none(),
+        attached: false,
     };
     Ok(lifecycle::create(
         &Directory::new(&root),

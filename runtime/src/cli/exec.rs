@@ -290,6 +290,7 @@ fn stand_in(start: Start, reporter: Reporter) -> ! {
         reporter.tell(&Report::Failed {
             message,
             status: STATUS_EXEC_FAILED,
+            told: false,
         });
         std::process::exit(STATUS_EXEC_FAILED.into())
     };

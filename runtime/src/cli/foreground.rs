@@ -8,6 +8,31 @@ use nix::unistd::Pid;
 use super::terminal::Relay;
 use crate::oci::state::Container;
 use crate::oci::{Error, lifecycle};
+use crate::sandbox::signals;
+
+/// The terminal of a container in the foreground.
+#[derive(Debug)]
+pub enum Foreground {
+    /// It has none, or is not told of this one's signals.
+    None,
+    /// The caller's own.
+    Shared,
+    /// One of its own, joined to the caller's.
+    Relayed(Relay),
+}
+
+/// Signals that a process brings upon itself, or that are a terminal's way to stop it.
+const OWN: [Signal; 9] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGTRAP,
+    Signal::SIGABRT,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+    Signal::SIGTSTP,
+];
 
 /// Waits for the end of `container`, whose process is this one's child, and passes signals on to it, and
 /// changes of size to its `terminal`. Returns its
@@ -15,26 +40,17 @@ use crate::oci::{Error, lifecycle};
 ///
 /// # Errors
 /// When it cannot be waited for.
-pub fn wait(container: &Container, terminal: Option<&Relay>) -> Result<u8, Error> {
+pub fn wait(container: &Container, terminal: &Foreground) -> Result<u8, Error> {
     let failed = |errno: Errno| Error::Host {
         what: "wait for the container".to_owned(),
         source: errno.into(),
     };
     let pid = container.record.init.map(|init| Pid::from_raw(init.pid));
     let mut signals = SigSet::all();
-    // What this process brings upon itself stays its own.
-    for own in [
-        Signal::SIGSEGV,
-        Signal::SIGBUS,
-        Signal::SIGILL,
-        Signal::SIGFPE,
-        Signal::SIGTRAP,
-        Signal::SIGABRT,
-        Signal::SIGTTIN,
-        Signal::SIGTTOU,
-        Signal::SIGTSTP,
-    ] {
-        signals.remove(own);
+    OWN.into_iter().for_each(|own| signals.remove(own));
+    let is_shared = matches!(terminal, Foreground::Shared);
+    if is_shared {
+        signals.add(Signal::SIGTSTP);
     }
     signals.thread_block().map_err(failed)?;
     loop {
@@ -48,16 +64,27 @@ pub fn wait(container: &Container, terminal: Option<&Relay>) -> Result<u8, Error
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(failed(errno)),
         }
-        match signals.wait() {
-            Ok(Signal::SIGCHLD) | Err(_) => {}
+        let passed = match (signals::next(&signals), terminal) {
+            (Ok((Signal::SIGCHLD, _)) | Err(_), _) => Ok(()),
             // The terminal tells the container itself.
-            Ok(Signal::SIGWINCH) if terminal.is_some() => {
-                terminal.into_iter().for_each(Relay::resize);
+            (Ok((Signal::SIGWINCH, _)), Foreground::Relayed(relay)) => {
+                relay.resize();
+                Ok(())
             }
-            Ok(signal) => match lifecycle::kill(container, signal as i32, false) {
-                Ok(()) | Err(Error::NotRunning) => {}
-                Err(error) => tracing::warn!("{error}"),
-            },
+            // The container is in no job of the caller's shell: it is stopped and continued as this process is.
+            (Ok((Signal::SIGTSTP, _)), _) if is_shared => {
+                let stopped = lifecycle::kill(container, Signal::SIGSTOP as i32, false);
+                let _ = nix::sys::signal::raise(Signal::SIGSTOP);
+                stopped
+            }
+            (Ok((signal, true)), Foreground::Shared) => {
+                lifecycle::signal_foreground(container, signal as i32)
+            }
+            (Ok((signal, _)), _) => lifecycle::kill(container, signal as i32, false),
+        };
+        match passed {
+            Ok(()) | Err(Error::NotRunning) => {}
+            Err(error) => tracing::warn!("{error}"),
         }
     }
 }

@@ -4,8 +4,10 @@
 //! standard error. husk's lines and the libOS's make one stream, each with its `source`. The JSON form is runc's, which engines read errors from:
 //! `{"level":"error","msg":"...","time":"2026-01-02T03:04:05.678901Z"}`.
 
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Write};
 use std::fs::{File, OpenOptions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Mutex;
@@ -107,6 +109,28 @@ pub fn start_in_vmm(log: &Log) {
 pub fn error(message: &str) {
     if TO_FILE.load(Ordering::Relaxed) {
         tracing::error!("{message}");
+    }
+}
+
+/// Writes a complaint about a command line into the log file that it names: it could not be read as a whole.
+pub fn usage(args: &[OsString], message: &str) {
+    let value = |flag: &str| {
+        let at = args.iter().position(|arg| arg == flag);
+        let apart = at.and_then(|at| args.get(at + 1)).cloned();
+        let joined = args.iter().find_map(|arg| {
+            let rest = arg.as_bytes().strip_prefix(flag.as_bytes())?;
+            Some(OsStr::from_bytes(rest.strip_prefix(b"=")?).to_owned())
+        });
+        apart.or(joined)
+    };
+    let Some(path) = value("--log") else { return };
+    let format = match value("--log-format") {
+        Some(word) if word.eq_ignore_ascii_case("json") => LogFormat::Json,
+        _ => LogFormat::Text,
+    };
+    if let Ok(file) = open(Path::new(&path)) {
+        to_file(file, Targets::new().with_default(LevelFilter::WARN), format);
+        error(message);
     }
 }
 

@@ -5,6 +5,7 @@ mod check;
 mod create;
 mod debug;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod filter;
@@ -19,6 +20,7 @@ mod progress;
 mod ps;
 mod pull;
 mod run;
+mod run_image;
 mod spec;
 mod start;
 mod state;
@@ -66,6 +68,10 @@ pub enum Error {
     #[error("{0}")]
     Oci(#[from] oci::Error),
     #[error("{0}")]
+    Confine(#[from] crate::confine::Error),
+    #[error("{0}")]
+    Gdb(#[from] crate::gdb::Error),
+    #[error("{0}")]
     Recording(#[from] crate::record::Error),
     #[error("cannot find the working directory: {0}")]
     Directory(io::Error),
@@ -108,6 +114,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
+            logging::usage(&args, &error.message);
             say(&error.message);
             ExitCode::from(if error.is_run {
                 STATUS_RUN_FAILED
@@ -134,6 +141,7 @@ fn command(cli: Cli) -> ExitCode {
         Verb::Pause(args) => pause::pause(&cli, args),
         Verb::Resume(args) => pause::resume(&cli, args),
         Verb::Update(args) => update::run(&cli, args),
+        Verb::Events(args) => events::run(&cli, args),
         Verb::Delete(args) => delete::run(&cli, args),
         Verb::List(args) => list::run(&cli, args),
         Verb::Spec(args) => spec::run(args),

@@ -32,6 +32,18 @@ pub fn run(cli: &Cli, args: &PsArgs) -> Result<ExitCode, Error> {
     }
 }
 
+/// A command line for people: no NUL, nothing that moves a terminal's cursor.
+fn arguments(process: &ProcessInfo) -> String {
+    let bytes = match process.arguments.as_slice() {
+        [] => process.executable.as_slice(),
+        [words @ .., 0] => words,
+        cut => cut,
+    };
+    let text = String::from_utf8_lossy(bytes);
+    let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+    plain.collect()
+}
+
 /// Columns as `ps -ef` has them.
 fn table(list: &[ProcessInfo]) -> String {
     let mut text = "UID          PID    PPID  C STIME TTY          TIME CMD\n".to_owned();
@@ -42,11 +54,9 @@ fn table(list: &[ProcessInfo]) -> String {
             .checked_sub(Duration::from_nanos(process.age_ns))
             .unwrap_or(SystemTime::UNIX_EPOCH);
         let name = String::from_utf8_lossy(&process.name);
-        let program = String::from_utf8_lossy(&process.executable);
-        let command = if program.is_empty() {
-            format!("[{name}]")
-        } else {
-            program.into_owned()
+        let command = match arguments(process) {
+            command if command.is_empty() => format!("[{name}]"),
+            command => command,
         };
         let _ = writeln!(
             text,

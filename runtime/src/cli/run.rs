@@ -1,28 +1,20 @@
 //! `husk run`.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::{self, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use husk_abi::linux::Errno;
-use husk_images::{Algorithm, ContainerRoot, Digest, Image, ImageConfig, Stack, Store};
 
-use super::args::{Cli, RunArgs, Target, stored};
+use super::args::{Cli, RunArgs};
 use super::filter::LogFilter;
-use super::progress::Meter;
+use super::foreground::{self, Foreground};
 use super::terminal::Relay;
-use super::{Error, create, foreground, report, stats};
-use crate::gate::fuse::TreeSource;
+use super::{Error, create, report, run_image};
+use crate::oci::state::{self, Directory};
 use crate::oci::{self, lifecycle};
-use crate::plan::{self, Cpus, Host, ImageAtHand, Request, RootFiles};
-use crate::record::{self, Options};
-use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
-use crate::vmm;
+use crate::sandbox::Ended;
 
 const STATUS_TIMED_OUT: u8 = 124;
 const STATUS_NOT_EXECUTABLE: u8 = 126;
@@ -40,7 +32,7 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
             let id = args.target.as_ref().map(ToString::to_string);
             bundle(cli, args, log, &id.unwrap_or_default())
         }
-        (false, None) => image(cli, args, log),
+        (false, None) => run_image::run(cli, args, log),
     }
 }
 
@@ -49,206 +41,39 @@ fn bundle(cli: &Cli, args: &RunArgs, log: &LogFilter, id: &str) -> Result<ExitCo
     let mut container = create::container(cli, id, &args.setup, &args.record, log, !args.detach)?;
     let terminal = container.terminal.take();
     let started = lifecycle::start(&container);
+    container.unlock();
     if args.detach {
         if let Err(error) = started {
-            lifecycle::delete(container, true)?;
+            remove(cli, id)?;
             return Err(error.into());
         }
         return Ok(ExitCode::SUCCESS);
     }
     let status = started.and_then(|()| {
-        let relay = terminal
+        let terminal = terminal
             .map(Relay::start)
             .transpose()
-            .map_err(oci::Error::host("relay the terminal"))?;
-        let status = foreground::wait(&container, relay.as_ref());
-        if let Some(relay) = relay {
+            .map_err(oci::Error::host("relay the terminal"))?
+            .map_or(Foreground::None, Foreground::Relayed);
+        let status = foreground::wait(&container, &terminal);
+        if let Foreground::Relayed(relay) = terminal {
             relay.finish();
         }
         status
     });
     if !args.keep || status.is_err() {
-        lifecycle::delete(container, true)?;
+        remove(cli, id)?;
     }
     Ok(ExitCode::from(status?))
 }
 
-/// A container made from an image.
-fn image(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error> {
-    let begun = Instant::now();
-    let host = Host::look()?;
-    check_cpus(args.cpus, &host)?;
-    let request = Request {
-        env: args.env.clone(),
-        workdir: args.workdir.clone(),
-        memory: args.memory.unwrap_or(host.memory),
-        hostname: args.hostname.clone(),
-        entrypoint: args.entrypoint.clone(),
-        user: args.user.clone(),
-        command: args.command.clone(),
-        trace: args.record.trace.clone(),
-        volumes: args.volume.clone(),
-        timeout: args.timeout,
-        stats: args.stats,
-        log_levels: log.guest_levels(),
-        debugging: Debugging {
-            is_verbose: cli.is_verbose(),
-            libos: libos(args)?,
-            gdb: args.gdb.clone(),
-        },
-    };
-    request.check(&host)?;
-    // Unpacking may take a while: first see that there is something to run it with.
-    let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
-
-    // Held to the end: so long nobody removes it.
-    let (_stored, at_hand) = match (&args.rootfs, &args.target) {
-        (Some(directory), _) => (None, directory_at_hand(directory)?),
-        (None, Some(target)) => {
-            let (stored, at_hand) = prepare(&cli.store(), target, args.in_memory)?;
-            (Some(stored), at_hand)
-        }
-        (None, None) => unreachable!("the command line's own rule"),
-    };
-    let image_time = begun.elapsed();
-    tracing::debug!(digest = %at_hand.digest, "image ready");
-    let id = container_id()?;
-    let plan = request.plan(&id, at_hand, &host)?;
-    let program = plan.guest.process.args.first().cloned().unwrap_or_default();
-    tracing::debug!(id, "starting");
-    let trace = match plan.trace {
-        Some(path) => Some(Trace {
-            file: record::create(&path)?,
-            path,
-            image: plan.image,
-            options: args.record.options(Options::default())?,
-        }),
-        None => None,
-    };
-    let outcome = sandbox::run(Plan {
-        id,
-        memory_bytes: plan.memory_bytes,
-        root_archive: plan.root_archive,
-        trees: plan.trees,
-        kvm,
-        reporter: None,
-        control: None,
-        guest: plan.guest,
-        trace,
-        timeout: plan.timeout,
-        debugging: plan.debugging,
-    })?;
-    let problem = outcome
-        .recorded
-        .as_ref()
-        .and_then(|recorded| recorded.problem.as_ref());
-    if let Some(problem) = problem {
-        report(&format!("the recording is not complete: {problem}"));
+/// Removes the container, unless somebody else did meanwhile.
+pub fn remove(cli: &Cli, id: &str) -> Result<(), oci::Error> {
+    match Directory::new(&cli.state()).open(id) {
+        Ok(container) => lifecycle::delete(container, true),
+        Err(state::Error::NotFound) => Ok(()),
+        Err(error) => Err(error.into()),
     }
-    let status = status_of(&outcome.ended, &program, args.timeout);
-    if args.stats {
-        let text = stats::table(image_time, begun.elapsed(), &outcome);
-        let _ = io::stderr().write_all(text.as_bytes());
-    }
-    Ok(ExitCode::from(status))
-}
-
-/// An image in use, and what a container of it writes.
-struct Stored {
-    _root: Option<ContainerRoot>,
-    _image: Image,
-}
-
-/// Finds the image, stores it where it is an archive's, and gets it ready.
-fn prepare(root: &Path, target: &Target, in_memory: bool) -> Result<(Stored, ImageAtHand), Error> {
-    let mut meter = Meter::new();
-    let store = Store::open(root)?;
-    let image = match target {
-        Target::Source(source) => store.add(source, |_| Vec::new(), &mut meter)?,
-        Target::Word(name) => {
-            let name = stored(name).map_err(Error::Wanted)?;
-            store.find(&name, &mut meter)?
-        }
-    };
-    let (files, own_root) = if in_memory {
-        let archive = store.root_archive(&image, &mut meter)?;
-        (RootFiles::Archive(archive), None)
-    } else {
-        let root = store.container_root(&image, &mut meter)?;
-        let held = root.directory().try_clone_to_owned();
-        let held = held.map_err(oci::Error::host("keep the root open"))?;
-        tracing::debug!(is_copy = root.is_copy(), "root ready");
-        let tree = root_tree(PathBuf::from("the image"), Some(held));
-        (RootFiles::Tree(tree), Some(root))
-    };
-    let at_hand = ImageAtHand {
-        digest: image.digest.clone(),
-        config: image.config.clone(),
-        root: store.root(&image)?,
-        files,
-    };
-    let stored = Stored {
-        _root: own_root,
-        _image: image,
-    };
-    Ok((stored, at_hand))
-}
-
-/// What stands for an image where the root is a plain directory: nothing is known of it but its files.
-fn directory_at_hand(directory: &Path) -> Result<ImageAtHand, Error> {
-    let open = || Stack::open(&[directory.canonicalize()?]);
-    Ok(ImageAtHand {
-        digest: Digest::of(Algorithm::Sha256, b""),
-        config: ImageConfig::default(),
-        root: open().map_err(|source| plan::Error::Volume {
-            path: directory.to_path_buf(),
-            source,
-        })?,
-        files: RootFiles::Tree(root_tree(directory.to_path_buf(), None)),
-    })
-}
-
-/// A root that is this container's alone.
-fn root_tree(path: PathBuf, held: Option<OwnedFd>) -> TreeSource {
-    TreeSource {
-        path,
-        held: held.map(Arc::new),
-        read_only: false,
-        exclusive: true,
-    }
-}
-
-/// The image `--libos` names.
-fn libos(args: &RunArgs) -> Result<Option<File>, sandbox::Error> {
-    args.libos
-        .as_ref()
-        .map(File::open)
-        .transpose()
-        .map_err(|source| sandbox::Error::Host {
-            what: "read the libOS image --libos names",
-            source,
-        })
-}
-
-fn check_cpus(cpus: Option<Cpus>, host: &Host) -> Result<(), plan::Error> {
-    match cpus {
-        Some(asked) if asked.hundredths > u64::from(host.cpus) * 100 => {
-            Err(plan::Error::TooManyCpus {
-                asked,
-                host: host.cpus,
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// 64 random hexadecimal digits.
-fn container_id() -> Result<String, Error> {
-    let mut bytes = [0; 32];
-    File::open("/dev/urandom")
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(Error::Random)?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Tells what is to be told about the end and gives the exit status for it.
@@ -354,12 +179,5 @@ mod tests {
         assert_eq!(not_executed(Errno::ENOEXEC, b"/foo").1, 126);
         let (line, status) = not_executed(Errno::E2BIG, b"/foo");
         assert!(line.ends_with("E2BIG") && status == 126);
-    }
-
-    #[test]
-    fn ids_are_long_and_differ() {
-        let (one, two) = (container_id().unwrap(), container_id().unwrap());
-        assert!(one.len() == 64 && one != two);
-        assert!(one.bytes().all(|byte| byte.is_ascii_hexdigit()));
     }
 }

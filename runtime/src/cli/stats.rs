@@ -23,12 +23,25 @@ fn doorbell_name(port: u16) -> &'static str {
         doorbell::LOG => "log",
         doorbell::DEBUG => "debugger",
         doorbell::FUSE => "files",
+        doorbell::STARTED => "started",
+        doorbell::MEMORY => "memory",
         _ => "unknown",
     }
 }
 
-/// Where time went (the image took `image`, everything `total`) and what left the guest.
-pub fn table(image: Duration, total: Duration, outcome: &Outcome) -> String {
+/// Time that went outside the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Spent {
+    /// For getting the image ready.
+    pub image: Duration,
+    /// For the VMM's process, its namespaces and cgroup, if it has them.
+    pub container: Option<Duration>,
+    /// For everything.
+    pub total: Duration,
+}
+
+/// Where time went and what left the guest.
+pub fn table(spent: &Spent, outcome: &Outcome) -> String {
     let times = &outcome.times;
     let mut text = String::from("\ntime, ms\n");
     let mut row = |name: &str, time: Option<Duration>| {
@@ -37,7 +50,8 @@ pub fn table(image: Duration, total: Duration, outcome: &Outcome) -> String {
             None => writeln!(text, "  {name:<28} {:>10}", "-"),
         };
     };
-    row("image", Some(image));
+    row("image", Some(spent.image));
+    row("namespaces and cgroup", spent.container);
     row("machine and libOS", Some(times.machine));
     row("boot to first process", times.boot);
     row(
@@ -45,7 +59,7 @@ pub fn table(image: Duration, total: Duration, outcome: &Outcome) -> String {
         times.boot.map(|boot| times.run.saturating_sub(boot)),
     );
     row("teardown", Some(times.teardown));
-    row("total", Some(total));
+    row("total", Some(spent.total));
     text.push_str("doorbells served by the VMM\n");
     for (port, count) in (doorbell::FIRST..).zip(outcome.doorbells) {
         if count > 0 {
@@ -213,14 +227,16 @@ mod tests {
                 memory: vec![(MemoryEvent::Load, 12)],
             }),
         };
-        let text = table(
-            Duration::from_millis(1),
-            Duration::from_millis(30),
-            &outcome,
-        );
+        let spent = Spent {
+            image: Duration::from_millis(1),
+            container: None,
+            total: Duration::from_millis(30),
+        };
+        let text = table(&spent, &outcome);
         let expected = "
 time, ms
   image                             1.000
+  namespaces and cgroup                 -
   machine and libOS                12.345
   boot to first process             5.000
   processes                         4.000

@@ -8,7 +8,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::Duration;
 
 use husk_abi::boundary::config::{GuestConfig, MountKind, Tree};
 use husk_abi::linux::general::MS_RDONLY;
@@ -17,8 +18,9 @@ use super::run::status_of;
 use super::{STATUS_RUN_FAILED, logging, report, stats};
 use crate::confine::{self, Files};
 use crate::gate::fuse::TreeSource;
+use crate::gdb;
 use crate::oci::executor::PROCESS_NAME;
-use crate::sandbox::handover::{Handover, Root};
+use crate::sandbox::handover::{Before, Handover, HeldTree, Root, monotonic};
 use crate::sandbox::report::{Report, Reporter};
 use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
 use crate::vmm;
@@ -34,7 +36,7 @@ pub fn is_vmm() -> bool {
 /// Runs a container to its end.
 #[must_use]
 pub fn vmm() -> ExitCode {
-    let begun = Instant::now();
+    let begun = monotonic();
     let args: Vec<OsString> = std::env::args_os().collect();
     let number = args
         .get(1)
@@ -55,13 +57,13 @@ pub fn vmm() -> ExitCode {
 
 /// What is needed when the container has ended.
 struct After {
-    begun: Instant,
+    begun: Duration,
     program: Vec<u8>,
-    timeout: Option<std::time::Duration>,
-    stats: Option<std::time::Duration>,
+    timeout: Option<Duration>,
+    stats: Option<Before>,
 }
 
-fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
+fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
     confine::close_all_but(&handover.descriptors())
         .map_err(|error| format!("cannot close descriptors: {error}"))?;
     if let Some(log) = &handover.log {
@@ -73,15 +75,20 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
             .map(|name| name.to_string_lossy().into_owned())
             .unwrap_or_default();
     }
-    let (root_archive, trees) = match handover.root {
-        Root::Archive(file) => (Some(File::from(file.take())), Vec::new()),
-        Root::Own => (None, own_trees(&mut guest)),
+    let (root_archive, trees, is_own) = match handover.root {
+        Root::Own => (None, own_trees(&mut guest), true),
+        Root::Held { archive, trees } => (
+            archive.map(|file| File::from(file.take())),
+            trees.into_iter().map(held_tree).collect(),
+            false,
+        ),
     };
     let kvm =
         vmm::check_kvm(vmm::kvm_of(handover.kvm.take())).map_err(|error| error.to_string())?;
-    confine::enter_process(match handover.root {
-        Root::Archive(_) => Files::None,
-        Root::Own => Files::OwnRoot,
+    confine::enter_process(if is_own {
+        Files::OwnRoot
+    } else {
+        Files::Trees(&trees)
     })
     .map_err(|error| format!("cannot confine the VMM: {error}"))?;
     let after = After {
@@ -111,10 +118,21 @@ fn plan(handover: Handover, begun: Instant) -> Result<(Plan, After), String> {
         debugging: Debugging {
             is_verbose: handover.log.is_some_and(|log| log.is_verbose),
             libos: handover.libos.map(|file| File::from(file.take())),
-            gdb: None,
+            gdb: handover
+                .gdb
+                .map(|socket| gdb::Listener::inherited(socket.take())),
         },
     };
     Ok((plan, after))
+}
+
+fn held_tree(tree: HeldTree) -> TreeSource {
+    TreeSource {
+        path: tree.path,
+        held: Some(Arc::new(tree.file.take())),
+        read_only: tree.read_only,
+        exclusive: tree.exclusive,
+    }
 }
 
 /// Serves what this process sees as its root, and what the host has mounted in it, each as a tree of its own: others may
@@ -157,6 +175,7 @@ fn fail(reporter: Reporter, message: String) -> ExitCode {
     reporter.tell(&Report::Failed {
         message,
         status: STATUS_RUN_FAILED,
+        told: false,
     });
     ExitCode::from(STATUS_RUN_FAILED)
 }
@@ -182,13 +201,33 @@ fn run(mut plan: Plan, reporter: Reporter, after: &After) -> ExitCode {
     let status = match &outcome.ended {
         Ended::NotExecuted(errno) => {
             let (message, status) = super::run::not_executed(*errno, &after.program);
-            spare.tell(&Report::Failed { message, status });
+            spare.tell(&Report::Failed {
+                message,
+                status,
+                told: false,
+            });
             status
         }
-        ended => status_of(ended, &after.program, after.timeout),
+        ended => {
+            let status = status_of(ended, &after.program, after.timeout);
+            if !matches!(ended, Ended::Init(_)) {
+                // Nobody listens any more if the program ran.
+                spare.tell(&Report::Failed {
+                    message: "its VMM ended before the program ran".to_owned(),
+                    status,
+                    told: true,
+                });
+            }
+            status
+        }
     };
-    if let Some(image) = after.stats {
-        let text = stats::table(image, image + after.begun.elapsed(), &outcome);
+    if let Some(before) = after.stats {
+        let spent = stats::Spent {
+            image: before.image,
+            container: Some(after.begun.saturating_sub(before.began + before.image)),
+            total: monotonic().saturating_sub(before.began),
+        };
+        let text = stats::table(&spent, &outcome);
         let _ = io::stderr().write_all(text.as_bytes());
     }
     ExitCode::from(status)

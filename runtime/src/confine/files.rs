@@ -1,5 +1,7 @@
 //! Landlock (`landlock(7)`), where the kernel has it.
 
+use std::os::fd::AsFd;
+
 use landlock::{
     ABI, Access, AccessFs, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
     RulesetCreatedAttr, RulesetStatus,
@@ -10,21 +12,27 @@ use super::{Error, Files};
 /// The newest rules used; kernels that know fewer apply those they know.
 const RULES: ABI = ABI::V5;
 
-/// Lets the process reach files below its own root only, or none at all, and execute nothing in either case.
-pub fn enter(serves: Files) -> Result<(), Error> {
+/// Lets the process reach what it serves only, and execute nothing in either case.
+pub fn enter(serves: Files<'_>) -> Result<(), Error> {
     let all = AccessFs::from_all(RULES);
-    let ruleset = Ruleset::default()
+    let below = all & !AccessFs::Execute;
+    let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)?
         .create()?;
-    let root = match serves {
-        Files::None => None,
-        Files::OwnRoot => PathFd::new("/").ok(),
-    };
-    let ruleset = match root {
-        Some(root) => ruleset.add_rule(PathBeneath::new(root, all & !AccessFs::Execute))?,
-        None => ruleset,
-    };
+    match serves {
+        Files::OwnRoot => {
+            if let Ok(root) = PathFd::new("/") {
+                ruleset = ruleset.add_rule(PathBeneath::new(root, below))?;
+            }
+        }
+        Files::Trees(trees) => {
+            for held in trees.iter().filter_map(|tree| tree.held.as_ref()) {
+                // A file takes those of the rights that files have.
+                ruleset = ruleset.add_rule(PathBeneath::new(held.as_fd(), below))?;
+            }
+        }
+    }
     let status = ruleset.restrict_self()?;
     if status.ruleset == RulesetStatus::NotEnforced {
         tracing::debug!("this kernel has no landlock");

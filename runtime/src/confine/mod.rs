@@ -21,6 +21,8 @@ pub mod show;
 
 use std::io;
 
+use crate::gate::fuse::TreeSource;
+
 pub use descriptors::close_all_but;
 pub use filter::enter_thread;
 
@@ -42,20 +44,35 @@ pub enum Error {
 }
 
 /// How much of the file system the VMM serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Files {
-    /// Nothing: the root came as an archive.
-    None,
+#[derive(Clone, Copy, Debug)]
+pub enum Files<'a> {
     /// What is below its own root.
     OwnRoot,
+    /// What is below these: none if the root came as an archive.
+    Trees(&'a [TreeSource]),
+}
+
+impl Files<'_> {
+    fn is_none(self) -> bool {
+        matches!(self, Self::Trees([]))
+    }
 }
 
 /// Confines the process. To be called while it has one thread, when everything it needs from outside is open.
 ///
 /// # Errors
 /// [`Error`]; the process must end then.
-pub fn enter_process(serves: Files) -> Result<(), Error> {
+pub fn enter_process(serves: Files<'_>) -> Result<(), Error> {
     privileges::enter(serves)?;
     files::enter(serves)?;
+    filter::enter_process()
+}
+
+/// Confines a process that is also the command: it still removes what it made of the host's files.
+///
+/// # Errors
+/// As [`enter_process`].
+pub fn enter_command() -> Result<(), Error> {
+    privileges::enter(Files::OwnRoot)?;
     filter::enter_process()
 }

@@ -21,7 +21,7 @@ const FOR_FILES: [Capability; 6] = [
 ];
 
 /// Drops all capabilities but those for what it serves, and the way back to them.
-pub fn enter(serves: Files) -> Result<(), Error> {
+pub fn enter(serves: Files<'_>) -> Result<(), Error> {
     let failed = |what| {
         move |errno: nix::errno::Errno| Error::System {
             what,
@@ -32,7 +32,7 @@ pub fn enter(serves: Files) -> Result<(), Error> {
     prctl::set_dumpable(false).map_err(failed("forbid core dumps"))?;
 
     let mut kept: CapsHashSet = FOR_SOCKETS.into_iter().collect();
-    if serves == Files::OwnRoot {
+    if !serves.is_none() {
         kept.extend(FOR_FILES);
     }
     let failed = |error: caps::errors::CapsError| Error::System {

@@ -249,6 +249,7 @@ pub const RULES: &[Rule] = &[
         MAIN,
         "memory that is shared with nobody",
     ),
+    rule(libc::SYS_sysinfo, MAIN, "the host's RAM"),
     rule(libc::SYS_uname, MAIN, "the host name of the namespace"),
     rule(
         libc::SYS_rt_sigtimedwait,

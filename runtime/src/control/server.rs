@@ -2,7 +2,7 @@
 //! what the threads of streams have to tell.
 #![allow(unsafe_code, reason = "events, borrowed by number while they are open")]
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -49,6 +49,8 @@ struct Server {
     sessions: BTreeMap<u32, Session>,
     /// Who waits for the answer with this number.
     tickets: BTreeMap<u32, u64>,
+    /// Who is told when memory runs out.
+    watching: BTreeSet<u64>,
     next: u64,
 }
 
@@ -93,6 +95,7 @@ pub fn start(
         connections: BTreeMap::new(),
         sessions: BTreeMap::new(),
         tickets: BTreeMap::new(),
+        watching: BTreeSet::new(),
         next: 1,
     };
     std::thread::Builder::new()
@@ -213,6 +216,11 @@ impl Server {
             (Ask::TerminalSignal(signo), Some(session)) => Request::TerminalSignal(session, signo),
             (Ask::Resize(size), Some(session)) => Request::Resize(session, size),
             (Ask::List, None) => Request::List(self.ticket(id)),
+            (Ask::Usage, None) => Request::Usage(self.ticket(id)),
+            (Ask::Watch, None) => {
+                self.watching.insert(id);
+                return Ok(());
+            }
             (Ask::Update(limits), None) => Request::Update(self.ticket(id), limits),
             _ => return self.refuse(id, "this cannot be asked here"),
         };
@@ -293,6 +301,7 @@ impl Server {
             return;
         };
         self.tickets.retain(|_, waiting| *waiting != id);
+        self.watching.remove(&id);
         let Some(number) = connection.session else {
             return;
         };
@@ -343,6 +352,12 @@ impl Server {
                 }
             }
             Report::Processes(ticket, list) => self.resolve(ticket, &Answer::Processes(list)),
+            Report::Usage(ticket, usage) => self.resolve(ticket, &Answer::Usage(usage)),
+            Report::OutOfMemory(kills) => {
+                for id in self.watching.clone() {
+                    self.answer(id, &Answer::OutOfMemory(kills));
+                }
+            }
             Report::Updated(ticket, done) => self.resolve(ticket, &Answer::Updated(done)),
         }
     }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use husk_abi::boundary::config::{ProcessConfig, WindowSize};
-use husk_abi::boundary::control::{Limits, MAX_MESSAGE_BYTES, Obstacle, ProcessInfo};
+use husk_abi::boundary::control::{Limits, MAX_MESSAGE_BYTES, Obstacle, ProcessInfo, Usage};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
@@ -36,6 +36,10 @@ pub enum Ask {
     List,
     /// Change limits.
     Update(Limits),
+    /// Tell what is used.
+    Usage,
+    /// Tell of each process that is killed because memory runs out, from now on.
+    Watch,
 }
 
 /// What the VMM answers.
@@ -51,6 +55,10 @@ pub enum Answer {
     Processes(Vec<ProcessInfo>),
     /// Limits were changed, or this errno says why not.
     Updated(Result<(), i32>),
+    /// What is used.
+    Usage(Usage),
+    /// A process was killed because memory ran out; so many were until now.
+    OutOfMemory(u64),
     /// What was asked cannot be done.
     Refused(String),
 }

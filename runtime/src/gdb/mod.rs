@@ -75,42 +75,60 @@ pub enum Error {
     Thread(io::Error),
 }
 
-enum Listener {
-    Unix(UnixListener),
-    Tcp(TcpListener),
-}
+/// Listens for gdb. Made by the command, which sees the host's files; the VMM that accepts may not.
+#[derive(Debug)]
+pub struct Listener(OwnedFd);
 
 impl Listener {
-    fn bind(address: &GdbAddress) -> Result<Self, Error> {
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    pub fn bind(address: &GdbAddress) -> Result<Self, Error> {
         match address {
             GdbAddress::Unix(path) => {
                 remove_stale_socket(path);
                 UnixListener::bind(path)
-                    .map(Self::Unix)
+                    .map(|listener| Self(listener.into()))
                     .map_err(|source| Error::Unix {
                         path: path.clone(),
                         source,
                     })
             }
-            GdbAddress::Tcp(address) => {
-                TcpListener::bind(address)
-                    .map(Self::Tcp)
-                    .map_err(|source| Error::Tcp {
-                        address: *address,
-                        source,
-                    })
-            }
+            GdbAddress::Tcp(address) => TcpListener::bind(address)
+                .map(|listener| Self(listener.into()))
+                .map_err(|source| Error::Tcp {
+                    address: *address,
+                    source,
+                }),
         }
     }
 
+    /// One that was handed over.
+    #[must_use]
+    pub fn inherited(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// The socket, for handing it over.
+    #[must_use]
+    pub fn into_socket(self) -> OwnedFd {
+        self.0
+    }
+
     fn accept(&self) -> io::Result<OwnedFd> {
-        match self {
-            Self::Unix(listener) => Ok(listener.accept()?.0.into()),
-            Self::Tcp(listener) => {
-                let (stream, _) = listener.accept()?;
-                stream.set_nodelay(true)?;
-                Ok(stream.into())
-            }
+        let stream = rustix::net::accept_with(&self.0, rustix::net::SocketFlags::CLOEXEC)?;
+        // Not all of them are TCP's.
+        let _ = rustix::net::sockopt::set_tcp_nodelay(&stream, true);
+        Ok(stream)
+    }
+}
+
+impl GdbAddress {
+    /// Removes the socket, when nobody listens any more.
+    pub fn remove(&self) {
+        if let Self::Unix(path) = self {
+            remove_stale_socket(path);
         }
     }
 }
@@ -147,24 +165,18 @@ impl Ending {
 pub struct Debugger {
     ending: Arc<Ending>,
     inspector: Arc<Inspector>,
-    socket: Option<PathBuf>,
 }
 
-/// Starts listening for gdb, one at a time.
+/// Serves gdb, one at a time.
 ///
 /// # Errors
-/// When the address cannot be had.
-pub fn serve(address: &GdbAddress, inspector: Arc<Inspector>) -> Result<Debugger, Error> {
-    let listener = Listener::bind(address)?;
+/// Without a thread.
+pub fn serve(listener: Listener, inspector: Arc<Inspector>) -> Result<Debugger, Error> {
     let ending = Arc::new(Ending::default());
     ending.tell(true);
     let debugger = Debugger {
         ending: ending.clone(),
         inspector: inspector.clone(),
-        socket: match address {
-            GdbAddress::Unix(path) => Some(path.clone()),
-            GdbAddress::Tcp(_) => None,
-        },
     };
     std::thread::Builder::new()
         .name("gdb".to_owned())
@@ -198,9 +210,6 @@ impl Debugger {
                 .changed
                 .wait_timeout_while(told, FAREWELL, |told| !*told),
         );
-        if let Some(path) = &self.socket {
-            remove_stale_socket(path);
-        }
     }
 }
 

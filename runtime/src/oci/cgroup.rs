@@ -80,6 +80,12 @@ fn systemd_path(slice: &str, prefix: &str, name: &str) -> PathBuf {
     path
 }
 
+/// Whether this host has cgroups.
+#[must_use]
+pub fn exists() -> bool {
+    hierarchies().is_ok_and(|mounts| !mounts.is_empty())
+}
+
 /// Whether the cgroup at `path` is frozen.
 pub fn is_frozen(path: &Path) -> bool {
     let mounts = hierarchies().unwrap_or_default();
@@ -164,6 +170,12 @@ impl Cgroup {
             })?;
         }
         Ok(any)
+    }
+
+    /// What `file` says in the first directory that has it.
+    pub fn get(&self, file: &str) -> Option<String> {
+        self.existing()
+            .find_map(|dir| fs::read_to_string(dir.join(file)).ok())
     }
 
     /// Everything in it.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use husk_abi::boundary::control::{Limits, ProcessInfo};
+use husk_abi::boundary::control::{Limits, ProcessInfo, Usage};
 use husk_abi::linux::Errno;
 
 use super::Error;
@@ -35,15 +35,25 @@ pub fn processes(dir: &Path) -> Result<Vec<ProcessInfo>, Error> {
     }
 }
 
+/// What the container uses, as the libOS counts it.
+///
+/// # Errors
+/// When the VMM does not answer.
+pub fn usage(dir: &Path) -> Result<Usage, Error> {
+    match ask(dir, &Ask::Usage)? {
+        Answer::Usage(usage) => Ok(usage),
+        _ => Err(unexpected()),
+    }
+}
+
 /// Changes the limits that the libOS keeps.
 ///
 /// # Errors
-/// When they cannot be had: more memory than the machine has, less than is used.
+/// When they cannot be had: less memory than is used.
 pub fn limit(dir: &Path, limits: Limits) -> Result<(), Error> {
     match ask(dir, &Ask::Update(limits))? {
         Answer::Updated(Ok(())) => Ok(()),
         Answer::Updated(Err(code)) => Err(Error::Refused(match Errno::from_code(code) {
-            Errno::EINVAL => "the limit is above the memory the machine was made with".to_owned(),
             Errno::EBUSY => "the limit is below the memory in use".to_owned(),
             errno => format!("the limits cannot be changed: {errno}"),
         })),

@@ -10,9 +10,12 @@ use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
 use nix::fcntl::{AtFlags, FcntlArg, FdFlag, fcntl};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
 use nix::unistd::execveat;
 use oci_spec::runtime::Spec;
 
+use super::program::Program;
 use crate::sandbox::report::{Report, Reporter};
 
 /// `argv[0]` of the VMM process. Whether a container was started is read from it.
@@ -32,12 +35,20 @@ pub struct VmmExecutor {
     pub kept: Vec<RawFd>,
     /// Where a failure is reported.
     pub report: RawFd,
+    /// The container's program, unless the root is out of sight here.
+    pub looked_for: Option<Program>,
     /// The container's id, for `ps`.
     pub id: String,
+    /// It ends with the command that made it.
+    pub attached: bool,
 }
 
 impl VmmExecutor {
     fn execute(&self) -> nix::Result<std::convert::Infallible> {
+        if self.attached {
+            // One that died before leaves the container to whoever meets its record.
+            prctl::set_pdeathsig(Signal::SIGKILL)?;
+        }
         for fd in self.kept.iter().chain([&self.handover]) {
             // SAFETY: `create` opened it before this process was forked and keeps it open.
             let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
@@ -65,12 +76,15 @@ impl Executor for VmmExecutor {
         report.tell(&Report::Failed {
             message: message.clone(),
             status: 125,
+            told: false,
         });
         Err(ExecutorError::Other(message))
     }
 
+    /// Called in the container's root, before `create` is done.
     fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
-        Ok(())
+        let found = self.looked_for.as_ref().map_or(Ok(()), Program::look);
+        found.map_err(ExecutorValidationError::ArgValidationError)
     }
 
     /// The VMM gets no environment at all.

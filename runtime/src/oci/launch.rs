@@ -13,19 +13,28 @@ use serde_json::Value;
 
 use super::Error;
 use super::executor::VmmExecutor;
+use super::program::Program;
 use super::state::Container;
+use crate::gate::fuse::TreeSource;
+use crate::gdb;
 use crate::record::Options;
-use crate::sandbox::handover::{self, Handover};
+use crate::sandbox::handover::{self, Before, Handover};
 use crate::sandbox::report::Reporter;
 use crate::vmm;
 
 /// Where the root comes from.
 #[derive(Debug)]
 pub enum RootSource {
-    /// An archive that is there already.
-    Archive(File),
     /// The directory libcontainer makes the VMM's own root, with what it mounts there.
     Directory,
+    /// What is held open here, the first tree unless there is an archive; libcontainer gives the VMM a root with
+    /// nothing in it.
+    Held {
+        /// A cpio archive.
+        archive: Option<File>,
+        /// One for each of the guest's trees.
+        trees: Vec<TreeSource>,
+    },
 }
 
 /// A log for the VMM process.
@@ -69,14 +78,16 @@ pub struct Launch {
     pub root: RootSource,
     /// Another libOS than the built-in one, for its developers.
     pub libos: Option<File>,
+    /// Wait for gdb here.
+    pub gdb: Option<gdb::Listener>,
     /// The VMM's log.
     pub log: Option<Log>,
     /// A recording.
     pub trace: Option<Trace>,
     /// When to give up.
     pub timeout: Option<Duration>,
-    /// Print a table of where time went; this long was spent on the image.
-    pub stats: Option<Duration>,
+    /// Print a table of where time went.
+    pub stats: Option<Before>,
 }
 
 /// The executor, and the descriptors that must stay open until libcontainer has forked.
@@ -93,7 +104,11 @@ impl Launch {
     ///
     /// # Errors
     /// Without `/dev/kvm`, memory or disk.
-    pub fn prepare(self, container: &Container) -> Result<Prepared, Error> {
+    pub fn prepare(self, container: &Container, attached: bool) -> Result<Prepared, Error> {
+        if matches!(self.root, RootSource::Held { .. }) {
+            fs::create_dir(container.file(EMPTY_ROOT))
+                .map_err(Error::host("make an empty root"))?;
+        }
         let bundle = container.file("shadow");
         write_bundle(&bundle, &self.shadow).map_err(Error::host("write the shadow bundle"))?;
         let report = Reporter::create(&container.file("report"))
@@ -115,18 +130,27 @@ impl Launch {
         let control = super::socket::bind(&container.file(super::socket::CONTROL))
             .map_err(Error::host("make the control socket"))?;
         let control = keep(control.into());
+        let looked_for =
+            matches!(self.root, RootSource::Directory).then(|| Program::of(&self.guest));
         let handover = Handover {
             id: container.id.clone(),
             memory_bytes: self.memory_bytes,
             root: match self.root {
-                RootSource::Archive(file) => handover::Root::Archive(keep(file.into())),
                 RootSource::Directory => handover::Root::Own,
+                RootSource::Held { archive, trees } => handover::Root::Held {
+                    archive: archive.map(|file| keep(file.into())),
+                    trees: trees
+                        .iter()
+                        .map(|tree| held(tree, &mut keep))
+                        .collect::<Result<_, _>>()?,
+                },
             },
             guest: self.guest,
             kvm: keep(kvm),
             report,
             control: Some(control),
             libos: self.libos.map(|file| keep(file.into())),
+            gdb: self.gdb.map(|listener| keep(listener.into_socket())),
             trace: self.trace.map(|trace| handover::Trace {
                 file: keep(trace.file.into()),
                 path: trace.path,
@@ -150,7 +174,9 @@ impl Launch {
             handover: sealed.as_raw_fd(),
             kept: handover.descriptors(),
             report: report.number(),
+            looked_for,
             id: container.id.clone(),
+            attached,
         };
         open.push(sealed.into());
         open.push(program.into());
@@ -160,6 +186,31 @@ impl Launch {
             _open: open,
         })
     }
+}
+
+/// The VMM's root where everything it serves is held open, in the container's directory.
+pub const EMPTY_ROOT: &str = "root";
+
+/// A tree by a descriptor that is kept.
+fn held(
+    tree: &TreeSource,
+    keep: &mut impl FnMut(OwnedFd) -> handover::Inherited,
+) -> Result<handover::HeldTree, Error> {
+    let file = match &tree.held {
+        Some(held) => held.try_clone(),
+        None => OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(&tree.path)
+            .map(OwnedFd::from),
+    };
+    let file = file.map_err(Error::host(format!("open {}", tree.path.display())))?;
+    Ok(handover::HeldTree {
+        file: keep(file),
+        path: tree.path.clone(),
+        read_only: tree.read_only,
+        exclusive: tree.exclusive,
+    })
 }
 
 fn write_bundle(bundle: &Path, shadow: &Value) -> io::Result<()> {

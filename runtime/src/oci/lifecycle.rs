@@ -17,6 +17,7 @@ use super::launch::Launch;
 use super::state::{Container, Directory, Init, Record, Seen, Status};
 use super::{Error, hooks};
 use crate::sandbox::report::{Listener, Report};
+use crate::sandbox::signals;
 
 /// How a container is set up, beyond what its bundle says.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +32,8 @@ pub struct Options {
     pub systemd_cgroup: bool,
     /// The caller takes the container's terminal itself: it is left in [`Container::terminal`].
     pub takes_terminal: bool,
+    /// The container ends with the caller, and its record is nobody's then.
+    pub attached: bool,
 }
 
 /// What the record says besides the process.
@@ -87,6 +90,23 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// That of a container without a bundle: its directory stands for one.
+    #[must_use]
+    pub fn plain(id: &str, directory: &Path) -> Self {
+        Self {
+            id: id.to_owned(),
+            oci_version: super::shadow::VERSION.to_owned(),
+            bundle: directory.to_owned(),
+            rootfs: directory.join(super::launch::EMPTY_ROOT),
+            annotations: BTreeMap::new(),
+            cgroup: super::shadow::default_cgroup(id),
+            poststart: Vec::new(),
+            poststop: Vec::new(),
+        }
+    }
+}
+
 /// Makes a container; its process then waits for [`start`].
 ///
 /// # Errors
@@ -111,6 +131,10 @@ pub fn create(
             owner: nix::unistd::getuid().as_raw(),
             poststart: identity.poststart,
             poststop: identity.poststop,
+            runner: options
+                .attached
+                .then(|| Init::of(std::process::id().cast_signed()))
+                .flatten(),
             init: None,
         },
     )?;
@@ -161,7 +185,7 @@ fn build(
         None => options.console_socket.clone(),
     };
     super::exec::keep(container, &launch.bundle)?;
-    let prepared = launch.prepare(container)?;
+    let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
     let state = container.file("run");
@@ -228,21 +252,27 @@ pub fn start(container: &Container) -> Result<(), Error> {
         Status::Stopped => return Err(Error::AlreadyStopped),
         _ => return Err(Error::AlreadyRunning),
     }
-    let failed = |message: String, status| Error::Start {
+    let failed = |message: String, status, told| Error::Start {
         id: container.id.clone(),
         message,
         status,
+        told,
     };
     let listener =
         Listener::open(&container.file("report")).map_err(Error::host("open the report pipe"))?;
     notify(container).map_err(Error::host("wake the container's process"))?;
     match listener.wait() {
         Some(Report::Started) => {}
-        Some(Report::Failed { message, status }) => return Err(failed(message, status)),
+        Some(Report::Failed {
+            message,
+            status,
+            told,
+        }) => return Err(failed(message, status, told)),
         None => {
             return Err(failed(
                 "its process died before the program ran".to_owned(),
                 125,
+                false,
             ));
         }
     }
@@ -271,10 +301,22 @@ fn signal(container: &Container, signal: Signal) -> Result<(), Error> {
 }
 
 fn send(container: &Container, number: i32) -> Result<(), Error> {
+    queue(container, number, None)
+}
+
+/// Sends signal `number` to the container's processes in the foreground of the terminal it shares with the caller.
+///
+/// # Errors
+/// [`Error::NotRunning`].
+pub fn signal_foreground(container: &Container, number: i32) -> Result<(), Error> {
+    queue(container, number, Some(signals::OF_SHARED_TERMINAL))
+}
+
+fn queue(container: &Container, number: i32, value: Option<u64>) -> Result<(), Error> {
     let Some(init) = container.record.init.filter(Init::is_alive) else {
         return Err(Error::NotRunning);
     };
-    match super::pidfd::send(&init, number) {
+    match super::pidfd::send(&init, number, value) {
         Ok(true) => Ok(()),
         Ok(false) => Err(Error::NotRunning),
         Err(error) => Err(Error::host(format!("signal process {}", init.pid))(error)),

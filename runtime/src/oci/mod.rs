@@ -9,7 +9,9 @@
 //! | `executor` | libcontainer's callback: executes the VMM |
 //! | [`state`] | the state directory: records, locks, status |
 //! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
-//! | [`exec`] | what `exec` runs |
+//! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
+//! | [`figures`] | what a container uses, as `events` prints it |
+//! | `program` | whether the program is there, for `create` |
 //! | `cgroup` | finding, killing and removing what a container left |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
 //! | [`lifecycle`] | the verbs |
@@ -28,14 +30,17 @@
 pub mod cgroup;
 pub mod console;
 pub mod control;
+pub mod described;
 pub mod exec;
 pub mod executor;
+pub mod figures;
 pub mod hooks;
 pub mod launch;
 pub mod lifecycle;
 pub mod mounts;
 mod pidfd;
 pub mod process;
+mod program;
 mod seccomp;
 pub mod shadow;
 pub mod socket;
@@ -64,6 +69,8 @@ pub enum Error {
         id: String,
         message: String,
         status: u8,
+        /// The message stands on standard error already.
+        told: bool,
     },
     #[error("cannot {what}: {source}")]
     Host {

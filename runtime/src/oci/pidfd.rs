@@ -6,11 +6,25 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use super::state::Init;
 
-/// Sends signal `number` to `init`. False if it is dead.
+/// What `siginfo_t` holds of a signal that `sigqueue(3)` sent.
+#[repr(C)]
+struct Queued {
+    number: i32,
+    errno: i32,
+    code: i32,
+    padding: i32,
+    pid: i32,
+    uid: u32,
+    value: u64,
+    rest: [u64; 12],
+}
+const _: () = assert!(size_of::<Queued>() == size_of::<libc::siginfo_t>());
+
+/// Sends signal `number` to `init`, with `value` if there is one. False if it is dead.
 ///
 /// # Errors
 /// What `pidfd_send_signal(2)` gives.
-pub fn send(init: &Init, number: i32) -> io::Result<bool> {
+pub fn send(init: &Init, number: i32, value: Option<u64>) -> io::Result<bool> {
     // SAFETY: no pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, init.pid, 0) };
     let fd = match i32::try_from(fd) {
@@ -22,9 +36,19 @@ pub fn send(init: &Init, number: i32) -> io::Result<bool> {
     if !init.is_alive() {
         return Ok(false);
     }
-    let none = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the kernel makes the siginfo itself where none is given.
-    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), number, none, 0) } {
+    let queued = value.map(|value| Queued {
+        number,
+        errno: 0,
+        code: libc::SI_QUEUE,
+        padding: 0,
+        pid: std::process::id().cast_signed(),
+        uid: nix::unistd::getuid().as_raw(),
+        value,
+        rest: [0; 12],
+    });
+    let info = queued.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the kernel makes the siginfo itself where none is given; one that is has its size and lives through the call.
+    match unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd.as_raw_fd(), number, info, 0) } {
         0 => Ok(true),
         _ => not_found(io::Error::last_os_error()),
     }
@@ -51,9 +75,9 @@ mod tests {
             started: init.started + 1,
             ..init
         };
-        assert!(!send(&other, libc::SIGKILL).unwrap());
-        assert!(send(&init, libc::SIGKILL).unwrap());
+        assert!(!send(&other, libc::SIGKILL, None).unwrap());
+        assert!(send(&init, libc::SIGKILL, None).unwrap());
         assert_eq!(child.wait().unwrap().signal(), Some(9));
-        assert!(!send(&init, libc::SIGKILL).unwrap());
+        assert!(!send(&init, libc::SIGKILL, None).unwrap());
     }
 }

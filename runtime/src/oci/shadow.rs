@@ -76,24 +76,38 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
     Ok(shadow)
 }
 
-/// The shadow of a container without a bundle: `runc spec`'s namespaces, the caller's network.
-pub fn plain(hostname: &str, memory_bytes: Option<u64>, parts: &Parts<'_>) -> Value {
+/// The shadow of a container without a bundle, everything of which the VMM is handed: an empty root of its own, `runc spec`'s
+/// namespaces but the network's, which is the caller's. A limit of memory is the container's.
+pub fn plain(hostname: &str, memory_bytes: Option<u64>, cgroup: &Path, rootfs: &Path) -> Value {
     let mut resources = Map::new();
     if let Some(bytes) = memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()) {
         let limit = bytes.saturating_add(VMM_OVERHEAD_BYTES);
         resources.insert("memory".to_owned(), json!({"limit": limit}));
     }
     json!({
-        "ociVersion": "1.0.2",
+        "ociVersion": VERSION,
         "process": process(None, false),
-        "root": {"path": parts.rootfs, "readonly": true},
+        "root": {"path": rootfs, "readonly": true},
         "hostname": hostname,
-        "mounts": [tmpfs("/dev")],
+        "mounts": [own_proc(), tmpfs("/dev")],
         "linux": {
-            "cgroupsPath": parts.cgroup,
+            "cgroupsPath": cgroup,
             "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
             "resources": resources,
         },
+    })
+}
+
+/// The version of the specification that husk's own specifications follow.
+pub const VERSION: &str = "1.0.2";
+
+/// The VMM reopens files by their descriptors' names there, and needs nothing else of it; the guest mounts its own over it.
+fn own_proc() -> Value {
+    json!({
+        "destination": "/proc",
+        "type": "proc",
+        "source": "proc",
+        "options": ["nosuid", "nodev", "noexec", "subset=pid"],
     })
 }
 
@@ -143,13 +157,7 @@ fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
             !mounts::is_guests(later) && path != of && path.starts_with(of)
         })
     };
-    // The VMM reopens files by their descriptors' names there, and needs nothing else of it; the guest mounts its own over it.
-    let mut shadow = vec![json!({
-        "destination": "/proc",
-        "type": "proc",
-        "source": "proc",
-        "options": ["nosuid", "nodev", "noexec", "subset=pid"],
-    })];
+    let mut shadow = vec![own_proc()];
     for (index, (mount, value)) in typed.iter().zip(written).enumerate() {
         let destination = mounts::destination(mount.destination());
         let kind = mount.typ().as_deref().unwrap_or_default();

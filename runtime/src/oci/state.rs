@@ -114,8 +114,18 @@ pub struct Record {
     pub poststart: Vec<Hook>,
     /// `hooks.poststop`.
     pub poststop: Vec<Hook>,
+    /// Who made it and stays with it to its end; without that process it is a leftover.
+    #[serde(default)]
+    pub runner: Option<Init>,
     /// The process; `None` while the container is made.
     pub init: Option<Init>,
+}
+
+impl Record {
+    /// Whether it is of a container, made, that somebody looks after.
+    fn is_complete(&self) -> bool {
+        self.init.is_some() && self.runner.is_none_or(|runner| runner.is_alive())
+    }
 }
 
 /// The directory of all containers.
@@ -132,7 +142,6 @@ pub struct Container {
     /// The master end of its terminal, where the maker takes it itself.
     pub terminal: Option<OwnedFd>,
     dir: PathBuf,
-    #[expect(dead_code, reason = "held, not used")]
     lock: Option<File>,
 }
 
@@ -278,7 +287,7 @@ impl Directory {
             Err(error) => return Err(error),
         };
         let record = match (own.is_some(), read_record(&dir)) {
-            (true, Ok(Some(record))) if record.init.is_some() => record,
+            (true, Ok(Some(record))) if record.is_complete() => record,
             (true, Err(error)) => return Err(error),
             _ => {
                 // Its maker is dead, or the container is gone since.
@@ -307,7 +316,7 @@ impl Directory {
         check_id(id)?;
         let dir = self.0.join(id);
         match read_record(&dir)? {
-            Some(record) if record.init.is_some() => Ok(seen(id, record)),
+            Some(record) if record.is_complete() => Ok(seen(id, record)),
             Some(record) if is_locked(&dir.join("lock")) => Ok(seen(id, record)),
             // A leftover goes by being opened.
             _ => self
@@ -380,8 +389,10 @@ fn read_record(dir: &Path) -> Result<Option<Record>, Error> {
 
 /// Whether what lies in `dir` was left by a command that was killed. To be asked under the lock for all.
 fn is_leftover(dir: &Path) -> bool {
-    let complete = matches!(read_record(dir), Ok(Some(record)) if record.init.is_some())
-        || matches!(read_record(dir), Err(Error::Record { .. }));
+    let complete = match read_record(dir) {
+        Ok(record) => record.is_some_and(|record| record.is_complete()),
+        Err(error) => matches!(error, Error::Record { .. }),
+    };
     !complete && !is_locked(&dir.join("lock"))
 }
 
@@ -474,6 +485,11 @@ impl Container {
         status(&self.record)
     }
 
+    /// Lets others work on it.
+    pub fn unlock(&mut self) {
+        self.lock = None;
+    }
+
     /// A path in its directory.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
@@ -542,6 +558,7 @@ mod tests {
             owner: 0,
             poststart: Vec::new(),
             poststop: Vec::new(),
+            runner: None,
             init,
         }
     }

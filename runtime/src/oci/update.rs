@@ -79,7 +79,7 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         return Err(Error::NotRunning);
     }
     let limits = Limits {
-        memory_bytes: given(new.memory.limit).and_then(|limit| u64::try_from(limit).ok()),
+        memory_bytes: given(new.memory.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
         pids: given(new.pids.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
     };
     if limits != Limits::default() {
@@ -89,15 +89,34 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
                     .to_owned(),
             ));
         }
-        control::limit(dir, limits)?;
     }
     let cgroup = container.cgroup()?;
-    memory(&cgroup, &new.memory)?;
+    // At no moment may the guest use more than the host allows.
+    let raises = given(new.memory.limit).is_some_and(|limit| grows(&cgroup, limit));
+    if raises {
+        memory(&cgroup, &new.memory)?;
+    }
+    if limits != Limits::default() {
+        control::limit(dir, limits)?;
+    }
+    if !raises {
+        memory(&cgroup, &new.memory)?;
+    }
     cpu(&cgroup, &new.cpu)?;
     if let Some(weight) = given(new.block_io.weight) {
         cgroup.set("blkio.weight", &weight.to_string())?;
     }
     Ok(())
+}
+
+/// Whether a limit of memory is above the one the cgroup has.
+fn grows(cgroup: &Cgroup, limit: i64) -> bool {
+    let now = ["memory.limit_in_bytes", "memory.max"]
+        .iter()
+        .find_map(|file| cgroup.get(file));
+    // No number: there is no limit.
+    let now = now.and_then(|text| text.trim().parse().ok());
+    limit < 0 || now.is_some_and(|now: i64| limit.saturating_add(VMM_OVERHEAD_BYTES) > now)
 }
 
 /// The host's limits: the guest's, and room for the VMM.

@@ -27,7 +27,6 @@ use husk_images::{Digest, ImageConfig, Stack};
 
 use crate::gate::fuse::TreeSource;
 use crate::oci::mounts::default_mounts;
-use crate::sandbox::Debugging;
 pub use host::{Host, stream_kind};
 pub use limits::{Cpus, MemorySize};
 pub use volumes::Volume;
@@ -131,8 +130,6 @@ pub struct Request {
     pub stats: bool,
     /// How much the libOS logs, by room.
     pub log_levels: [LogLevel; ROOMS.len()],
-    /// What is asked for debugging husk itself.
-    pub debugging: Debugging,
 }
 
 /// A run, complete.
@@ -152,8 +149,6 @@ pub struct Plan {
     pub image: String,
     /// When to give up.
     pub timeout: Option<Duration>,
-    /// What is asked for debugging husk itself.
-    pub debugging: Debugging,
 }
 
 /// The least memory a container is given.
@@ -288,7 +283,6 @@ impl Request {
             trace: self.trace,
             image: image.digest.to_string(),
             timeout: self.timeout,
-            debugging: self.debugging,
         })
     }
 }

@@ -24,7 +24,6 @@ fn request() -> Request {
         timeout: None,
         stats: false,
         log_levels: [LogLevel::Warn; ROOMS.len()],
-        debugging: Debugging::default(),
     }
 }
 

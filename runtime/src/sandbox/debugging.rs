@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Error, Handler};
-use crate::gdb::GdbAddress;
+use crate::gdb;
 use crate::vmm::debug::Inspector;
 
 /// What is asked for.
@@ -17,7 +17,7 @@ pub struct Debugging {
     /// Boot this image instead of the embedded one.
     pub libos: Option<File>,
     /// Wait for gdb here.
-    pub gdb: Option<GdbAddress>,
+    pub gdb: Option<gdb::Listener>,
 }
 
 /// How often the libOS's log is looked at while it may be running without telling.

@@ -42,13 +42,31 @@ impl<T: AsRawFd> From<&T> for Inherited {
     }
 }
 
-/// The container's root.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The container's root, and what else of the host is shown in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
-    /// This cpio archive.
-    Archive(Inherited),
     /// What the VMM process sees as its own root, the host's mounts included.
     Own,
+    /// What it is handed; the first tree is the root unless there is a cpio archive.
+    Held {
+        /// The archive.
+        archive: Option<Inherited>,
+        /// One for each of the guest's trees.
+        trees: Vec<HeldTree>,
+    },
+}
+
+/// A tree of the host's files that is held by a descriptor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldTree {
+    /// Its top, by `O_PATH`.
+    pub file: Inherited,
+    /// What it is called.
+    pub path: PathBuf,
+    /// Nothing in it may be changed.
+    pub read_only: bool,
+    /// Nobody else changes it.
+    pub exclusive: bool,
 }
 
 /// A recording.
@@ -96,14 +114,31 @@ pub struct Handover {
     pub control: Option<Inherited>,
     /// Another libOS than the built-in one, for its developers.
     pub libos: Option<Inherited>,
+    /// Where gdb is waited for.
+    pub gdb: Option<Inherited>,
     /// A recording.
     pub trace: Option<Trace>,
     /// The log.
     pub log: Option<Log>,
     /// When to give up.
     pub timeout: Option<Duration>,
-    /// Print a table of where time went; this long was spent on the image.
-    pub stats: Option<Duration>,
+    /// Print a table of where time went.
+    pub stats: Option<Before>,
+}
+
+/// What went before the VMM.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Before {
+    /// When the command began, as [`monotonic`] has it.
+    pub began: Duration,
+    /// How long it took to get the image ready.
+    pub image: Duration,
+}
+
+/// Time since boot, the same for all processes.
+#[must_use]
+pub fn monotonic() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Into::into)
 }
 
 impl Handover {
@@ -111,9 +146,11 @@ impl Handover {
     #[must_use]
     pub fn descriptors(&self) -> Vec<RawFd> {
         let mut all = vec![self.kvm.0, self.report.0];
-        if let Root::Archive(file) = self.root {
-            all.push(file.0);
+        if let Root::Held { archive, trees } = &self.root {
+            all.extend(archive.map(|file| file.0));
+            all.extend(trees.iter().map(|tree| tree.file.0));
         }
+        all.extend(self.gdb.map(|socket| socket.0));
         all.extend(self.control.map(|socket| socket.0));
         all.extend(self.libos.map(|file| file.0));
         all.extend(self.trace.as_ref().map(|trace| trace.file.0));

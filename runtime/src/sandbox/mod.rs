@@ -5,7 +5,7 @@ mod guest_log;
 mod guest_report;
 pub mod handover;
 pub mod report;
-mod signals;
+pub mod signals;
 
 use std::fs::File;
 use std::io;
@@ -323,8 +323,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     let debugger = plan
         .debugging
         .gdb
-        .as_ref()
-        .map(|address| gdb::serve(address, inspector.clone()))
+        .map(|listener| gdb::serve(listener, inspector.clone()))
         .transpose()?;
     let memory = machine.memory().clone();
     let layout = machine.layout();

@@ -23,6 +23,8 @@ pub enum Report {
         message: String,
         /// Exit status of a foreground run.
         status: u8,
+        /// The VMM has told why on its standard error.
+        told: bool,
     },
 }
 
@@ -140,6 +142,7 @@ mod tests {
         let failed = Report::Failed {
             message: "no\nsuch".to_owned(),
             status: 127,
+            told: false,
         };
         reporter.tell(&failed);
         assert_eq!(listener.wait(), Some(failed));

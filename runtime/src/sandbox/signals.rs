@@ -33,6 +33,16 @@ const OF_TERMINAL: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
 /// `si_code` of a signal the kernel sent.
 const SI_KERNEL: i32 = 0x80;
 
+/// With this value comes what the terminal sent to the command that shares it with the guest.
+pub const OF_SHARED_TERMINAL: u64 = 0x6875_736b_7474_7901;
+
+/// Whether a terminal sent it: the VMM's own, or that of the command.
+fn is_terminals(info: &libc::siginfo_t) -> bool {
+    // SAFETY: a signal with this code has a value.
+    let value = || unsafe { info.si_value() }.sival_ptr as u64;
+    info.si_code == SI_KERNEL || (info.si_code == libc::SI_QUEUE && value() == OF_SHARED_TERMINAL)
+}
+
 /// Signals that wait, blocked, for somebody to pass them on.
 #[derive(Debug)]
 pub struct Blocked(SigSet);
@@ -58,7 +68,7 @@ impl Blocked {
             .name("signals".to_owned())
             .spawn(move || {
                 confine::enter_thread(Role::Signals);
-                while let Ok((signal, from_kernel)) = self.wait() {
+                while let Ok((signal, of_terminal)) = next(&self.0) {
                     if signal == Signal::SIGUSR1
                         && let Some(on_usr1) = &on_usr1
                     {
@@ -69,7 +79,7 @@ impl Blocked {
                         (Signal::SIGWINCH, Some(size)) => {
                             (std::mem::offset_of!(HostEvents, window), size)
                         }
-                        _ if from_kernel && OF_TERMINAL.contains(&signal) => {
+                        _ if of_terminal && OF_TERMINAL.contains(&signal) => {
                             (std::mem::offset_of!(HostEvents, terminal_signals), bit)
                         }
                         _ => (std::mem::offset_of!(HostEvents, signals), bit),
@@ -82,20 +92,26 @@ impl Blocked {
             })
             .map(drop)
     }
+}
 
-    /// The next signal, and whether the kernel sent it.
-    fn wait(&self) -> io::Result<(Signal, bool)> {
-        loop {
-            // SAFETY: a C struct of integers, for which zero is valid; it is written.
-            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-            // SAFETY: both live through the call.
-            let number = unsafe { libc::sigwaitinfo(self.0.as_ref(), &raw mut info) };
-            match Signal::try_from(number) {
-                Ok(signal) => return Ok((signal, info.si_code == SI_KERNEL)),
-                Err(_) => match io::Error::last_os_error() {
-                    error if error.kind() == io::ErrorKind::Interrupted => {}
-                    error => return Err(error),
-                },
+/// Waits for the next signal of `set`, and tells whether a terminal sent it.
+///
+/// # Errors
+/// What `sigwaitinfo(2)` gives.
+pub fn next(set: &SigSet) -> io::Result<(Signal, bool)> {
+    loop {
+        // SAFETY: a C struct of integers, for which zero is valid; it is written.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: both live through the call.
+        let number = unsafe { libc::sigwaitinfo(set.as_ref(), &raw mut info) };
+        if let Ok(signal) = Signal::try_from(number) {
+            return Ok((signal, is_terminals(&info)));
+        }
+        // One in real time is nobody's.
+        if number < 0 {
+            match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => {}
+                error => return Err(error),
             }
         }
     }

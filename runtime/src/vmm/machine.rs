@@ -19,6 +19,7 @@ use vmm_sys_util::eventfd::EventFd;
 use super::debug::{Debug, GuestSpace, Inspector};
 use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
+use super::ram::Ram;
 use super::vcpu::Vcpu;
 use super::{Error, Kicker, KvmClock, Window, loader, memory, raw, tables};
 use crate::confine::{self, rules::Role};
@@ -27,6 +28,8 @@ use crate::confine::{self, rules::Role};
 const OVERHEAD_BYTES: u64 = 32 << 20;
 /// The least memory a container can be given, in bytes.
 pub const MINIMUM_BYTES: u64 = 8 << 20;
+/// The most RAM a machine can be given, in bytes: what the direct map has room for.
+const MAXIMUM_BYTES: u64 = 1 << 39;
 /// How long the libOS may take to start the first process.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -137,17 +140,19 @@ impl Machine {
         }
         let image = loader::inspect(config.image)?;
         let kvm = &config.kvm;
-        let vm = kvm.create_vm().map_err(Error::kvm("create a VM"))?;
+        let vm = Arc::new(kvm.create_vm().map_err(Error::kvm("create a VM"))?);
 
         let too_large = || Error::Reserve {
             bytes: config.memory_bytes,
             source: io::Error::from_raw_os_error(libc::ENOMEM),
         };
+        // The limit may be raised while it runs: RAM costs little before it is used.
         let ram_bytes = config
             .memory_bytes
+            .max(memory::of_host().min(MAXIMUM_BYTES / 2))
             .checked_add(OVERHEAD_BYTES)
             .and_then(|bytes| bytes.checked_next_multiple_of(LARGE_PAGE_SIZE))
-            .filter(|bytes| *bytes <= 1 << 39)
+            .filter(|bytes| *bytes <= MAXIMUM_BYTES)
             .ok_or_else(too_large)?;
         let (region, ram) = memory::reserve_ram(ram_bytes)?;
         let archive = config
@@ -159,7 +164,7 @@ impl Machine {
             gpa: ram_bytes.next_multiple_of(1 << 30),
             len: archive.as_ref().map_or(0, |archive| archive.bytes),
         };
-        raw::set_memory(&vm, 0, 0, &ram, false).map_err(Error::kvm("add guest memory"))?;
+        let ram = Arc::new(Ram::new(vm.clone(), ram)?);
         if let Some(archive) = &archive {
             raw::set_memory(&vm, 1, rom.gpa, archive, true)
                 .map_err(Error::kvm("map the root archive into the guest"))?;
@@ -205,6 +210,7 @@ impl Machine {
             boundary_version: BOUNDARY_VERSION,
             vcpu_count: config.vcpus,
             ram_bytes,
+            ready_bytes: ram.ready_bytes(),
             free_gpa: bump.end(),
             memory_limit_bytes: config.memory_bytes,
             root_archive: rom,
@@ -265,12 +271,13 @@ impl Machine {
                 &cpuid,
                 xcr0,
                 memory.clone(),
+                ram.clone(),
                 kicker.clone(),
                 inspector.clone(),
             )?);
         }
         Ok(Self {
-            vm: Arc::new(vm),
+            vm,
             memory,
             layout,
             window,

@@ -15,9 +15,35 @@ use super::Error;
 pub type GuestMemory = Arc<GuestMemoryMmap>;
 
 /// A mapping that is never unmapped while the process lives: KVM and the services use it to the end.
+#[derive(Debug)]
 pub struct Mapping {
     pub address: *mut u8,
     pub bytes: u64,
+}
+
+/// Bytes of RAM this host has; 0 if it does not tell.
+pub fn of_host() -> u64 {
+    nix::sys::sysinfo::sysinfo().map_or(0, |info| info.ram_total())
+}
+
+// SAFETY: an address range of the process, which any thread may hand to KVM; nobody reads or writes through it.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; it has no interior that changes.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// `bytes` of it from `offset` on.
+    pub fn part(&self, offset: u64, bytes: u64) -> Self {
+        assert!(
+            offset
+                .checked_add(bytes)
+                .is_some_and(|end| end <= self.bytes)
+        );
+        Self {
+            address: self.address.wrapping_add(offset as usize),
+            bytes,
+        }
+    }
 }
 
 /// Reserves RAM: aligned to 2 MiB, on huge pages, not counted until touched.

@@ -10,6 +10,7 @@ mod layout;
 mod loader;
 mod machine;
 mod memory;
+mod ram;
 mod raw;
 mod tables;
 mod vcpu;

@@ -22,6 +22,7 @@ use super::debug::{Inspector, Reason};
 use super::loader::Image;
 use super::machine::{DoorbellHandler, End, SHARED_OFFSET, Served};
 use super::memory::{self, GuestMemory};
+use super::ram::Ram;
 use super::raw::{self, KickTimer};
 use super::{Error, Kicker};
 
@@ -52,6 +53,7 @@ pub struct Vcpu {
     index: u32,
     shared: u64,
     memory: GuestMemory,
+    ram: Arc<Ram>,
     kicker: Kicker,
     inspector: Arc<Inspector>,
     /// The debugger wants one instruction executed, and what it needs to know afterwards.
@@ -89,6 +91,7 @@ impl Vcpu {
         cpuid: &CpuId,
         xcr0: u64,
         memory: GuestMemory,
+        ram: Arc<Ram>,
         kicker: Kicker,
         inspector: Arc<Inspector>,
     ) -> Result<Self, Error> {
@@ -194,6 +197,7 @@ impl Vcpu {
             index,
             shared: boot.percpu_gpa + SHARED_OFFSET,
             memory,
+            ram,
             kicker,
             inspector,
             stepping: None,
@@ -328,6 +332,12 @@ impl Vcpu {
                 if freed == 0 && self.load_u32(IN_SERVICE) == 0 {
                     self.kicker.sleep(self.deadline());
                     self.fd.set_kvm_immediate_exit(0);
+                }
+            }
+            Exit::Doorbell(doorbell::MEMORY, end) => {
+                if let Err(error) = self.ram.reach(u64::from(end) * LARGE_PAGE_SIZE) {
+                    tracing::error!("{error}");
+                    return Some(End::Crash("the host has no memory for it"));
                 }
             }
             Exit::Doorbell(doorbell::DEBUG, vector) => return self.trapped(vector),

@@ -122,9 +122,10 @@ unsafe fn descriptor_tables() {
         core::ptr::write_bytes(bitmap, 0xff, usize::from(TSS_LIMIT - TSS_IO_BITMAP) + 1);
         // A 32-bit access needs the bits of four ports, so the three after the last doorbell are open too.
         bitmap.add(usize::from(doorbell::FIRST / 8)).write(0x00);
+        bitmap.add(usize::from(doorbell::FIRST / 8) + 1).write(0x00);
         bitmap
-            .add(usize::from(doorbell::FIRST / 8) + 1)
-            .write(0xff_u16.wrapping_shl(u32::from(DOORBELL_BITS - 8)) as u8);
+            .add(usize::from(doorbell::FIRST / 8) + 2)
+            .write(0xff_u16.wrapping_shl(u32::from(DOORBELL_BITS - 16)) as u8);
     }
 
     for vector in 0..entry::STUBS {
@@ -165,8 +166,8 @@ fn load_task() {
 const DOORBELL_BITS: u16 = doorbell::END - doorbell::FIRST + 3;
 
 const _: () = {
-    // What `descriptor_tables` writes into the bitmap: two bytes.
-    assert!(doorbell::FIRST.is_multiple_of(8) && DOORBELL_BITS >= 8 && DOORBELL_BITS <= 16);
+    // What `descriptor_tables` writes into the bitmap: three bytes.
+    assert!(doorbell::FIRST.is_multiple_of(8) && DOORBELL_BITS >= 16 && DOORBELL_BITS <= 24);
     assert!(INTERRUPT_VECTOR as usize == entry::STUBS - 1);
 };
 

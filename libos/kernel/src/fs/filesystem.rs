@@ -45,6 +45,9 @@ pub trait FileSystem: Send + Sync + core::fmt::Debug {
         Ok(())
     }
 
+    /// Others may have changed it: what is known of it is asked for again. Does not sleep.
+    fn distrust(&self) {}
+
     /// Options of its own as `/proc/mounts` shows them, each with a leading comma (`,size=65536k`).
     fn options(&self) -> Vec<u8> {
         Vec::new()

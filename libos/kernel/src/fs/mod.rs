@@ -31,6 +31,7 @@ pub mod cpio;
 pub mod create;
 pub mod deadline;
 pub mod devfs;
+pub mod devpts;
 pub mod dir;
 pub mod dirfile;
 pub mod epoll;

@@ -1,4 +1,4 @@
-//! Small file systems that show what does not change: sysfs, cgroup, devpts.
+//! Small file systems that show what does not change: sysfs, cgroup.
 
 use alloc::string::String;
 use alloc::sync::Arc;

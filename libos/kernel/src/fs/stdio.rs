@@ -20,6 +20,8 @@ use crate::{Errno, Kernel, Result, SysResult, Thread};
 
 /// Number of standard input.
 const INPUT: u32 = 0;
+/// Major number of terminals.
+const TERMINAL_MAJOR: u64 = 136;
 
 /// A session's streams, as long as anybody has one of them open.
 #[derive(Debug)]
@@ -132,7 +134,7 @@ impl FileOps for StreamFile {
 /// A stream's inode; opening `/dev/stdout` leads here.
 #[derive(Debug)]
 struct StreamInode {
-    anon: AnonInode,
+    anon: Arc<AnonInode>,
     stream: Arc<Stream>,
 }
 
@@ -180,16 +182,14 @@ impl Inode for StreamInode {
     }
 }
 
-/// How a stream of `kind` looks: file kind, permission bits, device number, name in `/proc/*/fd`.
+/// How a stream of `kind` looks: file kind, permission bits, device number, name in `/proc/*/fd`. Terminals look as
+/// [`terminal_device`] says.
 fn appearance(kind: StreamKind) -> (FileKind, u32, u64, &'static str) {
     match kind {
         StreamKind::Closed | StreamKind::Pipe => (FileKind::Fifo, 0o600, 0, "pipe"),
         StreamKind::File => (FileKind::Regular, 0o644, 0, "/dev/file"),
         StreamKind::Socket => (FileKind::Socket, 0o777, 0, "socket"),
-        StreamKind::Terminal => {
-            let rdev = devfs::makedev(136, 0);
-            (FileKind::CharDevice, 0o620, rdev, "/dev/console")
-        }
+        StreamKind::Terminal => (FileKind::CharDevice, 0o620, 0, "/dev/pts/"),
         StreamKind::Null => (
             FileKind::CharDevice,
             0o666,
@@ -212,12 +212,19 @@ fn open_stream(set: &Arc<StreamSet>, number: u32, kind: StreamKind, owner: (u32,
         number,
         kind,
     });
-    let anon = AnonInode::owned_by(owner.0, owner.1, file_kind, mode);
-    anon.edit(|attributes| attributes.rdev = rdev);
-    let path = if name.starts_with('/') {
-        name.as_bytes().to_vec()
+    let anon = if kind == StreamKind::Terminal {
+        terminal_device(set, owner)
     } else {
-        anon.link_name(name)
+        let anon = AnonInode::owned_by(owner.0, owner.1, file_kind, mode);
+        anon.edit(|attributes| attributes.rdev = rdev);
+        Arc::new(anon)
+    };
+    let path = match set.console.terminal.number() {
+        Some(number) if kind == StreamKind::Terminal => {
+            alloc::format!("{name}{number}").into_bytes()
+        }
+        _ if name.starts_with('/') => name.as_bytes().to_vec(),
+        _ => anon.link_name(name),
     };
     let ops: Arc<dyn FileOps> = if kind == StreamKind::Null {
         Arc::new(MemoryDevice::Null)
@@ -257,13 +264,42 @@ pub fn open_streams(
     })
 }
 
+/// The device of a session's terminal, of that user and group if it is new.
+fn terminal_device(set: &StreamSet, owner: (u32, u32)) -> Arc<AnonInode> {
+    let terminal = &set.console.terminal;
+    let number = terminal.number().unwrap_or(0);
+    terminal.device(|| {
+        let (kind, mode, ..) = appearance(StreamKind::Terminal);
+        let anon = AnonInode::owned_by(owner.0, owner.1, kind, mode);
+        anon.edit(|attributes| {
+            attributes.rdev = devfs::makedev(TERMINAL_MAJOR, number.into());
+            if let Some(place) = set.kernel.host.terminal_place() {
+                place.fill(attributes, number);
+            }
+        });
+        Arc::new(anon)
+    })
+}
+
+fn terminal_stream(set: Arc<StreamSet>) -> Arc<Stream> {
+    Arc::new(Stream {
+        set,
+        number: INPUT,
+        kind: StreamKind::Terminal,
+    })
+}
+
+/// What devpts shows for a session's terminal.
+pub(super) fn terminal(set: Arc<StreamSet>) -> Arc<dyn Inode> {
+    Arc::new(StreamInode {
+        anon: terminal_device(&set, (0, 0)),
+        stream: terminal_stream(set),
+    })
+}
+
 fn open_terminal(set: Arc<StreamSet>) -> Arc<dyn FileOps> {
     Arc::new(StreamFile {
-        stream: Arc::new(Stream {
-            set,
-            number: INPUT,
-            kind: StreamKind::Terminal,
-        }),
+        stream: terminal_stream(set),
     })
 }
 
@@ -300,7 +336,7 @@ pub(super) fn open_controlling(t: &Thread) -> Result<Arc<dyn FileOps>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{StreamSet, appearance, open_stream};
+    use super::{StreamSet, open_stream};
     use crate::fs::FileKind;
     use alloc::sync::Arc;
     use husk_abi::boundary::config::StreamKind;
@@ -324,6 +360,11 @@ mod tests {
         let null = open_stream(&set, 1, StreamKind::Null, (0, 0));
         assert_eq!(null.inode.attributes().rdev, 0x103);
         assert_eq!(null.path, b"/dev/null");
-        assert_eq!(appearance(StreamKind::Terminal).2, 0x8800);
+        set.console.terminal.set_number(3);
+        let terminal = open_stream(&set, 1, StreamKind::Terminal, (5, 6));
+        assert_eq!(terminal.path, b"/dev/pts/3");
+        assert_eq!(terminal.inode.attributes().rdev, 0x8803);
+        let same = super::terminal(set.clone()).attributes();
+        assert_eq!(same, terminal.inode.attributes());
     }
 }

@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use husk_abi::boundary::config::{Mount as Wanted, MountKind, Tree};
 use husk_abi::linux::general::{self, AT_FDCWD};
 
+use super::devpts::Devpts;
 use super::fuse::FuseFs;
 use super::init::tree_flags;
 use super::mount_calls::{kept_flags, new_tmpfs};
@@ -22,7 +23,6 @@ use crate::{Errno, Kernel, Result, Thread, log};
 
 const SYSFS_MAGIC: u32 = 0x6265_6572;
 const CGROUP2_MAGIC: u32 = 0x6367_7270;
-const DEVPTS_MAGIC: u32 = 0x1cd1;
 
 /// Makes everything, with all rights; on the first thread, before its program.
 ///
@@ -146,7 +146,7 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
         MountKind::Tmpfs(copy_up) => tmpfs(t, wanted, flags, copy_up),
         MountKind::Sysfs => place(sysfs(t.kernel)),
         MountKind::Cgroup => place(cgroup(t.kernel)),
-        MountKind::Devpts => place(devpts(t.kernel, data)),
+        MountKind::Devpts => place(Devpts::new(t.kernel, data)),
         MountKind::Mqueue => place(t.namespaces().ipc.mqueue.clone()),
         MountKind::Host => {
             let mut trees = t.kernel.config.trees.iter().enumerate();
@@ -258,35 +258,6 @@ fn cgroup(kernel: &'static Kernel) -> Arc<Fixed> {
         ("pids.max", maker.text(&pids)),
     ]);
     maker.finish("cgroup2", CGROUP2_MAGIC, String::new(), root)
-}
-
-/// An empty devpts with its multiplexer; `data` are its mount options.
-fn devpts(kernel: &'static Kernel, data: &str) -> Arc<Fixed> {
-    let option = |key: &str| {
-        data.split(',')
-            .filter_map(|option| option.split_once('='))
-            .find(|(name, _)| *name == key)
-            .map(|(_, value)| value)
-    };
-    let octal = |key: &str, default: u32| {
-        option(key)
-            .and_then(|value| u32::from_str_radix(value, 8).ok())
-            .unwrap_or(default)
-    };
-    let gid = option("gid").and_then(|value| value.parse::<u32>().ok());
-    let mut shown = String::new();
-    if let Some(gid) = gid {
-        shown.push_str(&alloc::format!(",gid={gid}"));
-    }
-    shown.push_str(&alloc::format!(
-        ",mode={:03o},ptmxmode={:03o}",
-        octal("mode", 0o600),
-        octal("ptmxmode", 0)
-    ));
-    let maker = Maker::new(kernel);
-    let ptmx = maker.char_device(devfs::makedev(5, 2), octal("ptmxmode", 0), 0);
-    let root = maker.directory(vec![("ptmx", ptmx)]);
-    maker.finish("devpts", DEVPTS_MAGIC, shown, root)
 }
 
 /// What is in every container's `/dev`, and what the specification adds.

@@ -3,11 +3,15 @@
 //! The host's terminal does the line editing: it is given the settings programs ask for. Which processes are in its
 //! foreground only the guest knows.
 
+use alloc::sync::Arc;
+
 use husk_abi::boundary::config::WindowSize;
 use husk_abi::boundary::stdio::SETTINGS_BYTES;
 use husk_abi::linux::general::{self, SIGWINCH, termios, winsize};
 use husk_abi::linux::ioctl;
+use spin::Once;
 
+use super::anon::AnonInode;
 use crate::host::Console;
 use crate::signal::{self, Info};
 use crate::sync::SpinLock;
@@ -18,6 +22,10 @@ use crate::{Errno, Kernel, SysResult, Thread};
 #[derive(Debug)]
 pub struct Terminal {
     state: SpinLock<State>,
+    /// Its number below `/dev/pts`.
+    number: Once<u32>,
+    /// Its device there.
+    device: Once<Arc<AnonInode>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +67,7 @@ impl Default for Terminal {
 }
 
 impl Terminal {
-    /// A terminal of 80 by 24 characters with Linux's initial settings.
+    /// A terminal of no size, with Linux's initial settings.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -80,15 +88,33 @@ impl Terminal {
                     c_cc: CONTROL_CHARACTERS,
                 },
                 size: winsize {
-                    ws_row: 24,
-                    ws_col: 80,
+                    ws_row: 0,
+                    ws_col: 0,
                     ws_xpixel: 0,
                     ws_ypixel: 0,
                 },
                 foreground: 1,
                 session: 1,
             }),
+            number: Once::new(),
+            device: Once::new(),
         }
+    }
+
+    /// Its number below `/dev/pts`; `None` until it has one.
+    #[must_use]
+    pub fn number(&self) -> Option<u32> {
+        self.number.get().copied()
+    }
+
+    /// Gives it a number, unless it has one.
+    pub fn set_number(&self, number: u32) {
+        self.number.call_once(|| number);
+    }
+
+    /// Its device, which `make` makes the first time.
+    pub fn device(&self, make: impl FnOnce() -> Arc<AnonInode>) -> Arc<AnonInode> {
+        self.device.call_once(make).clone()
     }
 
     /// Becomes the terminal of session `session`, whose leader's group is in the foreground.

@@ -10,7 +10,7 @@ use spin::Once;
 use super::inotify::Watches;
 use super::locks::LockTable;
 use super::mount::{Location, Mount, last_component};
-use super::{FileKind, FileSystem, Inode, fuse};
+use super::{FileKind, FileSystem, Inode, fuse, known};
 use crate::sync::Mutex;
 use crate::{Errno, Result};
 
@@ -34,6 +34,9 @@ pub struct Vfs {
     root: Once<Arc<Mount>>,
     /// Carries what lies in no mounted file system: pipes, anonymous inodes.
     internal: Once<Arc<Mount>>,
+    /// How long what the host told of trees that others visit is good, and until when that is; 0 and for ever without such.
+    trust_ns: AtomicU64,
+    trusted_until: AtomicU64,
     next_mount: AtomicU32,
     next_device: AtomicU64,
 }
@@ -52,6 +55,8 @@ impl Vfs {
             tree: Mutex::new(()),
             root: Once::new(),
             internal: Once::new(),
+            trust_ns: AtomicU64::new(0),
+            trusted_until: AtomicU64::new(u64::MAX),
             next_mount: AtomicU32::new(1),
             next_device: AtomicU64::new(FIRST_DEVICE),
         }
@@ -215,6 +220,37 @@ impl Vfs {
             self.watches.unmounted(mount.root.attributes().dev);
         }
         Ok(())
+    }
+
+    /// Others may change what the host serves; what is known of it is good for `good_ns` nanoseconds.
+    pub fn is_visited(&self, good_ns: u64) {
+        self.trust_ns.store(good_ns, Ordering::Relaxed);
+        self.trust();
+    }
+
+    fn trust(&self) {
+        let until = match self.trust_ns.load(Ordering::Relaxed) {
+            0 => u64::MAX,
+            good => husk_hal::clock::now_ns().saturating_add(good),
+        };
+        self.trusted_until.store(until, Ordering::Relaxed);
+    }
+
+    /// The host may have changed what it serves: all that is known of trees that others visit is asked for again when it is
+    /// next used.
+    pub fn distrust(&self) {
+        self.trust();
+        for mount in self.mounts() {
+            mount.fs.distrust();
+        }
+        known::outdate();
+    }
+
+    /// [`Vfs::distrust`], if it is time. Called when the guest was idle or interrupted.
+    pub fn poll_trust(&self) {
+        if husk_hal::clock::now_ns() > self.trusted_until.load(Ordering::Relaxed) {
+            self.distrust();
+        }
     }
 
     /// All mounts, parents before their children (`/proc/mounts`).

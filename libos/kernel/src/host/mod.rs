@@ -13,14 +13,16 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::boundary::boot::BootInfo;
 use husk_abi::boundary::config::WindowSize;
-use husk_abi::boundary::control::{MAX_SESSIONS, session_queues};
+use husk_abi::boundary::control::{MAX_SESSIONS, Report, session_queues};
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::events::{GUEST_EVENTS_OFFSET, GuestEvents, HostEvents};
 use husk_abi::boundary::start::{self, StartReport};
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
+use spin::Once;
 
 use crate::fs::StreamSet;
+use crate::fs::devpts::Place;
 use crate::signal::{self, Info};
 use crate::sync::SpinLock;
 use crate::{Errno, Kernel, Result};
@@ -51,6 +53,8 @@ pub struct Host {
     pub files: FileQueue,
     events_gpa: u64,
     oom_kills: AtomicU64,
+    /// The devpts terminals are in.
+    devpts: Once<Place>,
     kernel: SpinLock<Option<&'static Kernel>>,
 }
 
@@ -71,6 +75,7 @@ impl Host {
             files: FileQueue::new(boot),
             events_gpa: boot.host_events_gpa,
             oom_kills: AtomicU64::new(0),
+            devpts: Once::new(),
             kernel: SpinLock::new(None),
         }
     }
@@ -88,6 +93,7 @@ impl Host {
         let kernel = *self.kernel.lock();
         let Some(kernel) = kernel else { return };
         kernel.fs.window.poll_truncated();
+        kernel.fs.poll_trust();
         kernel.fs.channels.poll(self.events_gpa);
         kernel.trace.poll_filter(kernel);
         for request in self.control.take() {
@@ -160,6 +166,41 @@ impl Host {
         Ok(console)
     }
 
+    /// Terminals are in this devpts, unless they are in another one already.
+    pub fn place_terminals(&self, place: Place) {
+        self.devpts.call_once(|| place);
+    }
+
+    /// Where terminals are; `None` without a devpts.
+    #[must_use]
+    pub fn terminal_place(&self) -> Option<Place> {
+        self.devpts.get().copied()
+    }
+
+    /// Gives a session's terminal the lowest number that is free.
+    pub fn number_terminal(&self, console: &Console) {
+        let sessions = self.sessions.lock();
+        let is_taken = |number: &u32| {
+            let mut others = sessions.values();
+            others.any(|other| other.console.terminal.number() == Some(*number))
+        };
+        if let Some(free) = (0..=MAX_SESSIONS).find(|number| !is_taken(number)) {
+            console.terminal.set_number(free);
+        }
+    }
+
+    /// Numbers of the terminals that somebody has open.
+    #[must_use]
+    pub fn terminals(&self) -> Vec<u32> {
+        let sessions = self.sessions.lock();
+        let open = sessions.values().filter(|it| it.streams.strong_count() > 0);
+        let mut numbers: Vec<u32> = open
+            .filter_map(|session| session.console.terminal.number())
+            .collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
     /// The VMM has let go of a session's streams: its number may be used again.
     pub fn release_session(&self, session: u32) {
         let released = self.sessions.lock().remove(&session);
@@ -207,6 +248,7 @@ impl Host {
         let (frame, offset) = (Frame::containing(at), (at % 4096) as usize);
         let kills = self.oom_kills.fetch_add(1, Ordering::Relaxed) + 1;
         phys::store_u64(frame, offset, kills);
+        self.control.report(&Report::OutOfMemory(kills));
     }
 
     /// How many processes were killed because memory ran out.

@@ -10,6 +10,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use husk_abi::boundary::doorbell;
 use husk_abi::boundary::layout::PAGE_SIZE;
 use husk_hal::phys::{self, Frame};
 
@@ -95,6 +96,8 @@ struct Pool {
     cold: u64,
     /// First block that was never used; all after it are fresh as well.
     fresh: u64,
+    /// Blocks before this one are there; the VMM makes the others when it is asked to.
+    ready: u64,
     used: u64,
     limit: u64,
 }
@@ -232,10 +235,22 @@ impl Pool {
             self.fresh = 1;
         }
         if self.fresh < layout.blocks {
-            self.fresh += 1;
+            self.take_fresh(layout, 1);
             return Some((self.fresh - 1, true));
         }
         None
+    }
+
+    /// Takes the next `count` fresh blocks, which exist; those that are not there yet are asked for, with as many again as
+    /// there are, so that it is asked seldom.
+    fn take_fresh(&mut self, layout: &Layout, count: u64) {
+        self.fresh += count;
+        if self.fresh > self.ready {
+            self.ready = (self.ready * 2).max(self.fresh).min(layout.blocks);
+            let end = layout.base / LARGE_FRAMES + self.ready;
+            // As large pages 32 bits are 8 PiB.
+            husk_hal::doorbell::ring(doorbell::MEMORY, u32::try_from(end).unwrap_or(u32::MAX));
+        }
     }
 
     /// Makes a block that nobody uses a split one of `kind`, all its frames free.
@@ -377,7 +392,7 @@ impl Pool {
             self.fresh = 1;
         }
         (self.fresh + count <= layout.blocks).then(|| {
-            self.fresh += count;
+            self.take_fresh(layout, count);
             (self.fresh - count, true)
         })
     }
@@ -490,11 +505,21 @@ impl Frames {
                 warm: 0,
                 cold: NONE,
                 fresh: 0,
+                ready: blocks - gone,
                 used: 0,
                 limit: limit_bytes / PAGE_SIZE,
             }),
             window: spin::Once::new(),
         }
+    }
+
+    /// The same with only the RAM below `ready_bytes` there at first. It must reach beyond the bookkeeping, and a block more.
+    #[must_use]
+    pub fn ready_to(self, ready_bytes: u64) -> Self {
+        let first = self.layout.base / LARGE_FRAMES;
+        let ready = (ready_bytes / PAGE_SIZE / LARGE_FRAMES).saturating_sub(first);
+        self.pool.lock().ready = ready.min(self.layout.blocks);
+        self
     }
 
     /// Counts references to the frames of the window, `chunks` times 2 MiB from `first` on, from here on.

@@ -195,3 +195,21 @@ fn free_blocks_are_offered_and_come_back() {
     frames.free_contiguous(piece, 50 * 512);
     assert_eq!(frames.usage().used_bytes, 0);
 }
+
+#[test]
+fn ram_that_is_not_there_yet_is_asked_for() {
+    let range = testing::arena(16);
+    let ready_bytes = range.start + 2 * LARGE_FRAMES * 4096;
+    let frames = Frames::new(range.start, range.end, range.end).ready_to(ready_bytes);
+    let ready = || frames.pool.lock().ready;
+    // Block 0 holds the bookkeeping and is split first.
+    assert_eq!(ready(), 2);
+    frames.alloc_large().unwrap();
+    assert_eq!(ready(), 2);
+    frames.alloc_large().unwrap();
+    assert_eq!(ready(), 4, "as many again");
+    frames.alloc_contiguous(3 * LARGE_FRAMES).unwrap();
+    assert_eq!(ready(), 8);
+    while frames.alloc_large().is_ok() {}
+    assert_eq!(ready(), frames.layout.blocks);
+}

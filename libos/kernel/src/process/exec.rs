@@ -139,6 +139,15 @@ fn script_line(head: &[u8]) -> Result<Option<ScriptLine>> {
     )))
 }
 
+/// Bytes of arguments kept for lists of processes.
+const MAX_LISTED: usize = 4096;
+
+/// Arguments as lists show them.
+fn listed(argv: &[Vec<u8>]) -> Arc<[u8]> {
+    let bytes = argv.iter().flat_map(|arg| arg.iter().chain(&[0]));
+    bytes.take(MAX_LISTED).copied().collect()
+}
+
 /// Loads `file` and makes it the process's program; from the point of no return on the thread's registers are
 /// the new program's.
 ///
@@ -220,6 +229,7 @@ pub fn replace_program(
     crate::signal::exec(t);
     t.process.timers.on_exec(t.kernel);
     *t.process.executable.lock() = file.path.clone();
+    *t.process.arguments.lock() = listed(&argv);
     let old = t.process.program.lock().replace(file);
     drop(old);
     // The name is the path's last component as it was given, also for scripts.

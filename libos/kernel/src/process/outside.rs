@@ -73,6 +73,7 @@ pub fn start(kernel: &'static Kernel, console: Arc<Console>, config: ProcessConf
     };
     let thread = clone::process_from_outside(kernel, parts)?;
     if config.streams.contains(&StreamKind::Terminal) {
+        kernel.host.number_terminal(&console);
         console.becomes_terminal(thread.process.pid, config.window);
     }
     if let Some(outside) = &thread.process.outside {

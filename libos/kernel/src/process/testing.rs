@@ -184,6 +184,7 @@ fn kernel(archive: &[u8], change: impl FnOnce(&mut BootInfo)) -> &'static Kernel
         boundary_version: 0,
         vcpu_count: 1,
         ram_bytes: range.end,
+        ready_bytes: range.end,
         free_gpa: shared_gpa + 16 * 4096,
         memory_limit_bytes: range.end - range.start,
         root_archive: GuestRange {

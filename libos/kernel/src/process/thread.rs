@@ -291,6 +291,8 @@ pub struct Process {
     /// The whole process is ending with this status (`exit_group(2)`, fatal signals).
     pub(super) exiting: SpinLock<Option<i32>>,
     pub(super) executable: SpinLock<Vec<u8>>,
+    /// See [`Process::arguments`].
+    pub(super) arguments: SpinLock<Arc<[u8]>>,
     /// The running program's file, open for execution: nobody may write it meanwhile (`ETXTBSY`).
     pub(super) program: SpinLock<Option<FileRef>>,
     pub(super) has_execed: AtomicBool,
@@ -450,6 +452,12 @@ impl Process {
     #[must_use]
     pub fn executable(&self) -> Vec<u8> {
         self.executable.lock().clone()
+    }
+
+    /// The arguments its program was given, each ended by a NUL, as far as they are kept.
+    #[must_use]
+    pub fn arguments(&self) -> Arc<[u8]> {
+        self.arguments.lock().clone()
     }
 
     /// When it was made, ns of `CLOCK_MONOTONIC`.

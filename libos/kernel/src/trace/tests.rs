@@ -174,6 +174,7 @@ fn boot(filter_gpa: u64) -> BootInfo {
         boundary_version: 0,
         vcpu_count: 1,
         ram_bytes: 0,
+        ready_bytes: 0,
         free_gpa: 0,
         memory_limit_bytes: 0,
         root_archive: GuestRange::default(),

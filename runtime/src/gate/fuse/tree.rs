@@ -64,6 +64,9 @@ const SLOW: [i64; 6] = [
     0x00c3_6400, // Ceph
 ];
 
+/// How long the guest may believe what it was told of a tree of its own that others can reach.
+const VISITED: Validity = Validity::Nanoseconds(1_000_000_000);
+
 /// What is asked of every file.
 pub const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
@@ -86,10 +89,11 @@ impl Tree {
             root,
             read_only: source.read_only,
             // The guest also believes that what it asks of such a tree is done in order and soon.
-            validity: if source.exclusive && !SLOW.contains(&kind) {
-                Validity::Forever
-            } else {
-                Validity::Nanoseconds(0)
+            validity: match &source.held {
+                _ if !source.exclusive || SLOW.contains(&kind) => Validity::Nanoseconds(0),
+                Some(_) => Validity::Forever,
+                // What has a path may be visited: engines copy files into a container's root.
+                None => VISITED,
             },
             overlay: kind == OVERLAYFS,
             slow: SLOW.contains(&kind),

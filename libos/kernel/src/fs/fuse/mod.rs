@@ -11,8 +11,9 @@
 //! | `file` | an open regular file |
 //! | `window` | which chunk of the window shows what |
 //!
-//! What the server says is good for ever (a root nobody else changes) is kept until the cache is full; what it says is good for a
-//! moment (a volume, which others change) is asked for again after that. A file is one [`Node`] whatever its names, found
+//! What the server says is good for ever (a root nobody else can reach) is kept until the cache is full; what is good for a
+//! while (a root that engines copy files into) is not trusted after that ([`super::Vfs::distrust`]), nor when a process is
+//! started from outside; what is good for no time (a volume, which others change) is asked for at each use. A file is one [`Node`] whatever its names, found
 //! again by the server's number.
 //!
 //! Locks: a directory's `changing`, held over requests about its names (two of them in the order of the nodes' numbers, under the
@@ -121,17 +122,18 @@ impl Shared {
         }
     }
 
-    /// Whether what the server says stays true.
+    /// Whether the tree is this guest's, so that what it does there may wait, and what it was told stays true: for ever, or for
+    /// a while where somebody may visit it.
     fn is_exclusive(&self) -> bool {
-        self.validity == Validity::Forever
+        self.validity != Validity::Nanoseconds(0)
     }
 
     /// When something told now is to be asked for again, in nanoseconds of the monotonic clock.
     fn good_until(&self) -> u64 {
         match self.validity {
-            Validity::Forever => u64::MAX,
             Validity::Nanoseconds(0) => 0,
-            Validity::Nanoseconds(good) => husk_hal::clock::now_ns().saturating_add(good),
+            // Until it is not trusted any more, as a whole.
+            Validity::Forever | Validity::Nanoseconds(_) => u64::MAX,
         }
     }
 
@@ -200,12 +202,25 @@ impl FuseFs {
             read_only: tree.read_only,
             room: Room::default(),
         });
+        if let Validity::Nanoseconds(good @ 1..) = validity {
+            kernel.fs.is_visited(good);
+        }
         let root = Node::root(&shared, id, &attr);
         Ok(Arc::new(Self { shared, root }))
     }
 }
 
 impl FileSystem for FuseFs {
+    fn distrust(&self) {
+        if !matches!(self.shared.validity, Validity::Nanoseconds(1..)) {
+            return;
+        }
+        let nodes: Vec<_> = self.shared.nodes.lock().values().cloned().collect();
+        for node in nodes.iter().filter_map(Weak::upgrade) {
+            node.distrust();
+        }
+    }
+
     fn kind(&self) -> &'static str {
         "virtiofs"
     }

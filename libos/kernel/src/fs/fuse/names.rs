@@ -134,6 +134,15 @@ impl Names {
         self.known.remove(name).map(|known| known.node)
     }
 
+    /// Everything is to be asked for again.
+    pub(super) fn distrust(&mut self) {
+        self.complete = false;
+        self.listing = None;
+        for known in self.known.values_mut() {
+            known.until = 0;
+        }
+    }
+
     /// Takes out everything it refers to.
     pub(super) fn take_all(&mut self) -> Vec<Arc<Node>> {
         self.complete = false;

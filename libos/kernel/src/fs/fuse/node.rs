@@ -121,9 +121,9 @@ impl Node {
         };
         let node = match known {
             Some(node) => {
-                // Of a tree that is ours alone nothing is news.
-                if !shared.is_exclusive() {
-                    node.learned(&entry.attr);
+                // Of a tree that is ours alone nothing is news, as long as that is believed.
+                if !shared.is_exclusive() || !node.is_believed() {
+                    node.told_again(&entry.attr);
                 }
                 node
             }
@@ -228,7 +228,32 @@ impl Node {
         }
         // A file that cannot be asked about is what it was last.
         if let Ok((attr, _)) = calls::getattr(self.kernel(), self.id) {
-            self.learned(&attr);
+            self.told_again(&attr);
+        }
+    }
+
+    /// Whether what is known of it is still good.
+    fn is_believed(&self) -> bool {
+        let until = self.meta.lock().until;
+        until == u64::MAX || until > husk_hal::clock::now_ns()
+    }
+
+    /// The server told its attributes, of a file that others may have changed.
+    fn told_again(&self, attr: &Attr) {
+        let new = self.shared.attributes(attr);
+        let old = self.meta.lock().attributes;
+        if self.is_exclusive() && (new.mtime_ns, new.size) != (old.mtime_ns, old.size) {
+            // What was read ahead is old.
+            self.drop_buffer();
+        }
+        self.learned(attr);
+    }
+
+    /// Others may have changed it.
+    pub(super) fn distrust(&self) {
+        self.outdate();
+        if let Content::Directory(directory) = &self.content {
+            directory.names.lock().distrust();
         }
     }
 

@@ -1,0 +1,234 @@
+//! Docker: dockerd and containerd of our own, in a scratch directory.
+
+use std::fs::{self, File};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::mounts::{remove_cgroup, unmount_below};
+use super::{Engine, LIMIT};
+use crate::cache::{Scratch, unique};
+use crate::capture::{Captured, End, capture};
+use crate::husk::Husk;
+use crate::image::Image;
+
+/// How long a daemon may take to come or to go.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A running dockerd with its containerd; both end with the value, with all containers.
+pub struct Docker {
+    containerd: Child,
+    dockerd: Option<Child>,
+    cgroup: String,
+    directory: Scratch,
+}
+
+/// A command that ends when the thread that started it does, and writes what it has to say into a file.
+fn daemon(program: &str, log: &Path) -> Result<Command> {
+    let mut command = Command::new("setpriv");
+    let log = File::options().create(true).append(true).open(log)?;
+    command
+        .args(["--pdeathsig", "TERM", program])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    Ok(command)
+}
+
+impl Docker {
+    /// Starts the daemons and loads the test image.
+    ///
+    /// # Errors
+    /// When a daemon does not start; its log's end says why.
+    pub fn start() -> Result<Self> {
+        let directory = Scratch::new("docker")?;
+        let at = |name: &str| directory.path().join(name);
+        let config = json!({
+            "root": at("containerd-root"), "state": at("containerd-state"),
+            "disabled_plugins": ["io.containerd.grpc.v1.cri"],
+            "grpc": { "address": at("containerd.sock") },
+        });
+        fs::write(at("containerd.toml"), toml(&config))?;
+        // Instead of the machine's own.
+        fs::write(at("daemon.json"), "{}")?;
+        let containerd = daemon("containerd", &at("containerd.log"))?
+            .arg("--config")
+            .arg(at("containerd.toml"))
+            .spawn()
+            .context("no containerd: run xtask/setup")?;
+        let mut docker = Self {
+            containerd,
+            dockerd: None,
+            cgroup: unique("husk-test-docker"),
+            directory,
+        };
+        let socket = docker.at("containerd.sock");
+        docker.wait_until("containerd", || socket.exists())?;
+        docker.start_dockerd()?;
+        let image = Image::busybox()?.docker_archive();
+        let loaded = docker.docker(&["load", "--input", &image.to_string_lossy()])?;
+        ensure!(loaded.end == End::Status(0), "{}", loaded.stderr_text());
+        Ok(docker)
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Starts dockerd on what an earlier one may have left.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn start_dockerd(&mut self) -> Result<()> {
+        let husk = fs::canonicalize(Husk::find()?.binary())?;
+        // The containers of a daemon that is killed are those of the next.
+        let flags = [
+            ("--data-root", self.at("data")),
+            ("--exec-root", self.at("exec")),
+            ("--pidfile", self.at("docker.pid")),
+            ("--containerd", self.at("containerd.sock")),
+        ];
+        let mut command = daemon("dockerd", &self.at("dockerd.log"))?;
+        for (flag, path) in flags {
+            command.arg(flag).arg(path);
+        }
+        let child = command
+            .args(["--iptables=false", "--bridge=none", "--live-restore"])
+            .arg("--config-file")
+            .arg(self.at("daemon.json"))
+            .arg(format!("--host=unix://{}", self.at("sock").display()))
+            .arg(format!("--cgroup-parent=/{}", self.cgroup))
+            .arg(format!("--add-runtime=husk={}", husk.display()))
+            .spawn()
+            .context("no dockerd: run xtask/setup")?;
+        self.dockerd = Some(child);
+        let socket = self.at("sock");
+        self.wait_until("dockerd", || UnixStream::connect(&socket).is_ok())?;
+        let answer = self.docker(&["version"])?;
+        ensure!(answer.end == End::Status(0), "{}", answer.stderr_text());
+        Ok(())
+    }
+
+    /// Ends dockerd by `signal` and waits for it; containers live on.
+    ///
+    /// # Errors
+    /// When it does not end.
+    pub fn end_dockerd(&mut self, signal: &str) -> Result<()> {
+        let Some(mut child) = self.dockerd.take() else {
+            return Ok(());
+        };
+        end(&mut child, signal)
+    }
+
+    /// Runs the client.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn docker(&self, arguments: &[&str]) -> Result<Captured> {
+        let mut command = Command::new("docker");
+        command
+            .arg("--host")
+            .arg(format!("unix://{}", self.at("sock").display()))
+            .args(arguments)
+            .envs(self.environment());
+        capture(&command, b"", LIMIT)
+    }
+
+    fn wait_until(&self, daemon: &str, is_so: impl Fn() -> bool) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            ensure!(
+                Instant::now() < deadline,
+                "{daemon} does not start: {}",
+                self.log(daemon)
+            );
+            std::thread::sleep(PAUSE);
+        }
+        Ok(())
+    }
+
+    /// The end of what a daemon has written.
+    fn log(&self, daemon: &str) -> String {
+        let text = fs::read_to_string(self.at(&format!("{daemon}.log"))).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(15)..].join("\n")
+    }
+}
+
+/// One level of tables is all that containerd needs of TOML.
+fn toml(config: &serde_json::Value) -> String {
+    let mut text = "version = 2\n".to_owned();
+    let mut tables = String::new();
+    for (name, value) in config.as_object().into_iter().flatten() {
+        match value.as_object() {
+            None => text += &format!("{name} = {value}\n"),
+            Some(table) => {
+                tables += &format!("[{name}]\n");
+                for (name, value) in table {
+                    tables += &format!("{name} = {value}\n");
+                }
+            }
+        }
+    }
+    text + &tables
+}
+
+/// Sends a signal and waits for the end; the last word is SIGKILL.
+fn end(child: &mut Child, signal: &str) -> Result<()> {
+    let pid = child.id().to_string();
+    let _ = Command::new("kill").args(["-s", signal, &pid]).output();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait()?.is_none() {
+        if Instant::now() > deadline {
+            child.kill()?;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+impl Engine for Docker {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn command_line(&self, _runtime: &str) -> String {
+        format!("docker --host unix://{}", self.at("sock").display())
+    }
+
+    fn run_flags(&self, runtime: &str) -> String {
+        format!("--runtime {runtime}")
+    }
+
+    fn environment(&self) -> Vec<(String, String)> {
+        // A newer client than the daemon asks for more than that has.
+        [
+            ("DOCKER_API_VERSION", "1.41".to_owned()),
+            ("DOCKER_CONFIG", self.at("client").display().to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}
+
+impl Drop for Docker {
+    fn drop(&mut self) {
+        if self.dockerd.is_some()
+            && let Ok(all) = self.docker(&["ps", "-aq"])
+        {
+            for id in all.stdout_text().lines() {
+                let _ = self.docker(&["rm", "-f", id]);
+            }
+        }
+        let _ = self.end_dockerd("TERM");
+        let _ = end(&mut self.containerd, "TERM");
+        let _ = unmount_below(self.directory.path());
+        remove_cgroup(&self.cgroup);
+    }
+}

@@ -163,7 +163,7 @@ pub fn msgsnd(t: &Thread, id: Int, message: Ptr, len: Len, flags: Hex) -> SysRes
             return Some(Err(errno));
         }
         let has_room = state.bytes + len as u64 <= state.max_bytes
-            && state.messages.len() as u64 + 1 <= state.max_bytes;
+            && (state.messages.len() as u64) < state.max_bytes;
         if has_room {
             state.messages.extend(message.take());
             state.bytes += len as u64;

@@ -173,7 +173,7 @@ pub fn shmget(t: &Thread, key: Int, size: Len, flags: Hex) -> SysResult {
         }
     };
     let make = |common: Common| {
-        if size < 1 || size > MAX_BYTES {
+        if !(1..=MAX_BYTES).contains(&size) {
             return Err(Errno::EINVAL);
         }
         if used.saturating_add(size.div_ceil(PAGE_SIZE)) > MAX_PAGES {

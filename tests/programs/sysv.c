@@ -486,8 +486,14 @@ static void name_spaces(void) {
     msgctl(id, IPC_RMID, NULL);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    (void)argv;
     setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+    if (argc > 1) {
+        /* For who has CAP_SYS_ADMIN. */
+        name_spaces();
+        return 0;
+    }
     messages();
     semaphores();
     segments();

@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use husk_tests::differential::difference;
+use husk_tests::oci::{Bundle, both};
 use husk_tests::{End, Husk, Job, Runc, Runner, programs};
+use serde_json::json;
 
 /// Runs the program under both. A program that fails under runc is wrong itself.
 fn same(argv: &[&str], seconds: u64) {
@@ -281,4 +283,29 @@ fn system_v_objects_and_message_queues() {
 #[test]
 fn filters_of_system_calls() {
     same(&["/t/seccomp"], 60);
+}
+
+/// What needs `CAP_SYS_ADMIN`.
+#[test]
+fn namespaces_of_names_and_of_ipc_objects() {
+    let text = both(|runtime| {
+        let mut bundle = Bundle::new(runtime, programs::image(), "")?;
+        bundle.edit(|spec| {
+            spec["process"]["args"] = json!(["/t/sysv", "namespaces"]);
+            for set in ["bounding", "effective", "permitted"] {
+                spec["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+            }
+            spec["process"]["capabilities"]["ambient"] = json!([]);
+            spec["hostname"] = json!("outer");
+        })?;
+        let done = bundle.run()?;
+        Ok(format!(
+            "{}{}{:?}",
+            done.stdout_text(),
+            done.stderr_text(),
+            done.end
+        ))
+    })
+    .unwrap();
+    assert!(text.contains("inner") && text.contains("outer"), "{text}");
 }

@@ -124,6 +124,8 @@ fn deliver(address: &str, events: &Receiver<Queued>, waiting: &Waiting) {
     let mut client = None;
     for event in events {
         loop {
+            // Of a connection that was good once, the next attempt may tell more.
+            let had_connection = client.is_some();
             match forward(address, &mut client, &event.request) {
                 Ok(()) => break,
                 Err(error) if event.since.elapsed() > LIFETIME => {
@@ -132,7 +134,9 @@ fn deliver(address: &str, events: &Receiver<Queued>, waiting: &Waiting) {
                 }
                 Err(_) => {
                     client = None;
-                    thread::sleep(RETRY);
+                    if !had_connection {
+                        thread::sleep(RETRY);
+                    }
                 }
             }
         }

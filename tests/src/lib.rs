@@ -9,6 +9,7 @@
 
 pub mod cache;
 pub mod capture;
+pub mod containerd;
 pub mod debian;
 pub mod differential;
 pub mod engines;

@@ -9,7 +9,6 @@
 
 pub mod cache;
 pub mod capture;
-pub mod containerd;
 pub mod debian;
 pub mod differential;
 pub mod engines;

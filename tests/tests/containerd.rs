@@ -5,8 +5,8 @@ use std::path::Path;
 use std::thread;
 
 use anyhow::{Result, ensure};
-use husk_tests::containerd::{Containerd, RUNTIMES, compare};
 use husk_tests::differential::Failures;
+use husk_tests::engines::containerd::{Containerd, RUNTIMES, compare};
 
 /// Name and script; both runtimes must print the same.
 const SCENARIOS: [(&str, &str); 17] = [

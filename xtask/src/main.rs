@@ -2,6 +2,7 @@
 
 mod bench;
 mod demo;
+mod install;
 mod qemu;
 mod sh;
 mod test;
@@ -15,6 +16,9 @@ usage: cargo xtask VERB
   e2e               the end-to-end tests alone
   qemu-smoke        the smoke suite on hardware KVM, in QEMU
   qemu-kvm          only boot that machine and create a VM in it
+  install [--prefix DIR]
+                    build husk and its shim and put them, the documentation and snippets for engines into DIR (/usr/local)
+  deb               make a Debian package
   bench NAME|all    runc and husk side by side; `cargo xtask bench` lists the names";
 
 fn main() -> ExitCode {
@@ -26,6 +30,8 @@ fn main() -> ExitCode {
         ["e2e"] => test::end_to_end(),
         ["qemu-smoke"] => qemu::smoke(),
         ["qemu-kvm"] => qemu::kvm_only(),
+        ["install", words @ ..] => install::install(words),
+        ["deb"] => install::deb(),
         ["bench"] => bench::list(),
         ["bench", names @ ..] => bench::run(names),
         _ => {

@@ -54,6 +54,8 @@ fn machine() -> Result<()> {
         "gcc",
         "mmdebstrap",
         "runc",
+        "containerd",
+        "ctr",
         "qemu-system-x86_64",
         "setpriv",
         "unshare",

@@ -1,6 +1,7 @@
 //! Real engines, each with a daemon or store of its own, and the scenarios that users know: every one is a few lines of
 //! shell, run once with runc and once with husk as the container's runtime. Both must print the same and end alike.
 
+pub mod containerd;
 mod docker;
 mod mounts;
 mod podman;

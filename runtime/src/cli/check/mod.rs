@@ -1,5 +1,7 @@
 //! `husk check`: what this host can do, and what to fix.
 
+mod engines;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -27,17 +29,20 @@ enum Finding {
     Ok(String),
     /// husk runs, but not at its best; says what to do.
     Slow(String),
+    /// An engine is not set up for husk, which nobody need want.
+    Absent(String),
     /// husk cannot run; says what to do.
     Problem(String),
 }
 
-use Finding::{Ok as Good, Problem, Slow};
+use Finding::{Absent, Ok as Good, Problem, Slow};
 
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (word, text) = match self {
             Good(text) => ("ok", text),
             Slow(text) => ("slow", text),
+            Absent(text) => ("no", text),
             Problem(text) => ("problem", text),
         };
         write!(f, "{word:<8} {text}")
@@ -76,6 +81,9 @@ pub fn run() -> Result<ExitCode, Error> {
             }
             tell(&boot())?;
         }
+    }
+    for line in &engines::check(Path::new("/")) {
+        tell(line)?;
     }
     Ok(if failed {
         ExitCode::from(STATUS_FAILED)

@@ -1,0 +1,149 @@
+//! Putting husk where engines find it, and making a Debian package of the same.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use husk_tests::cache::{target, workspace};
+
+use crate::sh::{command, step};
+
+/// The programs of a release build.
+const PROGRAMS: [&str; 2] = ["husk", "containerd-shim-husk-v1"];
+/// The prefix that the snippets in `packaging/` are written for.
+const PACKAGED: &str = "/usr";
+
+fn build() -> Result<()> {
+    step(&mut command(
+        "cargo build --release --locked -p husk -p husk-shim",
+    ))
+}
+
+/// All files below `dir`, as paths relative to it.
+fn files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(next) = open.pop() {
+        let at = dir.join(&next);
+        for entry in fs::read_dir(&at).with_context(|| format!("cannot read {}", at.display()))? {
+            let entry = entry?;
+            let path = next.join(entry.file_name());
+            if entry.file_type()?.is_dir() {
+                open.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Writes a file anew, so that a program that runs keeps its own.
+fn put(bytes: &[u8], to: &Path, mode: u32) -> Result<()> {
+    let dir = to.parent().context("a file without directory")?;
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let name = to.file_name().unwrap_or_default().to_string_lossy();
+    let next = to.with_file_name(format!(".{name}.new"));
+    fs::write(&next, bytes)
+        .and_then(|()| fs::set_permissions(&next, PermissionsExt::from_mode(mode)))
+        .and_then(|()| fs::rename(&next, to))
+        .with_context(|| format!("cannot write {}", to.display()))?;
+    println!("{}", to.display());
+    Ok(())
+}
+
+/// A snippet as it is for another prefix.
+fn snippet(text: &str, prefix: &Path) -> String {
+    let prefix = prefix.display();
+    text.replace(&format!("{PACKAGED}/bin/"), &format!("{prefix}/bin/"))
+}
+
+/// `install [--prefix P]`: the programs, the documentation and the engines' snippets.
+pub fn install(words: &[&str]) -> Result<()> {
+    let prefix = match words {
+        [] => Path::new("/usr/local"),
+        ["--prefix", prefix] => Path::new(prefix),
+        _ => anyhow::bail!("usage: cargo xtask install [--prefix DIR]"),
+    };
+    ensure!(prefix.is_absolute(), "--prefix: not an absolute path");
+    build()?;
+    place(&target().join("release"), prefix)
+}
+
+fn place(built: &Path, prefix: &Path) -> Result<()> {
+    for program in PROGRAMS {
+        let to = prefix.join("bin").join(program);
+        let bytes = fs::read(built.join(program))?;
+        put(&bytes, &to, 0o755)?;
+        step(command("strip --strip-all").arg(&to))?;
+    }
+    let docs = prefix.join("share/doc/husk");
+    for name in ["README.md", "LICENSE"] {
+        put(&fs::read(workspace().join(name))?, &docs.join(name), 0o644)?;
+    }
+    let from = workspace().join("docs");
+    for file in files(&from)? {
+        let to = docs.join("docs").join(&file);
+        put(&fs::read(from.join(file))?, &to, 0o644)?;
+    }
+    let from = workspace().join("packaging");
+    for file in files(&from)? {
+        let text = snippet(&fs::read_to_string(from.join(&file))?, prefix);
+        put(
+            text.as_bytes(),
+            &prefix.join("share/husk").join(file),
+            0o644,
+        )?;
+    }
+    Ok(())
+}
+
+/// `deb`: the package, with cargo-deb, which is installed below `target/` if it is not there.
+pub fn deb() -> Result<()> {
+    let tools = target().join("tools");
+    let program = tools.join("bin/cargo-deb");
+    if !program.is_file() {
+        step(command("cargo install cargo-deb --locked --root").arg(&tools))?;
+    }
+    build()?;
+    let mut make = Command::new(program);
+    make.current_dir(workspace());
+    step(make.args(["--package", "husk", "--no-build"]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use husk_tests::cache::Scratch;
+
+    #[test]
+    fn snippets_name_the_prefix() {
+        let text = snippet("a = \"/usr/bin/husk\" # /usr/share", Path::new("/opt/husk"));
+        assert_eq!(text, "a = \"/opt/husk/bin/husk\" # /usr/share");
+    }
+
+    #[test]
+    fn everything_is_placed() {
+        let [built, prefix] = ["built", "prefix"].map(|name| Scratch::new(name).unwrap());
+        for program in PROGRAMS {
+            fs::copy("/bin/true", built.path().join(program)).unwrap();
+        }
+        place(built.path(), prefix.path()).unwrap();
+        let placed = files(prefix.path()).unwrap();
+        for path in [
+            "bin/husk",
+            "bin/containerd-shim-husk-v1",
+            "share/doc/husk/README.md",
+            "share/doc/husk/docs/engines/containerd.md",
+            "share/husk/docker-daemon.json",
+        ] {
+            assert!(placed.contains(&path.into()), "{path}");
+        }
+        let text = fs::read_to_string(prefix.path().join("share/husk/podman.conf")).unwrap();
+        assert!(text.contains(&format!("{}/bin/husk", prefix.path().display())));
+        assert!(!text.contains("\"/usr/bin"));
+    }
+}

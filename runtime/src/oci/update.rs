@@ -82,13 +82,10 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         memory_bytes: given(new.memory.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
         pids: given(new.pids.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
     };
-    if limits != Limits::default() {
-        if status != Status::Running {
-            return Err(Error::Refused(
-                "the limits of memory and processes can be changed while the container runs"
-                    .to_owned(),
-            ));
-        }
+    if limits != Limits::default() && status != Status::Running {
+        return Err(Error::Refused(
+            "the limits of memory and processes can be changed while the container runs".to_owned(),
+        ));
     }
     let cgroup = container.cgroup()?;
     // At no moment may the guest use more than the host allows.

@@ -70,7 +70,7 @@ printf 'A=1\nB=two words\n' >$W/env
 run --env-file $W/env -e C=3 -w /home/ada $I sh -c 'echo $A $B $C; pwd'
 run --hostname vessel $I hostname
 run --entrypoint cat $I /etc/hostname | wc -c
-run --env HOME=/x $I env | grep -e ^HOME -e ^PATH
+run --env HOME=/x $I env | grep -e ^HOME -e ^PATH | sort
 "#,
     ),
     Scenario::new(

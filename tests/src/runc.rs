@@ -63,10 +63,19 @@ impl Runc {
         ];
         run_under(&strace, job)
     }
+
+    /// Runs the bundle of `job` by another runtime with runc's command line.
+    pub fn bundle_under(&self, runtime: &Path, job: &Job) -> Result<Captured> {
+        run_by(runtime, &[], job)
+    }
 }
 
 /// Runs `job` by the command `prefix`, whose last arguments runc's command line is.
 fn run_under(prefix: &[&str], job: &Job) -> Result<Captured> {
+    run_by(Path::new("runc"), prefix, job)
+}
+
+fn run_by(runtime: &Path, prefix: &[&str], job: &Job) -> Result<Captured> {
     let bundle = Scratch::new("bundle")?;
     let rootfs = Rootfs::of(&job.image, bundle.path())?;
 
@@ -77,6 +86,7 @@ fn run_under(prefix: &[&str], job: &Job) -> Result<Captured> {
     fs::write(&path, spec.to_string())?;
 
     let container = Container {
+        runtime: runtime.to_owned(),
         id: unique("oracle"),
         _rootfs: rootfs,
         bundle,
@@ -131,6 +141,7 @@ fn adjust(spec: &mut Value, job: &Job) {
 
 /// A container that is deleted whatever happens, before its bundle.
 struct Container {
+    runtime: std::path::PathBuf,
     id: String,
     _rootfs: Rootfs,
     bundle: Scratch,
@@ -138,7 +149,7 @@ struct Container {
 
 impl Container {
     fn runc(&self) -> Command {
-        let mut command = Command::new("runc");
+        let mut command = Command::new(&self.runtime);
         command.arg("--root").arg(self.bundle.path().join("state"));
         command
     }

@@ -160,6 +160,45 @@ fn kill_sends_the_signal() -> Result<()> {
 }
 
 #[test]
+fn kill_sends_any_signal() -> Result<()> {
+    let image = image()?;
+    let script =
+        "trap 'echo urg' URG; trap 'echo real; exit 7' 37; echo up; while :; do sleep 0.05; done";
+    let seen = both(|runtime| {
+        let bundle = Bundle::new(runtime, &image, script)?;
+        let id = bundle.started()?;
+        bundle.wait_for_text(&id, "up")?;
+        runtime.must(&["kill", &id, "URG"])?;
+        bundle.wait_for_text(&id, "urg")?;
+        runtime.must(&["kill", &id, "37"])?;
+        runtime.wait_for(&id, "stopped")?;
+        Ok(bundle.text(&id))
+    })?;
+    assert_eq!(seen, "up\nurg\nreal\n");
+    Ok(())
+}
+
+#[test]
+fn kill_all_reaches_every_process() -> Result<()> {
+    let image = image()?;
+    let script = "trap 'echo parent' USR1; \
+        sh -c 'trap \"echo child; exit\" USR1; echo up; while :; do :; done' & wait; wait; echo end";
+    both(|runtime| {
+        let bundle = Bundle::new(runtime, &image, script)?;
+        let id = bundle.started()?;
+        bundle.wait_for_text(&id, "up")?;
+        runtime.must(&["kill", "--all", &id, "USR1"])?;
+        bundle.wait_for_text(&id, "end")?;
+        let text = bundle.text(&id);
+        let mut lines: Vec<&str> = text.lines().collect();
+        lines.sort_unstable();
+        ensure!(lines == ["child", "end", "parent", "up"], "{text}");
+        Ok(String::new())
+    })?;
+    Ok(())
+}
+
+#[test]
 fn kill_reaches_a_created_container() -> Result<()> {
     let image = image()?;
     both(|runtime| {
@@ -359,6 +398,36 @@ fn hooks_run_in_their_order_with_the_state() -> Result<()> {
         Ok(format!("{before_start}\n{started}\n{}", after(&log)))
     })?;
     assert!(seen.contains("createContainer value  1"), "{seen}");
+    Ok(())
+}
+
+#[test]
+fn start_container_hooks_run_before_the_program_in_its_root() -> Result<()> {
+    let image = image()?;
+    let seen = both(|runtime| {
+        let mut bundle = Bundle::new(runtime, &image, "cat /log; echo program")?;
+        let bundle_path = fs::canonicalize(bundle.path())?.display().to_string();
+        let script = format!(
+            "state=$(cat); for word in '\"status\": *\"created\"' '\"bundle\": *\"{bundle_path}\"'; do \
+             echo \"$0 $V $(echo \"$state\" | grep -c \"$word\") $(hostname)\" >> /log; done"
+        );
+        bundle.edit(|spec| {
+            spec["root"]["readonly"] = json!(false);
+            spec["hooks"] = json!({"startContainer": [
+                {"path": "/bin/sh", "args": ["sh", "-c", script, "hook"], "env": ["V=value", "PATH=/bin"]}
+            ]});
+        })?;
+        let id = bundle.create()?;
+        ensure!(
+            !bundle.path().join("rootfs/log").exists(),
+            "it ran in create"
+        );
+        runtime.must(&["start", &id])?;
+        runtime.wait_for(&id, "stopped")?;
+        Ok(bundle.text(&id))
+    })?;
+    assert_eq!(seen.lines().count(), 3, "{seen}");
+    assert!(seen.starts_with("hook value 1 "), "{seen}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! husk below dockerd and containerd.
 
+use anyhow::{Result, ensure};
+use husk_tests::End;
 use husk_tests::engines::{Docker, run_topic};
 
 fn topic(name: &str) {
@@ -29,4 +31,67 @@ fn files() {
 #[test]
 fn limits() {
     topic("limits");
+}
+
+/// Runs the client; gives what it prints and its status.
+fn told(docker: &Docker, arguments: &[&str]) -> Result<String> {
+    let done = docker.docker(arguments)?;
+    ensure!(
+        matches!(done.end, End::Status(_)),
+        "{arguments:?}: {:?}: {}",
+        done.end,
+        done.stderr_text()
+    );
+    Ok(format!("{}{:?}\n", done.stdout_text(), done.end))
+}
+
+/// A container lives through the end of dockerd, by `signal`, and belongs to the next one.
+fn outlives(docker: &mut Docker, runtime: &str, signal: &str) -> Result<String> {
+    let name = format!("outlives-{runtime}-{signal}");
+    let script = "echo up; trap 'echo bye; exit 5' TERM; while :; do sleep 0.05; done";
+    let run = [
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        &name,
+        "--runtime",
+        runtime,
+    ];
+    docker.docker(&[&run[..], &["husk-test", "sh", "-c", script]].concat())?;
+    docker.end_dockerd(signal)?;
+    docker.start_dockerd()?;
+    let mut seen = String::new();
+    for arguments in [
+        &["inspect", "-f", "{{.State.Status}}"][..],
+        &["exec", &name, "echo", "inside"],
+        &["pause"],
+        &["unpause"],
+        &["stop", "-t", "30"],
+        &["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}"],
+        &["logs"],
+        &["rm"],
+    ] {
+        let mut line = arguments.to_vec();
+        if !line.contains(&name.as_str()) {
+            line.push(&name);
+        }
+        seen += &told(docker, &line)?.replace(&name, "it");
+    }
+    Ok(seen)
+}
+
+#[test]
+fn containers_outlive_the_daemon() -> Result<()> {
+    let mut docker = Docker::start()?;
+    for signal in ["TERM", "KILL"] {
+        let expected = outlives(&mut docker, "runc", signal)?;
+        let actual = outlives(&mut docker, "husk", signal)?;
+        ensure!(
+            expected == actual && expected.contains("exited 5"),
+            "after SIG{signal}:\n--- runc\n{expected}\n--- husk\n{actual}"
+        );
+    }
+    Ok(())
 }

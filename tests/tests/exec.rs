@@ -1,11 +1,14 @@
 //! `exec`, `pause`, `resume` and `update` of a running container: equal under runc and under husk.
 
-use std::time::Duration;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use husk_tests::capture::capture;
 use husk_tests::image::Image;
 use husk_tests::oci::{Bundle, Runtime, both};
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -64,6 +67,103 @@ fn flags() -> Result<()> {
         ),
         (&["--additional-gids", "77"], &["id", "-G"], b""),
     ])?;
+    Ok(())
+}
+
+#[test]
+fn ps_shows_arguments() -> Result<()> {
+    let image = Image::busybox()?;
+    both(|runtime| {
+        let bundle = Bundle::new(runtime, &image, "exec sleep 1000")?;
+        let id = bundle.started()?;
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let table = runtime.must(&["ps", &id])?;
+            if table.contains(" sleep 1000\n") {
+                let count = table.lines().count();
+                return Ok(format!("{count} lines"));
+            }
+            ensure!(Instant::now() < deadline, "{table}");
+        }
+    })?;
+    Ok(())
+}
+
+/// The names of an object's fields, and of those in them.
+fn names(value: &Value, depth: usize) -> String {
+    let fields = value.as_object().into_iter().flatten();
+    fields
+        .filter(|(_, value)| depth == 0 || value.is_object())
+        .map(|(name, value)| {
+            format!(
+                "{name} {{{}}} ",
+                if depth < 2 {
+                    names(value, depth + 1)
+                } else {
+                    String::new()
+                }
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn events_tell_what_is_used() -> Result<()> {
+    let image = Image::busybox()?;
+    both(|runtime| {
+        let bundle = Bundle::new(runtime, &image, "exec sleep 1000")?;
+        let id = bundle.started()?;
+        let printed: Value = serde_json::from_str(&runtime.must(&["events", "--stats", &id])?)?;
+        let number = |path: &str| printed.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        ensure!(
+            printed["id"] == *id && printed["type"] == "stats",
+            "{printed}"
+        );
+        ensure!(number("/data/cpu/usage/total") > 0, "{printed}");
+        ensure!(number("/data/memory/usage/usage") > 0, "{printed}");
+        // runc counts its own threads that have not ended yet.
+        ensure!(number("/data/pids/current") > 0, "{printed}");
+        runtime.must(&["kill", &id, "KILL"])?;
+        runtime.wait_for(&id, "stopped")?;
+        runtime.must_fail(&["events", "--stats", &id])?;
+        Ok(names(&printed, 0))
+    })?;
+    Ok(())
+}
+
+#[test]
+fn events_tell_when_memory_runs_out() -> Result<()> {
+    let image = Image::busybox()?;
+    both(|runtime| {
+        let script = "read go </go; dd if=/dev/zero of=/dev/null bs=300M count=1; echo over; while :; do sleep 1000; done";
+        let mut bundle = Bundle::new(runtime, &image, &format!("mkfifo /go; echo up; {script}"))?;
+        let bytes = 64 << 20;
+        bundle.edit(|spec| {
+            spec["root"]["readonly"] = json!(false);
+            spec["linux"]["resources"]["memory"] = json!({ "limit": bytes, "swap": bytes });
+        })?;
+        let id = bundle.started()?;
+        bundle.wait_for_text(&id, "up")?;
+        let mut events = runtime
+            .command()
+            .args(["events", "--interval", "200ms", &id])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(events.stdout.take().context("no output")?).lines();
+        // Who has printed figures also watches.
+        lines.next().context("no figures")??;
+        runtime.must(&["exec", &id, "sh", "-c", "echo go >/go"])?;
+        bundle.wait_for_text(&id, "over")?;
+        runtime.must(&["delete", "--force", &id])?;
+        // It ends with the container.
+        let told = lines.collect::<Result<Vec<String>, _>>()?;
+        let status = events.wait()?;
+        let is_oom = |line: &String| {
+            serde_json::from_str::<Value>(line)
+                .is_ok_and(|it| it["type"] == "oom" && it["id"] == *id)
+        };
+        Ok(format!("{status} {}", told.iter().any(is_oom)))
+    })?;
     Ok(())
 }
 

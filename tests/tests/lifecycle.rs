@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use husk_tests::capture::End;
 use husk_tests::image::Image;
 use husk_tests::oci::{Bundle, Runtime, both};
 use serde_json::{Value, json};
@@ -351,7 +352,8 @@ fn leftovers(runtime: &Runtime, ids: &[String]) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Containers whose runtime or VMM is killed at a random moment; `list` and `delete --force` then leave nothing.
+/// Containers whose runtime or VMM is killed at a random moment; `list` and `delete --force` then leave nothing. Those of
+/// images, whose ids husk chooses, take `list` only. `HUSK_KILLS` is their number.
 #[test]
 fn whatever_dies_nothing_stays() -> Result<()> {
     let runtime = Runtime::husk()?;
@@ -359,26 +361,35 @@ fn whatever_dies_nothing_stays() -> Result<()> {
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(100);
-    let bundle = Bundle::new(&runtime, &image()?, "while :; do sleep 0.01; done")?;
+    let image = image()?;
+    let script = "while :; do sleep 0.01; done";
+    let bundle = Bundle::new(&runtime, &image, script)?;
     let path = bundle.path().display().to_string();
+    let source = format!("docker-archive:{}", image.docker_archive().display());
+    let containers = runtime.state().join("containers");
     let mut numbers = Numbers(0x5eed);
     let mut ids = Vec::new();
     for _ in 0..count {
         let id = bundle.id();
-        let verb = if numbers.below(2) == 0 {
-            "run"
-        } else {
-            "create"
+        let kind = numbers.below(3);
+        let mut child = match kind {
+            0 => spawn(&runtime, &["run", "--bundle", &path, &id])?,
+            1 => spawn(&runtime, &["create", "--bundle", &path, &id])?,
+            _ => spawn(&runtime, &["run", &source, "--", "sh", "-c", script])?,
         };
-        let mut child = spawn(&runtime, &[verb, "--bundle", &path, &id])?;
         // A life takes some 100 ms; the moment of death is anywhere in it.
         let moment = Instant::now() + Duration::from_millis(numbers.below(200));
         let mut killed = false;
         while !killed && child.try_wait()?.is_none() {
             if Instant::now() >= moment {
+                let id = if kind == 2 {
+                    unknown_id(&containers, &ids)?
+                } else {
+                    Some(id.clone())
+                };
                 // The runtime, or the VMM where there is one already.
-                let init = fs::read(runtime.state().join("containers").join(&id).join("record"))
-                    .ok()
+                let init = id
+                    .and_then(|id| fs::read(containers.join(id).join("record")).ok())
                     .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
                     .and_then(|record| record["init"]["pid"].as_i64());
                 match init {
@@ -395,7 +406,7 @@ fn whatever_dies_nothing_stays() -> Result<()> {
             std::thread::yield_now();
         }
         child.wait()?;
-        if numbers.below(3) == 0 {
+        if kind < 2 && numbers.below(3) == 0 {
             // Some are started, and that too is killed.
             let mut start = spawn(&runtime, &["start", &id])?;
             let moment = Instant::now() + Duration::from_millis(numbers.below(50));
@@ -405,15 +416,137 @@ fn whatever_dies_nothing_stays() -> Result<()> {
             start.kill()?;
             start.wait()?;
         }
-        ids.push(id);
+        if kind < 2 {
+            ids.push(id);
+        } else {
+            ids.extend(unknown_id(&containers, &ids)?);
+        }
     }
     runtime.must(&["list"])?;
     for id in &ids {
         runtime.must(&["delete", "--force", id])?;
     }
     ensure!(runtime.must(&["list", "-q"])?.is_empty());
-    let left = leftovers(&runtime, &ids)?;
+    // Whatever bears the state directory's name is of a container whose id nobody has seen.
+    ids.push(runtime.state().display().to_string());
+    let left: Vec<String> = leftovers(&runtime, &ids)?
+        .into_iter()
+        .filter(|found| !is_store(runtime.state(), found))
+        .collect();
     ensure!(left.is_empty(), "left behind: {left:#?}");
+    // What containers of images have written goes with the next use of the store.
+    runtime.must(&["image", "ls"])?;
+    let written = fs::read_dir(runtime.state().join("v2/tmp"))?.count();
+    ensure!(written == 0, "{written} roots of containers stay");
+    Ok(())
+}
+
+/// An id in the directory of containers that is not among `ids`.
+fn unknown_id(containers: &Path, ids: &[String]) -> Result<Option<String>> {
+    let Ok(entries) = fs::read_dir(containers) else {
+        return Ok(None);
+    };
+    Ok(entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find(|name| name.len() == 64 && !ids.contains(name)))
+}
+
+/// Whether a line of [`leftovers`] is about the image store, or the directory of containers itself.
+fn is_store(state: &Path, found: &str) -> bool {
+    let Some(below) = found
+        .strip_prefix("file ")
+        .and_then(|path| path.strip_prefix(&state.display().to_string()))
+    else {
+        return false;
+    };
+    matches!(below, "" | "/containers" | "/containers/lock")
+        || (below.starts_with('/') && !below.starts_with("/containers/"))
+}
+
+/// A container of an image is one as any other while it runs, and goes with the command, even if that is killed.
+#[test]
+fn containers_of_images() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let image = image()?;
+    let source = format!("docker-archive:{}", image.docker_archive().display());
+    let script = "trap 'exit 6' TERM; touch /tmp/up; while :; do sleep 0.05; done";
+    let containers = runtime.state().join("containers");
+    for ends_by in ["kill", "delete", "SIGKILL"] {
+        let mut child = spawn(
+            &runtime,
+            &["run", "--memory", "64m", &source, "--", "sh", "-c", script],
+        )?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let id = loop {
+            if let Some(id) = unknown_id(&containers, &[])?
+                && runtime.verb(&["exec", &id, "test", "-e", "/tmp/up"])?.end == End::Status(0)
+            {
+                break id;
+            }
+            ensure!(Instant::now() < deadline, "it does not come up");
+        };
+        ensure!(runtime.status(&id)? == "running");
+        let jail = runtime.must(&["check", "--jail", &id])?;
+        ensure!(
+            jail.contains("no_new_privs   yes") && jail.contains("system call filter"),
+            "{jail}"
+        );
+        let limit = Path::new("/sys/fs/cgroup/memory").join(format!("husk-{id}"));
+        if limit.exists() {
+            let bytes: u64 = fs::read_to_string(limit.join("memory.limit_in_bytes"))?
+                .trim()
+                .parse()?;
+            ensure!(bytes == (64 + 96) << 20, "{bytes}");
+        }
+        match ends_by {
+            "kill" => runtime.must(&["kill", &id, "TERM"]).map(drop)?,
+            "delete" => runtime.must(&["delete", "--force", &id]).map(drop)?,
+            _ => child.kill()?,
+        }
+        let status = child.wait()?;
+        match ends_by {
+            "kill" => ensure!(status.code() == Some(6), "{status}"),
+            "delete" => ensure!(status.code() == Some(137), "{status}"),
+            _ => {}
+        }
+        ensure!(runtime.must(&["list", "-q"])?.is_empty(), "{ends_by}");
+        let left = leftovers(&runtime, &[id])?;
+        ensure!(left.is_empty(), "{ends_by}: {left:#?}");
+    }
+    Ok(())
+}
+
+/// `run` in the foreground keeps nobody from working on its container.
+#[test]
+fn a_foreground_run_can_be_killed() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let bundle = Bundle::new(&runtime, &image()?, "while :; do sleep 0.05; done")?;
+    let id = bundle.id();
+    let path = bundle.path().display().to_string();
+    let mut child = spawn(&runtime, &["run", "--bundle", &path, &id])?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !matches!(runtime.status(&id).as_deref(), Ok("running")) {
+        ensure!(Instant::now() < deadline, "it does not run");
+    }
+    runtime.must(&["kill", &id, "KILL"])?;
+    ensure!(child.wait()?.code() == Some(137));
+    ensure!(runtime.must(&["list", "-q"])?.is_empty());
+    Ok(())
+}
+
+/// One clear line where systemd is to make the cgroup and does not run.
+#[test]
+fn without_systemd_its_cgroups_cannot_be_had() -> Result<()> {
+    if Path::new("/run/systemd/system").is_dir() {
+        return Ok(());
+    }
+    let runtime = Runtime::husk()?;
+    let bundle = Bundle::new(&runtime, &image()?, "true")?;
+    let path = bundle.path().display().to_string();
+    let text = runtime.must_fail(&["--systemd-cgroup", "run", "--bundle", &path, &bundle.id()])?;
+    ensure!(text.contains("systemd not running on this host"), "{text}");
+    ensure!(runtime.must(&["list", "-q"])?.is_empty());
     Ok(())
 }
 

@@ -47,6 +47,16 @@ fn a_busy_loop_does_not_keep_others_from_running() {
 }
 
 #[test]
+fn cpu_time_is_user_and_system() {
+    same(&["/t/cpu_times"], 60);
+}
+
+#[test]
+fn memory_comes_and_goes() {
+    same(&["/t/memory_waves"], 120);
+}
+
+#[test]
 fn mappings_and_their_faults() {
     same(&["/t/mem"], 60);
 }

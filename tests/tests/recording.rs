@@ -436,6 +436,85 @@ fn bundles_are_recorded_too() {
 }
 
 #[test]
+fn a_recorded_container_is_followed_by_its_id_and_what_is_asked_of_it_is_recorded() {
+    let runtime = Runtime::husk().unwrap();
+    let image = Image::busybox().unwrap();
+    let script = "trap 'exit 4' USR1; while :; do sleep 0.05; done";
+    let bundle = Bundle::new(&runtime, &image, script).unwrap();
+    let recording = Recording::new();
+    let path = recording.path();
+    let id = bundle.id();
+    // Relative, from another directory than the reader's.
+    let flags = [
+        "--trace",
+        path.to_str().unwrap(),
+        "--trace-filter",
+        "exit_group",
+    ];
+    let created = bundle.try_create(&id, &flags).unwrap();
+    assert_eq!(created, End::Status(0), "{}", bundle.text(&id));
+    runtime.must(&["start", &id]).unwrap();
+    let mut follower = runtime.command();
+    let mut follower = follower
+        .args(["trace", &id])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    runtime.must(&["exec", &id, "/bin/true"]).unwrap();
+    assert!(lines.any(|line| line.unwrap().contains("control.exec(\"/bin/true\"")));
+    runtime.must(&["kill", "--all", &id, "URG"]).unwrap();
+    assert!(lines.any(|line| line.unwrap().contains("control.kill(\"all\"")));
+    runtime.must(&["kill", &id, "USR1"]).unwrap();
+    assert!(lines.any(|line| line.unwrap().contains("exit_group(4)")));
+    assert!(lines.any(|line| line.unwrap().contains("control.shutdown")));
+    assert!(follower.wait().unwrap().success());
+    let unrecorded = bundle.started().unwrap();
+    let text = runtime.must_fail(&["trace", &unrecorded]).unwrap();
+    assert!(text.contains("is not recorded"), "{text}");
+}
+
+#[test]
+fn a_call_during_which_its_thread_is_killed_has_a_record() {
+    let recording = Recording::new();
+    let job = shell("(exec sleep 1000) & sleep 0.2; kill -9 $!; wait $!; echo $?");
+    let run = recording.run(
+        &job,
+        &["--trace-filter", "nanosleep,clock_nanosleep,exit_group"],
+    );
+    assert_eq!(run.stdout_text(), "137\n");
+    let calls = recording.calls();
+    let killed = calls
+        .iter()
+        .find(|call| text(call, "name").ends_with("nanosleep") && call["result"].is_null());
+    assert!(killed.is_some(), "{calls:#?}");
+    let line = printed(&[], &recording.path());
+    assert!(
+        line.lines()
+            .any(|line| line.contains("nanosleep(") && line.contains("= ?")),
+        "{line}"
+    );
+}
+
+#[test]
+fn memory_that_comes_and_goes_is_recorded_by_the_vmm() {
+    let image = programs::image();
+    let recording = Recording::new();
+    let job = Job::new(image, ["/t/memory_waves"]);
+    let run = recording.run(&job, &["--trace-filter", "!all"]);
+    assert_eq!(run.end, End::Status(0), "{}", run.stderr_text());
+    let events = recording.events();
+    let bytes = |operation: &str| -> u64 {
+        let of = events
+            .iter()
+            .filter(|event| event["operation"] == operation);
+        of.filter_map(|event| event["value"].as_u64()).sum()
+    };
+    assert!(bytes("memory_added") >= 1 << 29, "{events:?}");
+    assert!(bytes("memory_returned") >= 1 << 29, "{events:?}");
+}
+
+#[test]
 fn bad_options_name_the_word() {
     let scratch = Scratch::new("bad").unwrap();
     let trace = scratch.path().join("trace");

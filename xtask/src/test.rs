@@ -60,6 +60,10 @@ fn machine() -> Result<()> {
         "setpriv",
         "unshare",
         "docker-registry",
+        "dockerd",
+        "docker",
+        "podman",
+        "script",
     ] {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));

@@ -88,6 +88,8 @@ pub enum Request {
     Usage(u32),
     /// Change the container's limits; what is `None` stays. Answered by [`Report::Updated`] with the same number.
     Update(u32, Limits),
+    /// Send this signal to init, or to all processes; answered by [`Report::Killed`] with the same number.
+    Kill(u32, i32, bool),
 }
 
 /// Limits of a container.
@@ -167,6 +169,8 @@ pub enum Report {
     OutOfMemory(u64),
     /// Limits were changed, or this errno says why not.
     Updated(u32, Result<(), i32>),
+    /// Answers [`Request::Kill`].
+    Killed(u32),
 }
 
 /// Encodes a message.

@@ -39,6 +39,16 @@ pub fn handle(kernel: &'static Kernel, request: Request) {
             let list = processes.iter().map(|process| info(process)).collect();
             host.control.report(&Report::Processes(ticket, list));
         }
+        Request::Kill(ticket, signo, all) => {
+            let processes = kernel.tasks.processes();
+            let wanted = |process: &&alloc::sync::Arc<Process>| all || is_of(process, 0);
+            if (1..=64).contains(&signo) {
+                for process in processes.iter().filter(wanted) {
+                    let _ = signal::send_process(process, &Info::from_host(signo));
+                }
+            }
+            host.control.report(&Report::Killed(ticket));
+        }
         Request::Usage(ticket) => {
             let usage = usage(kernel);
             host.control.report(&Report::Usage(ticket, usage));

@@ -356,7 +356,7 @@ pub struct KillArgs {
         allow_hyphen_values = true
     )]
     pub signal: String,
-    /// Accepted: the guest's other processes end with its first
+    /// Send it to all processes of the container
     #[arg(short, long)]
     pub all: bool,
 }
@@ -552,8 +552,9 @@ pub struct SpecArgs {
 /// `husk trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// What `husk run --trace FILE` wrote; - is standard input
-    #[arg(value_name = "FILE")]
+    /// What `husk run --trace FILE` wrote, - for standard input; or the id of a container that is recorded, which is then
+    /// followed to its end
+    #[arg(value_name = "FILE|ID")]
     pub file: PathBuf,
     /// Go on printing what is added while the container runs
     #[arg(short, long)]

@@ -13,7 +13,7 @@ use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
 use crate::oci::state::{Container, Directory, check_id};
-use crate::oci::{self, process, shadow};
+use crate::oci::{self, cgroup, process, shadow};
 use crate::plan::{Host, MemorySize};
 use crate::record::{self, Format, Policy};
 use crate::vmm;
@@ -64,7 +64,16 @@ pub fn container(
     let guest =
         process::guest(&bundle, streams, filter.guest_levels()).map_err(oci::Error::from)?;
     let memory = memory(&bundle, &host)?;
-    let identity = Identity::of(id, &bundle.spec, &bundle.path, &bundle.rootfs);
+    let identity = Identity::of(
+        id,
+        &bundle.spec,
+        &bundle.path,
+        &bundle.rootfs,
+        cli.systemd_cgroup,
+    );
+    if cli.systemd_cgroup {
+        cgroup::check_systemd(&identity.cgroup)?;
+    }
     let husk = std::env::current_exe().map_err(Error::Directory)?;
     let parts = shadow::Parts {
         rootfs: &bundle.rootfs,

@@ -12,6 +12,7 @@ use husk_abi::boundary::control::Obstacle;
 use husk_abi::linux::Errno as GuestErrno;
 use nix::errno::Errno;
 use nix::pty::openpty;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe, setsid};
 
@@ -22,7 +23,7 @@ use crate::control::client::Client;
 use crate::control::proxy::{self, Signals};
 use crate::control::wire::{Answer, Ask};
 use crate::oci::exec::{Changes, Process, Wanted};
-use crate::oci::state::{Directory, Status};
+use crate::oci::state::{Directory, Init, Status};
 use crate::oci::{self, console, lifecycle};
 use crate::plan::stream_kind;
 use crate::sandbox::report::{Listener, Report, Reporter};
@@ -68,6 +69,7 @@ struct Terminal {
 
 /// A process about to be started.
 struct Start {
+    init: Init,
     client: Client,
     config: ProcessConfig,
     terminal: Option<Terminal>,
@@ -108,7 +110,9 @@ pub fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
         config.window = proxy::window(terminal.slave.as_fd());
     }
     let client = Client::connect(&dir).map_err(oci::Error::Control)?;
+    let init = seen.record.init.ok_or(oci::Error::ExecStopped)?;
     let start = Start {
+        init,
         client,
         config,
         terminal,
@@ -231,6 +235,38 @@ fn failed(error: &oci::Error) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(STATUS_EXEC_FAILED))
 }
 
+/// This process's children are made in the container's pid namespace: the kernel ends them before the container's own end can be seen,
+/// as engines expect of processes that run by exec.
+struct Namespace {
+    own: File,
+}
+
+impl Namespace {
+    fn enter(init: &Init) -> Result<Self, oci::Error> {
+        let open = |pid: &str| File::open(format!("/proc/{pid}/ns/pid"));
+        let failed = oci::Error::host("enter the container's pid namespace");
+        let opened = open("self").and_then(|own| Ok((own, open(&init.pid.to_string())?)));
+        let (own, theirs) = opened.map_err(failed)?;
+        if !init.is_alive() {
+            // The number may be another process's already.
+            return Err(oci::Error::ExecStopped);
+        }
+        let namespace = Self { own };
+        namespace.set(&theirs)?;
+        Ok(namespace)
+    }
+
+    /// Back: a process whose children are made elsewhere can have no threads.
+    fn leave(self) -> Result<(), oci::Error> {
+        self.set(&self.own)
+    }
+
+    fn set(&self, namespace: &File) -> Result<(), oci::Error> {
+        setns(namespace, CloneFlags::CLONE_NEWPID)
+            .map_err(|errno| oci::Error::host("enter the container's pid namespace")(errno.into()))
+    }
+}
+
 /// Runs in a process of its own, which leads a session with the terminal.
 fn beside(start: Start, args: &ExecArgs) -> Result<ExitCode, Error> {
     let host = |what| move |errno: Errno| oci::Error::host(what)(errno.into());
@@ -239,6 +275,7 @@ fn beside(start: Start, args: &ExecArgs) -> Result<ExitCode, Error> {
             .map_err(oci::Error::host("send the terminal to the console socket"))?;
     }
     let (read, write) = pipe().map_err(host("make a pipe"))?;
+    let namespace = Namespace::enter(&start.init)?;
     // SAFETY: this process has one thread.
     let child = match unsafe { fork() }.map_err(host("start a process"))? {
         ForkResult::Child => {
@@ -248,6 +285,7 @@ fn beside(start: Start, args: &ExecArgs) -> Result<ExitCode, Error> {
         ForkResult::Parent { child } => child,
     };
     drop(write);
+    namespace.leave()?;
     let Start {
         client, terminal, ..
     } = start;
@@ -279,6 +317,7 @@ fn stand_in(start: Start, reporter: Reporter) -> ! {
         mut client,
         config,
         terminal,
+        ..
     } = start;
     let _ = setsid();
     let slave = terminal.map(|terminal| terminal.slave);

@@ -73,9 +73,12 @@ pub fn wait(container: &Container, terminal: &Foreground) -> Result<u8, Error> {
             }
             // The container is in no job of the caller's shell: it is stopped and continued as this process is.
             (Ok((Signal::SIGTSTP, _)), _) if is_shared => {
-                let stopped = lifecycle::kill(container, Signal::SIGSTOP as i32, false);
+                let stopped = lifecycle::signal_vmm(container, Signal::SIGSTOP);
                 let _ = nix::sys::signal::raise(Signal::SIGSTOP);
                 stopped
+            }
+            (Ok((Signal::SIGCONT, _)), _) if is_shared => {
+                lifecycle::signal_vmm(container, Signal::SIGCONT)
             }
             (Ok((signal, true)), Foreground::Shared) => {
                 lifecycle::signal_foreground(container, signal as i32)

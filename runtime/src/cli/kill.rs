@@ -7,7 +7,7 @@ use super::args::{Cli, KillArgs};
 use crate::oci::state::Directory;
 use crate::oci::{self, lifecycle};
 
-/// Sends a signal to a container's first process.
+/// Sends a signal to a container's first process, or to all.
 pub fn run(cli: &Cli, args: &KillArgs) -> Result<ExitCode, Error> {
     let number = lifecycle::parse_signal(&args.signal)?;
     let container = Directory::new(&cli.state())

@@ -153,7 +153,7 @@ fn command(cli: Cli) -> ExitCode {
             Some(id) => jail::run(&cli, id),
             None => check::run(),
         },
-        Verb::Trace(args) => trace::run(args),
+        Verb::Trace(args) => trace::run(&cli, args),
         Verb::Version => version::run(),
     });
     result.unwrap_or_else(|error| {

@@ -75,7 +75,7 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
     let trace = match &plan.trace {
         Some(path) => Some(launch::Trace {
             file: record::create(path)?,
-            path: path.clone(),
+            path: std::path::absolute(path).map_err(Error::Directory)?,
             image: plan.image.clone(),
             options: args.record.options(record::Options::default())?,
         }),

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::args::TraceArgs;
+use super::args::{Cli, TraceArgs};
+use crate::oci;
+use crate::oci::state::{self, Directory, check_id};
 use crate::record::event::Event;
 use crate::record::reader::{self, Reader};
 use crate::record::summary::Table;
@@ -27,6 +29,8 @@ pub enum Error {
     },
     #[error("{}: its end is missing", path.display())]
     Cut { path: PathBuf },
+    #[error("container {id} is not recorded: that is asked for when it is made, with --trace")]
+    NotRecorded { id: String },
 }
 
 /// Why printing stops.
@@ -42,8 +46,9 @@ impl From<reader::Error> for Stop {
 }
 
 /// Prints a recording, one line for each event, or a summary.
-pub fn run(args: &TraceArgs) -> Result<ExitCode, super::Error> {
-    let path = &args.file;
+pub fn run(cli: &Cli, args: &TraceArgs) -> Result<ExitCode, super::Error> {
+    let container = of_container(cli, &args.file)?;
+    let path = container.as_ref().unwrap_or(&args.file);
     let is_input = path == Path::new("-");
     let open = |source| Error::Read {
         path: path.clone(),
@@ -56,7 +61,7 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, super::Error> {
         Some(file) => Box::new(file),
         None => Box::new(io::stdin().lock()),
     };
-    let followed = file.as_ref().filter(|_| args.follow);
+    let followed = file.as_ref().filter(|_| args.follow || container.is_some());
     let mut printer = Printer {
         out: io::BufWriter::new(io::stdout().lock()),
         summary: args.summary.then(Table::default),
@@ -74,6 +79,27 @@ pub fn run(args: &TraceArgs) -> Result<ExitCode, super::Error> {
         .into()),
     }
     .map(|()| ExitCode::SUCCESS)
+}
+
+/// The recording of the container called `name`, if there is no file of that name.
+fn of_container(cli: &Cli, name: &Path) -> Result<Option<PathBuf>, super::Error> {
+    let Some(id) = name
+        .to_str()
+        .filter(|id| check_id(id).is_ok() && *id != "-")
+    else {
+        return Ok(None);
+    };
+    if name.exists() {
+        return Ok(None);
+    }
+    match Directory::new(&cli.state()).look(id) {
+        Ok(seen) => match seen.record.trace {
+            Some(path) => Ok(Some(path)),
+            None => Err(Error::NotRecorded { id: id.to_owned() }.into()),
+        },
+        Err(state::Error::NotFound) => Ok(None),
+        Err(error) => Err(oci::Error::from(error).into()),
+    }
 }
 
 /// Prints events, or counts them.

@@ -20,7 +20,7 @@ use super::session::{Session, Surroundings};
 use super::wire::{Answer, Ask, Inbox, send};
 use crate::confine::{self, rules::Role};
 use crate::gate::stdio::{self, Listener, StreamObserver};
-use crate::gate::{Error, Interrupt};
+use crate::gate::{ControlObserver, Error, Interrupt};
 use crate::vmm::Machine;
 
 /// Connections at a time.
@@ -52,6 +52,7 @@ struct Server {
     /// Who is told when memory runs out.
     watching: BTreeSet<u64>,
     next: u64,
+    observer: Option<Arc<dyn ControlObserver>>,
 }
 
 /// Why a connection is closed.
@@ -65,6 +66,7 @@ pub fn start(
     machine: &Machine,
     listener: UnixListener,
     observer: Option<Arc<dyn StreamObserver>>,
+    control: Option<Arc<dyn ControlObserver>>,
 ) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "control",
@@ -97,6 +99,7 @@ pub fn start(
         tickets: BTreeMap::new(),
         watching: BTreeSet::new(),
         next: 1,
+        observer: control,
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -111,6 +114,26 @@ pub fn start(
         })
         .map_err(failed)?;
     Ok(())
+}
+
+/// What was asked, for a boundary record.
+fn described(ask: &Ask) -> (&'static str, &[u8], Option<u64>) {
+    let signal = |signo: &i32| u64::try_from(*signo).ok();
+    match ask {
+        Ask::Exec(config) => {
+            let program = config.args.first().map_or(&[][..], Vec::as_slice);
+            ("exec", program, None)
+        }
+        Ask::Signal(signo) => ("exec_signal", b"", signal(signo)),
+        Ask::TerminalSignal(signo) => ("terminal_signal", b"", signal(signo)),
+        Ask::Resize(_) => ("resize", b"", None),
+        Ask::List => ("list", b"", None),
+        Ask::Usage => ("usage", b"", None),
+        Ask::Watch => ("watch", b"", None),
+        Ask::Update(limits) => ("update", b"", limits.memory_bytes),
+        Ask::Kill(signo, false) => ("kill", b"init", signal(signo)),
+        Ask::Kill(signo, true) => ("kill", b"all", signal(signo)),
+    }
 }
 
 fn borrow(event: &EventFd) -> BorrowedFd<'_> {
@@ -209,6 +232,10 @@ impl Server {
     }
 
     fn asked(&mut self, id: u64, ask: Ask, descriptors: Vec<OwnedFd>) -> Result<(), Close> {
+        if let Some(observer) = &self.observer {
+            let (operation, argument, value) = described(&ask);
+            observer.control(operation, argument, value);
+        }
         let session = self.connections.get(&id).and_then(|one| one.session);
         let request = match (ask, session) {
             (Ask::Exec(config), None) => return self.exec(id, config, descriptors),
@@ -216,6 +243,7 @@ impl Server {
             (Ask::TerminalSignal(signo), Some(session)) => Request::TerminalSignal(session, signo),
             (Ask::Resize(size), Some(session)) => Request::Resize(session, size),
             (Ask::List, None) => Request::List(self.ticket(id)),
+            (Ask::Kill(signo, all), None) => Request::Kill(self.ticket(id), signo, all),
             (Ask::Usage, None) => Request::Usage(self.ticket(id)),
             (Ask::Watch, None) => {
                 self.watching.insert(id);
@@ -352,6 +380,7 @@ impl Server {
                 }
             }
             Report::Processes(ticket, list) => self.resolve(ticket, &Answer::Processes(list)),
+            Report::Killed(ticket) => self.resolve(ticket, &Answer::Killed),
             Report::Usage(ticket, usage) => self.resolve(ticket, &Answer::Usage(usage)),
             Report::OutOfMemory(kills) => {
                 for id in self.watching.clone() {

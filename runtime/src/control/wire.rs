@@ -36,6 +36,8 @@ pub enum Ask {
     List,
     /// Change limits.
     Update(Limits),
+    /// Send this signal to the container's init, or to all its processes.
+    Kill(i32, bool),
     /// Tell what is used.
     Usage,
     /// Tell of each process that is killed because memory runs out, from now on.
@@ -61,6 +63,8 @@ pub enum Answer {
     OutOfMemory(u64),
     /// What was asked cannot be done.
     Refused(String),
+    /// The signal was sent.
+    Killed,
 }
 
 fn invalid(what: &'static str) -> io::Error {

@@ -12,7 +12,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use nix::time::{ClockId as Clock, clock_gettime};
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{Error, Interrupt};
+use super::{ControlObserver, Error, Interrupt};
 use crate::confine::{self, rules::Role};
 use crate::vmm::{GuestMemory, KvmClock, Machine};
 
@@ -25,6 +25,7 @@ pub fn start(
     memory: GuestMemory,
     gpa: u64,
     interrupt: Arc<dyn Interrupt>,
+    observer: Option<Arc<dyn ControlObserver>>,
 ) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "clock",
@@ -39,8 +40,11 @@ pub fn start(
         .spawn(move || {
             confine::enter_thread(Role::Clock);
             while wait(&timer).is_ok() {
-                if update(&clock, &memory, gpa).is_err() {
+                let Ok(offset_ns) = update(&clock, &memory, gpa) else {
                     break;
+                };
+                if let Some(observer) = &observer {
+                    observer.control("clock", b"", Some(offset_ns));
                 }
                 // Who sleeps until a time of day looks again.
                 interrupt.interrupt();
@@ -81,8 +85,8 @@ impl FdNumber for TimerFd {
     }
 }
 
-/// Measures the offset and publishes it in the seqlock.
-fn update(clock: &KvmClock, memory: &GuestMemory, gpa: u64) -> io::Result<()> {
+/// Measures the offset, in nanoseconds, and publishes it in the seqlock.
+fn update(clock: &KvmClock, memory: &GuestMemory, gpa: u64) -> io::Result<u64> {
     let guest = clock.now_ns()?;
     let host = clock_gettime(Clock::CLOCK_REALTIME)?;
     let host = host
@@ -100,5 +104,6 @@ fn update(clock: &KvmClock, memory: &GuestMemory, gpa: u64) -> io::Result<()> {
         memory.store(offset as u64, value, Ordering::SeqCst)?;
         memory.store((number | 1).wrapping_add(1), sequence, Ordering::SeqCst)
     };
-    store().map_err(io::Error::other)
+    store().map_err(io::Error::other)?;
+    Ok(offset.cast_unsigned())
 }

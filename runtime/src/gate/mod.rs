@@ -29,6 +29,12 @@ impl Interrupt for crate::vmm::Kicker {
     }
 }
 
+/// Is told of what is done to the guest, or for it, beside files and streams.
+pub trait ControlObserver: Send + Sync {
+    /// `operation` was asked for, of what `argument` names, or as much as `value` says.
+    fn control(&self, operation: &'static str, argument: &[u8], value: Option<u64>);
+}
+
 /// What can go wrong in starting the services.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs, reason = "the messages say it")]
@@ -53,13 +59,15 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts everything `machine` needs; `observer` is told of what goes through the standard streams.
+    /// Starts everything `machine` needs; `observer` is told of what goes through the standard streams, `control` of updates of
+    /// the clock.
     ///
     /// # Errors
     /// When a thread, an eventfd or a timer cannot be had.
     pub fn start(
         machine: &Machine,
         observer: Option<Arc<dyn StreamObserver>>,
+        control: Option<Arc<dyn ControlObserver>>,
     ) -> Result<Self, Error> {
         let memory = machine.memory().clone();
         let layout = machine.layout();
@@ -69,6 +77,7 @@ impl Services {
             memory.clone(),
             layout.wall_clock,
             interrupt.clone(),
+            control,
         )?;
 
         let doorbells = machine.doorbells();

@@ -86,6 +86,30 @@ pub fn exists() -> bool {
     hierarchies().is_ok_and(|mounts| !mounts.is_empty())
 }
 
+/// Checks that systemd can be asked for the cgroup at `path`.
+///
+/// # Errors
+/// Where it does not run; for a path that is not in its words.
+pub fn check_systemd(path: &Path) -> Result<(), Error> {
+    let refused = |message: String| Error::Cgroup {
+        what: "made",
+        message,
+    };
+    // As sd_booted(3) tells.
+    if !Path::new("/run/systemd/system").is_dir() {
+        return Err(refused(
+            "systemd not running on this host, cannot use systemd cgroups manager".to_owned(),
+        ));
+    }
+    if path.to_string_lossy().split(':').count() != 3 {
+        return Err(refused(format!(
+            "linux.cgroupsPath must be slice:prefix:name with --systemd-cgroup, it is {}",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
 /// Whether the cgroup at `path` is frozen.
 pub fn is_frozen(path: &Path) -> bool {
     let mounts = hierarchies().unwrap_or_default();
@@ -202,7 +226,7 @@ impl Cgroup {
     /// # Errors
     /// When something survives.
     pub fn destroy(&self) -> Result<(), Error> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut rest = Rest::new();
         // The frozen die when they thaw.
         let _ = self.freeze(false);
         loop {
@@ -221,7 +245,7 @@ impl Cgroup {
                     }
                 }
             }
-            pause(deadline, "emptied", "processes do not die")?;
+            rest.take("emptied", "processes do not die")?;
         }
         for dir in self.directories.iter().filter(|dir| dir.is_dir()) {
             for below in tree(dir) {
@@ -231,7 +255,7 @@ impl Cgroup {
                         Err(error) if error.kind() == io::ErrorKind::NotFound => break,
                         // The dead are counted until they are gone for good.
                         Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                            pause(deadline, "removed", &below.display().to_string())?;
+                            rest.take("removed", &below.display().to_string())?;
                         }
                         Err(error) => {
                             return Err(Error::Cgroup {
@@ -247,16 +271,32 @@ impl Cgroup {
     }
 }
 
-/// A short rest, unless it took too long already.
-fn pause(deadline: Instant, what: &'static str, message: &str) -> Result<(), Error> {
-    if Instant::now() > deadline {
-        return Err(Error::Cgroup {
-            what,
-            message: message.to_owned(),
-        });
+/// Rests between tries: short ones at first, since most processes are gone at once.
+struct Rest {
+    deadline: Instant,
+    next: Duration,
+}
+
+impl Rest {
+    fn new() -> Self {
+        Self {
+            deadline: Instant::now() + PATIENCE,
+            next: Duration::from_micros(100),
+        }
     }
-    std::thread::sleep(Duration::from_millis(2));
-    Ok(())
+
+    /// Rests, unless it took too long already.
+    fn take(&mut self, what: &'static str, message: &str) -> Result<(), Error> {
+        if Instant::now() > self.deadline {
+            return Err(Error::Cgroup {
+                what,
+                message: message.to_owned(),
+            });
+        }
+        std::thread::sleep(self.next);
+        self.next = (self.next * 2).min(Duration::from_millis(5));
+        Ok(())
+    }
 }
 
 #[cfg(test)]

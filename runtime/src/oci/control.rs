@@ -1,4 +1,4 @@
-//! What is asked of a running container's VMM: its processes, its limits.
+//! What is asked of a running container's VMM: its processes, its limits, signals that the VMM itself does not take.
 
 use std::path::Path;
 
@@ -57,6 +57,23 @@ pub fn limit(dir: &Path, limits: Limits) -> Result<(), Error> {
             Errno::EBUSY => "the limit is below the memory in use".to_owned(),
             errno => format!("the limits cannot be changed: {errno}"),
         })),
+        _ => Err(unexpected()),
+    }
+}
+
+/// Sends signal `number` to the container's init, or to `all` its processes. Without `waits` it returns before the VMM has
+/// taken it.
+///
+/// # Errors
+/// When the VMM does not answer.
+pub fn kill(dir: &Path, number: i32, all: bool, waits: bool) -> Result<(), Error> {
+    let asked = Ask::Kill(number, all);
+    if !waits {
+        let client = Client::connect(dir).map_err(Error::Control)?;
+        return client.ask(&asked, &[]).map_err(Error::Control);
+    }
+    match ask(dir, &asked)? {
+        Answer::Killed => Ok(()),
         _ => Err(unexpected()),
     }
 }

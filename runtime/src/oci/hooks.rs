@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
+use std::os::fd::RawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -139,29 +140,50 @@ pub fn relayed(hooks: &mut Map<String, Value>, parts: &Parts<'_>) {
         let Some(list) = hooks.get_mut(kind).and_then(Value::as_array_mut) else {
             continue;
         };
-        for hook in list {
-            let path = hook["path"].clone();
-            let mut args = vec![
-                json!("husk"),
-                json!(RELAY),
-                json!(parts.bundle),
-                path.clone(),
-            ];
-            match hook.get("args").and_then(Value::as_array) {
-                Some(own) => args.extend(own.iter().cloned()),
-                None => args.push(path),
-            }
-            hook["args"] = Value::Array(args);
-            hook["path"] = json!(parts.husk);
-        }
+        list.iter_mut()
+            .for_each(|hook| relay_by(hook, parts.bundle, "creating", &json!(parts.husk)));
     }
 }
 
-/// `husk hook-relay BUNDLE PATH ARG0 ARGS...`: becomes the hook, with the true bundle in the state on its standard
-/// input. Returns only if that fails.
+/// Replaces the hooks libcontainer runs inside of the container's root, where husk's own file is not: descriptor `husk` is
+/// open there.
+pub fn relayed_inside(shadow: &mut Value, bundle: &Path, husk: RawFd) {
+    let list = shadow
+        .pointer_mut("/hooks/startContainer")
+        .and_then(Value::as_array_mut);
+    for hook in list.into_iter().flatten() {
+        relay_by(
+            hook,
+            bundle,
+            "created",
+            &json!(format!("/proc/self/fd/{husk}")),
+        );
+    }
+}
+
+/// Replaces a hook by the relay that `husk` runs; the container's status is `status` then.
+fn relay_by(hook: &mut Value, bundle: &Path, status: &str, husk: &Value) {
+    let path = hook["path"].clone();
+    let mut args = vec![
+        json!("husk"),
+        json!(RELAY),
+        json!(bundle),
+        json!(status),
+        path.clone(),
+    ];
+    match hook.get("args").and_then(Value::as_array) {
+        Some(own) => args.extend(own.iter().cloned()),
+        None => args.push(path),
+    }
+    hook["args"] = Value::Array(args);
+    hook["path"] = husk.clone();
+}
+
+/// `husk hook-relay BUNDLE STATUS PATH ARG0 ARGS...`: becomes the hook, with the true bundle and the status in the state on
+/// its standard input. Returns only if that fails.
 #[must_use]
 pub fn relay(args: &[OsString]) -> io::Error {
-    let [bundle, path, name, rest @ ..] = args else {
+    let [bundle, status, path, name, rest @ ..] = args else {
         return io::Error::other("the hook relay is not for users");
     };
     let mut text = String::new();
@@ -173,6 +195,7 @@ pub fn relay(args: &[OsString]) -> io::Error {
         Err(error) => return error.into(),
     };
     state["bundle"] = json!(Path::new(bundle));
+    state["status"] = json!(status.to_string_lossy());
     // The state is smaller than a pipe's buffer, so it can be written before anybody reads.
     let (reader, mut writer) = match io::pipe() {
         Ok(pipe) => pipe,

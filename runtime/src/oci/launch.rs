@@ -109,8 +109,6 @@ impl Launch {
             fs::create_dir(container.file(EMPTY_ROOT))
                 .map_err(Error::host("make an empty root"))?;
         }
-        let bundle = container.file("shadow");
-        write_bundle(&bundle, &self.shadow).map_err(Error::host("write the shadow bundle"))?;
         let report = Reporter::create(&container.file("report"))
             .map_err(Error::host("make the report pipe"))?;
         let program = OpenOptions::new()
@@ -118,6 +116,10 @@ impl Launch {
             .custom_flags(libc::O_PATH)
             .open("/proc/self/exe")
             .map_err(Error::host("open husk itself"))?;
+        let mut shadow = self.shadow;
+        super::hooks::relayed_inside(&mut shadow, &container.record.bundle, program.as_raw_fd());
+        let bundle = container.file("shadow");
+        write_bundle(&bundle, &shadow).map_err(Error::host("write the shadow bundle"))?;
         let kvm =
             vmm::kvm_descriptor(&vmm::open_kvm()?).map_err(Error::host("keep /dev/kvm open"))?;
         let mut open: Vec<OwnedFd> = Vec::new();

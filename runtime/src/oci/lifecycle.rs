@@ -60,14 +60,14 @@ pub struct Identity {
 impl Identity {
     /// That of a bundle.
     #[must_use]
-    pub fn of(id: &str, spec: &Spec, bundle: &Path, rootfs: &Path) -> Self {
+    pub fn of(id: &str, spec: &Spec, bundle: &Path, rootfs: &Path, systemd: bool) -> Self {
         let hooks = spec.hooks().as_ref();
         let cgroup = spec
             .linux()
             .as_ref()
             .and_then(|linux| linux.cgroups_path().clone())
             .filter(|path| !path.as_os_str().is_empty())
-            .unwrap_or_else(|| super::shadow::default_cgroup(id));
+            .unwrap_or_else(|| super::shadow::default_cgroup(id, systemd));
         Self {
             id: id.to_owned(),
             oci_version: spec.version().clone(),
@@ -100,7 +100,7 @@ impl Identity {
             bundle: directory.to_owned(),
             rootfs: directory.join(super::launch::EMPTY_ROOT),
             annotations: BTreeMap::new(),
-            cgroup: super::shadow::default_cgroup(id),
+            cgroup: super::shadow::default_cgroup(id, false),
             poststart: Vec::new(),
             poststop: Vec::new(),
         }
@@ -135,6 +135,7 @@ pub fn create(
                 .attached
                 .then(|| Init::of(std::process::id().cast_signed()))
                 .flatten(),
+            trace: launch.trace.as_ref().map(|trace| trace.path.clone()),
             init: None,
         },
     )?;
@@ -335,7 +336,7 @@ const SPARED: [i32; 7] = [
     libc::SIGUSR2,
 ];
 
-/// Sends signal `number` to the container's process.
+/// Sends signal `number` to the container's first process, or to `all` its processes.
 ///
 /// # Errors
 /// [`Error::NotRunning`].
@@ -349,13 +350,26 @@ pub fn kill(container: &Container, number: i32, all: bool) -> Result<(), Error> 
             Err(Error::NotRunning)
         }
         Status::Created if SPARED.contains(&number) => signal(container, Signal::SIGKILL),
+        Status::Created => send(container, number),
         Status::Paused if number == libc::SIGKILL => {
             send(container, number)?;
             // The frozen do not die.
             container.cgroup()?.freeze(false).map(drop)
         }
-        _ => send(container, number),
+        // With the VMM all ends.
+        _ if number == libc::SIGKILL => send(container, number),
+        _ if !all && signals::is_forwarded(number) => send(container, number),
+        // A paused one takes it when it goes on.
+        status => super::control::kill(container.dir(), number, all, status == Status::Running),
     }
+}
+
+/// Sends signal `number` to the VMM itself.
+///
+/// # Errors
+/// [`Error::NotRunning`].
+pub fn signal_vmm(container: &Container, number: Signal) -> Result<(), Error> {
+    signal(container, number)
 }
 
 /// Freezes all that runs in a container.

@@ -24,9 +24,13 @@ const CAPABILITIES: [&str; 8] = [
 /// What the VMM needs beyond the guest's own memory, in bytes: its code and stacks, the libOS, page tables.
 pub const VMM_OVERHEAD_BYTES: i64 = 96 << 20;
 
-/// Where the container's cgroup lies when the bundle names none; relative to each hierarchy's root.
-pub fn default_cgroup(id: &str) -> PathBuf {
-    PathBuf::from(format!("/husk-{id}"))
+/// Where the container's cgroup lies when the bundle names none: relative to each hierarchy's root, or in systemd's words.
+pub fn default_cgroup(id: &str, systemd: bool) -> PathBuf {
+    PathBuf::from(if systemd {
+        format!(":husk:{id}")
+    } else {
+        format!("/husk-{id}")
+    })
 }
 
 /// What a shadow is made of besides the bundle.

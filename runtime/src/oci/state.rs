@@ -117,6 +117,9 @@ pub struct Record {
     /// Who made it and stays with it to its end; without that process it is a leftover.
     #[serde(default)]
     pub runner: Option<Init>,
+    /// Its recording.
+    #[serde(default)]
+    pub trace: Option<PathBuf>,
     /// The process; `None` while the container is made.
     pub init: Option<Init>,
 }
@@ -400,7 +403,7 @@ fn is_leftover(dir: &Path) -> bool {
 fn remove_leftover(id: &str, dir: &Path) -> Result<(), Error> {
     let record = read_record(dir).ok().flatten();
     let (path, systemd) = record.as_ref().map_or_else(
-        || (super::shadow::default_cgroup(id), false),
+        || (super::shadow::default_cgroup(id, false), false),
         |record| (record.cgroup.clone(), record.systemd_cgroup),
     );
     tracing::debug!(id, "removing what a killed command left");
@@ -490,6 +493,12 @@ impl Container {
         self.lock = None;
     }
 
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// A path in its directory.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
@@ -559,6 +568,7 @@ mod tests {
             poststart: Vec::new(),
             poststop: Vec::new(),
             runner: None,
+            trace: None,
             init,
         }
     }

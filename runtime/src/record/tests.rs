@@ -428,6 +428,57 @@ fn random_bytes_never_panic() {
     let _ = fixture.session.finish();
 }
 
+/// What the fuzz target `recording` asserts, for a fixed series of files. `HUSK_FUZZ_ROUNDS` is how many of each form.
+#[test]
+fn spoilt_recordings_are_events_or_errors() {
+    let rounds: u64 = std::env::var("HUSK_FUZZ_ROUNDS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(2000);
+    let mut state = 0x2545_f491_4f6c_dd1du64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    };
+    for format in [Format::Json, Format::Binary] {
+        let mut fixture = fixture_in(format, &format!("spoilt-{format:?}"));
+        for round in 0..8 {
+            let payload = entry(1, ENTRY_STRING, 0, b"/etc/passwd");
+            let args = [u64::MAX - 99, round, 0x80000, 0, 0, 0];
+            fixture.guest.record(openat(), args, &payload);
+            fixture.session.crossing(&Crossing::default());
+        }
+        let _ = fixture.session.finish();
+        let good = std::fs::read(&fixture.path).unwrap();
+        for _ in 0..rounds {
+            let mut bytes = good.clone();
+            for _ in 0..=random(4) {
+                let at = random(bytes.len());
+                match random(4) {
+                    0 => bytes[at] = u8::try_from(random(256)).unwrap(),
+                    1 => bytes[at] ^= 1 << random(8),
+                    2 => bytes.truncate(at.max(1)),
+                    _ => {
+                        let from = random(bytes.len());
+                        let part = bytes[from..bytes.len().min(from + 16)].to_vec();
+                        bytes.splice(at..at, part);
+                    }
+                }
+            }
+            let Ok(mut reader) = reader::Reader::new(bytes.as_slice()) else {
+                continue;
+            };
+            let read = reader.read(|event| {
+                assert!(!decode::line(event).contains('\n'));
+                Ok::<(), reader::Error>(())
+            });
+            let _ = (read, reader.is_cut());
+        }
+    }
+}
+
 #[test]
 fn a_full_disk_is_told() {
     let memory: GuestMemory =

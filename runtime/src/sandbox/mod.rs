@@ -22,7 +22,7 @@ use husk_abi::linux::Errno;
 
 use crate::control;
 use crate::gate::{
-    self,
+    self, ControlObserver,
     fuse::{Files, Observer, Operation, TreeSource},
     stdio::{StreamObserver, Transfer},
 };
@@ -184,8 +184,18 @@ impl Handler {
         }
     }
 
-    /// Records what the guest asked of the machine.
-    fn control(&self, operation: &'static str, value: Option<u32>) {
+    fn drain(&self) {
+        if let Some(records) = &self.records {
+            records
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .drain();
+        }
+    }
+}
+
+impl ControlObserver for Handler {
+    fn control(&self, operation: &'static str, argument: &[u8], value: Option<u64>) {
         if let Some(records) = &self.records {
             let mut records = records.lock().unwrap_or_else(PoisonError::into_inner);
             // What the guest did before stands before.
@@ -193,18 +203,10 @@ impl Handler {
             records.crossing(&record::Crossing {
                 service: "control",
                 operation,
-                value: value.map(u64::from),
+                argument,
+                value,
                 ..record::Crossing::default()
             });
-        }
-    }
-
-    fn drain(&self) {
-        if let Some(records) = &self.records {
-            records
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .drain();
         }
     }
 }
@@ -256,17 +258,17 @@ impl DoorbellHandler for Handler {
             doorbell::SHUTDOWN => {
                 // What the guest did not wait for.
                 self.idle(0);
-                self.control("shutdown", Some(value));
+                self.control("shutdown", b"", Some(value.into()));
                 return Served::End(End::Shutdown(value));
             }
             doorbell::PANIC => {
-                self.control("panic", None);
+                self.control("panic", b"", None);
                 return Served::End(End::Panic);
             }
             doorbell::RECORDS => self.drain(),
             doorbell::LOG => self.forward_log(),
             doorbell::STARTED => {
-                self.control("started", None);
+                self.control("started", b"", None);
                 self.report(&Report::Started);
             }
             doorbell::FUSE => {
@@ -283,6 +285,10 @@ impl DoorbellHandler for Handler {
         if let Some(files) = self.files.get() {
             files.ring();
         }
+    }
+
+    fn memory(&self, operation: &'static str, bytes: u64) {
+        self.control(operation, b"", Some(bytes));
     }
 
     fn memory_fault(&self, _vcpu: u32) -> Served {
@@ -374,9 +380,13 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         .records
         .is_some()
         .then(|| handler.clone() as Arc<dyn StreamObserver>);
-    let services = gate::Services::start(&machine, observer.clone())?;
+    let control = handler
+        .records
+        .is_some()
+        .then(|| handler.clone() as Arc<dyn ControlObserver>);
+    let services = gate::Services::start(&machine, observer.clone(), control.clone())?;
     if let Some(listener) = plan.control {
-        control::server::start(&machine, listener, observer)?;
+        control::server::start(&machine, listener, observer, control)?;
     }
     if let Some(window) = machine.window() {
         let files = Files::start(

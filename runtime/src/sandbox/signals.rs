@@ -28,6 +28,12 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGWINCH,
 ];
 
+/// Whether a signal to the VMM goes to the container's init.
+#[must_use]
+pub fn is_forwarded(number: i32) -> bool {
+    FORWARDED.iter().any(|signal| *signal as i32 == number)
+}
+
 /// What a terminal sends.
 const OF_TERMINAL: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
 /// `si_code` of a signal the kernel sent.

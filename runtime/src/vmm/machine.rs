@@ -86,6 +86,9 @@ pub trait DoorbellHandler: Send + Sync {
     /// The vCPU is about to sleep.
     fn idle(&self, vcpu: u32);
 
+    /// The guest has given back or been given so many bytes of memory, as `operation` says.
+    fn memory(&self, operation: &'static str, bytes: u64);
+
     /// An access of the guest failed: to a file that has become shorter than what is mapped of it, or to nothing. The
     /// access is made again on [`Served::Resume`].
     fn memory_fault(&self, vcpu: u32) -> Served;

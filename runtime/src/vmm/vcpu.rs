@@ -232,16 +232,19 @@ impl Vcpu {
         }
     }
 
-    /// Gives the first `count` blocks back that the libOS says nobody uses.
-    fn give_back(&self, count: u32) {
+    /// Gives the first `count` blocks back that the libOS says nobody uses; how many bytes that is.
+    fn give_back(&self, count: u32) -> u64 {
+        let mut bytes = 0;
         let blocks = std::mem::offset_of!(VcpuShared, freed_blocks) as u64;
         for index in 0..u64::from(count).min(FREED_BLOCKS as u64) {
             let at = GuestAddress(self.shared + blocks + index * 8);
             let gpa: u64 = self.memory.load(at, Ordering::SeqCst).unwrap_or(u64::MAX);
             if gpa.is_multiple_of(LARGE_PAGE_SIZE) {
                 memory::give_back(&self.memory, gpa, LARGE_PAGE_SIZE);
+                bytes += LARGE_PAGE_SIZE;
             }
         }
+        bytes
     }
 
     /// Injects the interrupt, unless one is in service or the vCPU cannot take it yet; then asks to be told.
@@ -325,7 +328,10 @@ impl Vcpu {
                 }
             }
             Exit::Doorbell(doorbell::IDLE, freed) => {
-                self.give_back(freed);
+                if freed > 0 {
+                    let bytes = self.give_back(freed);
+                    handler.memory("memory_returned", bytes);
+                }
                 handler.idle(self.index);
                 // With memory to give back it does not sleep yet, and has not looked since: a kick stays one. Nor does it
                 // sleep with an interrupt that came after it had looked.
@@ -335,10 +341,12 @@ impl Vcpu {
                 }
             }
             Exit::Doorbell(doorbell::MEMORY, end) => {
+                let before = self.ram.ready_bytes();
                 if let Err(error) = self.ram.reach(u64::from(end) * LARGE_PAGE_SIZE) {
                     tracing::error!("{error}");
                     return Some(End::Crash("the host has no memory for it"));
                 }
+                handler.memory("memory_added", self.ram.ready_bytes() - before);
             }
             Exit::Doorbell(doorbell::DEBUG, vector) => return self.trapped(vector),
             Exit::Doorbell(port, value) => match handler.ring(self.index, port, value) {

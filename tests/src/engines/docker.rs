@@ -228,6 +228,11 @@ impl Drop for Docker {
         }
         let _ = self.end_dockerd("TERM");
         let _ = end(&mut self.containerd, "TERM");
+        // Shims of containers that could not be removed.
+        let _ = Command::new("pkill")
+            .args(["-KILL", "-f", "--"])
+            .arg(format!("-address {}", self.at("containerd.sock").display()))
+            .output();
         let _ = unmount_below(self.directory.path());
         remove_cgroup(&self.cgroup);
     }

@@ -1,6 +1,7 @@
 //! runc and husk side by side, in one run, in turns.
 
 mod counts;
+mod engines;
 mod recording;
 mod report;
 
@@ -8,15 +9,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use husk_tests::cache::workspace;
-use husk_tests::{End, Husk, Image, Job, Runc, Runner, programs};
+use husk_tests::{Captured, End, Husk, Image, Job, Runc, Runner, programs};
 
 use self::report::Measured;
 
 /// Odd, so that the median, which the result file has too, is one of the values.
 const ROUNDS: usize = 7;
 
-/// The benchmark that is no program: the wall time of `run ... true`.
-const STARTUP: &str = "startup";
+/// The benchmarks that are no programs: the wall time of `run ... true`, of an image under husk, and of a bundle.
+const STARTUP: [&str; 2] = ["startup", "startup_bundle"];
 
 /// Prints the names.
 pub fn list() -> Result<()> {
@@ -51,7 +52,10 @@ pub fn run(wanted: &[&str]) -> Result<()> {
             broken.extend(recording::run(&husk, &image)?);
             continue;
         }
-        let measured = measure(&name, &image, &husk)?;
+        let measured = match engines::measure(&name)? {
+            Some(measured) => measured,
+            None => measure(&name, &image, &husk)?,
+        };
         println!("{}", measured.line());
         measured.store(&husk)?;
         all.push(measured);
@@ -76,18 +80,20 @@ fn names() -> Result<Vec<String>> {
         })
         .collect();
     names.sort();
-    names.push(STARTUP.to_owned());
+    names.extend(STARTUP.map(str::to_owned));
     names.push(recording::NAME.to_owned());
+    names.extend(engines::NAMES.map(str::to_owned));
     Ok(names)
 }
 
 fn measure(name: &str, image: &Image, husk: &Husk) -> Result<Measured> {
     let job = match name {
-        STARTUP => Job::new(&Image::busybox()?, ["true"]),
+        name if STARTUP.contains(&name) => Job::new(&Image::busybox()?, ["true"]),
         program => Job::new(image, [format!("/t/{program}")]),
     }
     .limit(Duration::from_secs(120));
-    let unit = if name == STARTUP { "ms" } else { "ns" };
+    let is_startup = STARTUP.contains(&name);
+    let unit = if is_startup { "ms" } else { "ns" };
     let mut measured = Measured {
         name: name.to_owned(),
         unit,
@@ -98,13 +104,18 @@ fn measure(name: &str, image: &Image, husk: &Husk) -> Result<Measured> {
     };
     // The first round fills caches and, under husk, unpacks the image; it does not count.
     for round in 0..=ROUNDS {
-        let values = (value(name, &Runc, &job)?, value(name, husk, &job)?);
+        let ours = if name == STARTUP[1] {
+            value(name, &Bundled(husk.clone()), &job)?
+        } else {
+            value(name, husk, &job)?
+        };
+        let values = (value(name, &Runc, &job)?, ours);
         if round > 0 {
             measured.runc.push(values.0);
             measured.husk.push(values.1);
         }
     }
-    if name != STARTUP {
+    if !is_startup {
         measured.counts = counts::per_operation(husk, &job)?;
     }
     Ok(measured)
@@ -120,7 +131,7 @@ fn value(name: &str, runner: &dyn Runner, job: &Job) -> Result<f64> {
             run.stderr_text()
         );
     }
-    if name == STARTUP {
+    if STARTUP.contains(&name) {
         return Ok(run.wall.as_secs_f64() * 1e3);
     }
     let printed = run.stdout_text();
@@ -129,4 +140,17 @@ fn value(name: &str, runner: &dyn Runner, job: &Job) -> Result<f64> {
         .next()
         .and_then(|value| value.parse().ok())
         .with_context(|| format!("{name} under {} printed {printed:?}", runner.name()))
+}
+
+/// husk with the bundle that runc gets.
+struct Bundled(Husk);
+
+impl Runner for Bundled {
+    fn name(&self) -> &'static str {
+        "husk"
+    }
+
+    fn run(&self, job: &Job) -> Result<Captured> {
+        Runc.bundle_under(self.0.binary(), job)
+    }
 }

@@ -2,6 +2,14 @@
 # The first process of the emulated machine: loads KVM, runs the cases, reports on the second serial line.
 /bin/busybox --install -s /bin 2>/dev/null
 export PATH=/bin
+# A root that is mounted on something: pivot_root(2) does not leave the initial one.
+if [ "$1" != moved ]; then
+    mkdir -p /moved
+    mount -o bind / /moved
+    cd /moved
+    mount -o move . /
+    exec chroot . /bin/sh /init moved
+fi
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev

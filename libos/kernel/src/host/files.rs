@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use husk_abi::boundary::boot::BootInfo;
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::fuse::{CountIn, ForgetOne, InHeader, MAX_DATA, OutHeader, op};
+use husk_hal::cpu;
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
 
@@ -493,6 +494,12 @@ impl Exchange<'_> {
     /// # Errors
     /// The request's own; `EIO` if the VMM does not answer.
     pub fn call(&mut self, frames: &Frames, ask: &Ask<'_>) -> Result<usize> {
+        let counted = cpu::with_current(|t: &Thread| t.sched.in_libos(|| self.ask(frames, ask)));
+        // Where no thread runs nobody's time is counted.
+        counted.unwrap_or_else(|| self.ask(frames, ask))
+    }
+
+    fn ask(&mut self, frames: &Frames, ask: &Ask<'_>) -> Result<usize> {
         self.queue.post_forgotten(frames);
         self.push(ask, true);
         bell::ring(doorbell::FUSE, 0);

@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use husk_abi::linux::general::{self, clone_args};
 use husk_abi::linux::ptrace::PTRACE_EVENT_VFORK_DONE;
@@ -234,6 +234,10 @@ fn check(t: &Thread, request: &Request) -> Result<()> {
 }
 
 fn run(t: &Thread, request: &Request) -> SysResult {
+    t.sched.in_libos(|| run_in_libos(t, request))
+}
+
+fn run_in_libos(t: &Thread, request: &Request) -> SysResult {
     check(t, request)?;
     let flags = request.flags;
     let tid = t.kernel.tasks.allocate()?;
@@ -415,8 +419,8 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         program: SpinLock::new(this.program.lock().clone()),
         has_execed: AtomicBool::new(false),
         start_ns: husk_hal::clock::now_ns(),
-        dead_cpu_ns: AtomicU64::new(0),
-        children_cpu_ns: AtomicU64::new(0),
+        dead_times: SpinLock::default(),
+        children_times: SpinLock::default(),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
         oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
@@ -491,8 +495,8 @@ pub(crate) fn process_from_outside(
         program: SpinLock::new(None),
         has_execed: AtomicBool::new(true),
         start_ns: husk_hal::clock::now_ns(),
-        dead_cpu_ns: AtomicU64::new(0),
-        children_cpu_ns: AtomicU64::new(0),
+        dead_times: SpinLock::default(),
+        children_times: SpinLock::default(),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
         oom_score_adj: AtomicI32::new(parts.oom_score_adj),

@@ -42,6 +42,18 @@ pub fn execveat(
     envp: UserAddr,
     flags: u32,
 ) -> SysResult {
+    t.sched
+        .in_libos(|| execute(t, dirfd, path, argv, envp, flags))
+}
+
+fn execute(
+    t: &Thread,
+    dirfd: i32,
+    path: UserAddr,
+    argv: UserAddr,
+    envp: UserAddr,
+    flags: u32,
+) -> SysResult {
     if flags & !(general::AT_EMPTY_PATH | general::AT_SYMLINK_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL);
     }

@@ -76,9 +76,10 @@ pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
     drop(fs);
 
     let process = &t.process;
-    process
-        .dead_cpu_ns
-        .fetch_add(t.sched.live_cpu_ns(), Ordering::Relaxed);
+    {
+        let mut dead = process.dead_times.lock();
+        *dead = *dead + t.sched.times();
+    }
     signal::thread_exits(t);
     let last = {
         let mut threads = process.threads.lock();
@@ -180,8 +181,11 @@ pub(super) fn reap(process: &Arc<Process>, parent: &Arc<Process>) {
         .lock()
         .children
         .retain(|child| !Arc::ptr_eq(child, process));
-    let used = process.cpu_ns() + process.children_cpu_ns();
-    parent.children_cpu_ns.fetch_add(used, Ordering::Relaxed);
+    let used = process.times() + process.children_times();
+    {
+        let mut children = parent.children_times.lock();
+        *children = *children + used;
+    }
     process.kernel.tasks.remove_process(process.pid);
     process.ended.wake_all();
 }

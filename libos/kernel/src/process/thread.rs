@@ -7,7 +7,7 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use husk_abi::linux::general::{RLIM_NLIMITS, RLIMIT_CPU, rlimit64};
 use husk_hal::thread::Context;
@@ -17,8 +17,8 @@ use super::limits::{CpuLimit, cpu_limit};
 use super::{Credentials, Outside, ptrace};
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::mm::{AddressSpace, oom};
-use crate::sched::ThreadSched;
 use crate::sched::rseq::Registration;
+use crate::sched::{CpuTimes, ThreadSched};
 use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::time::ProcessTimers;
@@ -276,9 +276,9 @@ pub struct Process {
     pub(super) program: SpinLock<Option<FileRef>>,
     pub(super) has_execed: AtomicBool,
     pub(super) start_ns: u64,
-    /// vCPU time of threads that ended, and of waited-for children, in nanoseconds.
-    pub(super) dead_cpu_ns: AtomicU64,
-    pub(super) children_cpu_ns: AtomicU64,
+    /// vCPU time of threads that ended, and of waited-for children.
+    pub(super) dead_times: SpinLock<CpuTimes>,
+    pub(super) children_times: SpinLock<CpuTimes>,
     pub(super) child_subreaper: AtomicBool,
     pub(super) dumpable: AtomicBool,
     /// `/proc/PID/oom_score_adj`, and the least it may be set to without privilege.
@@ -445,20 +445,23 @@ impl Process {
         self.start_ns
     }
 
-    /// vCPU time of all its threads, dead ones included, in nanoseconds.
+    /// vCPU time of all its threads, dead ones included.
     #[must_use]
-    pub fn cpu_ns(&self) -> u64 {
-        let live: u64 = self
-            .threads()
-            .iter()
-            .map(|thread| thread.sched.cpu_ns())
-            .sum();
-        live + self.dead_cpu_ns.load(Ordering::Relaxed)
+    pub fn times(&self) -> CpuTimes {
+        let threads = self.threads();
+        let live = threads.iter().map(|thread| thread.sched.times());
+        live.fold(*self.dead_times.lock(), |sum, times| sum + times)
     }
 
-    /// vCPU time of children that were waited for, in nanoseconds.
+    /// The same in nanoseconds, the libOS's share included.
     #[must_use]
-    pub fn children_cpu_ns(&self) -> u64 {
-        self.children_cpu_ns.load(Ordering::Relaxed)
+    pub fn cpu_ns(&self) -> u64 {
+        self.times().all_ns
+    }
+
+    /// vCPU time of children that were waited for.
+    #[must_use]
+    pub fn children_times(&self) -> CpuTimes {
+        *self.children_times.lock()
     }
 }

@@ -263,7 +263,7 @@ fn write_rusage(child: &Process, to: UserAddr) -> Result<()> {
         return Ok(());
     }
     to.write(&crate::time::rusage_of(
-        child.cpu_ns() + child.children_cpu_ns(),
+        child.times() + child.children_times(),
         0,
     ))
 }

@@ -60,6 +60,38 @@ pub struct ThreadSched {
     params: SpinLock<SchedParams>,
     /// How late its timers may be (`PR_SET_TIMERSLACK`), in nanoseconds. They never are: the number is only kept.
     slack_ns: AtomicU64,
+    /// Of the vCPU time, what the libOS is known to have used for it; see `ThreadSched::in_libos`.
+    system_ns: AtomicU64,
+    /// Its vCPU time is being counted as the libOS's.
+    in_libos: AtomicBool,
+}
+
+/// vCPU time, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuTimes {
+    /// All of it.
+    pub all_ns: u64,
+    /// What the libOS is known to have used of it.
+    pub system_ns: u64,
+}
+
+impl CpuTimes {
+    /// What the program used.
+    #[must_use]
+    pub fn user_ns(self) -> u64 {
+        self.all_ns.saturating_sub(self.system_ns)
+    }
+}
+
+impl core::ops::Add for CpuTimes {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            all_ns: self.all_ns + other.all_ns,
+            system_ns: self.system_ns + other.system_ns,
+        }
+    }
 }
 
 /// The timer slack of the first process, in nanoseconds.
@@ -79,6 +111,32 @@ impl ThreadSched {
             slept_ns: AtomicU64::new(0),
             params: SpinLock::new(SchedParams::new()),
             slack_ns: AtomicU64::new(DEFAULT_SLACK_NS),
+            system_ns: AtomicU64::new(0),
+            in_libos: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts the running thread's vCPU time as the libOS's while `work` runs. For what takes long enough that two looks at the
+    /// clock do not matter; a translated call is not told from the program that makes it.
+    pub fn in_libos<R>(&self, work: impl FnOnce() -> R) -> R {
+        if self.in_libos.swap(true, Ordering::Relaxed) {
+            return work();
+        }
+        let since_ns = self.cpu_ns();
+        let result = work();
+        let used = self.cpu_ns().saturating_sub(since_ns);
+        self.system_ns.fetch_add(used, Ordering::Relaxed);
+        self.in_libos.store(false, Ordering::Relaxed);
+        result
+    }
+
+    /// vCPU time, and how much of it the libOS is known to have used.
+    #[must_use]
+    pub fn times(&self) -> CpuTimes {
+        let all_ns = self.cpu_ns();
+        CpuTimes {
+            all_ns,
+            system_ns: self.system_ns.load(Ordering::Relaxed).min(all_ns),
         }
     }
 
@@ -100,12 +158,6 @@ impl ThreadSched {
         } else {
             husk_hal::clock::now_ns().saturating_sub(clock & !ON_CPU)
         }
-    }
-
-    /// The same for the running thread.
-    #[must_use]
-    pub fn live_cpu_ns(&self) -> u64 {
-        self.cpu_ns()
     }
 
     /// Fair time: the thread with the least runs next. Advances as it runs, and jumps forward when it slept.

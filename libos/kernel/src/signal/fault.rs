@@ -105,7 +105,7 @@ pub fn user_exception(t: &Thread, vector: u64, address: u64, error: u64) {
         return;
     }
     let info = match vector {
-        PAGE_FAULT => match t.mm().fault(address, error) {
+        PAGE_FAULT => match t.sched.in_libos(|| t.mm().fault(address, error)) {
             Ok(()) => return,
             Err(fault) => Info::fault(fault.signo, fault.code, address),
         },

@@ -2,6 +2,7 @@
 
 use husk_abi::linux::general;
 
+use crate::sched::CpuTimes;
 use crate::user::UserAddr;
 use crate::{Errno, Process, Result};
 
@@ -115,17 +116,23 @@ impl Info {
     /// (`SIGCHLD`, or what the child was cloned with).
     #[must_use]
     pub fn child_exit(signo: i32, child: &Process, wait_status: i32) -> Self {
-        let ticks = child.cpu_ns() / TICK_NS;
-        Self::child(signo, child.pid, child.signals.uid(), wait_status, ticks)
+        let uid = child.signals.uid();
+        Self::child(signo, child.pid, uid, wait_status, child.times())
     }
 
-    /// [`Info::child_exit`] of process `pid` of user `uid` that has used `ticks` of vCPU time.
-    fn child(signo: i32, pid: u32, uid: u32, wait_status: i32, ticks: u64) -> Self {
+    /// `si_utime` and `si_stime`.
+    fn times(self, times: CpuTimes) -> Self {
+        self.put(32, (times.user_ns() / TICK_NS).to_le_bytes())
+            .put(40, (times.system_ns / TICK_NS).to_le_bytes())
+    }
+
+    /// [`Info::child_exit`] of process `pid` of user `uid` that has used that much vCPU time.
+    fn child(signo: i32, pid: u32, uid: u32, wait_status: i32, times: CpuTimes) -> Self {
         let (code, status) = decode_wait_status(wait_status);
         Self::new(signo, code.cast_signed(), Origin::Kernel)
             .sender(pid, uid)
             .put(24, status.to_le_bytes())
-            .put(32, ticks.to_le_bytes())
+            .times(times)
     }
 
     /// What a ptrace-stop that is no signal's shows: `code` is the stop's, `tid` and `uid` the tracee's.
@@ -140,21 +147,27 @@ impl Info {
         Self::new(signo, why.cast_signed(), Origin::Kernel)
             .sender(tracee.tid(), tracee.credentials().uid)
             .put(24, status.to_le_bytes())
-            .put(32, (tracee.sched.cpu_ns() / TICK_NS).to_le_bytes())
+            .times(tracee.sched.times())
     }
 
     /// For a tracer: thread `tracee` has ended as `wait_status` says.
     #[must_use]
     pub fn thread_end(signo: i32, tracee: &crate::Thread, wait_status: i32) -> Self {
-        let ticks = tracee.sched.cpu_ns() / TICK_NS;
         let uid = tracee.credentials().uid;
-        Self::child(signo, tracee.tid(), uid, wait_status, ticks)
+        let times = tracee.sched.times();
+        Self::child(signo, tracee.tid(), uid, wait_status, times)
     }
 
     /// [`Info::child_exit`] of thread `tid` of `process`.
     #[must_use]
     pub fn ended(signo: i32, tid: u32, process: &Process, wait_status: i32) -> Self {
-        Self::child(signo, tid, process.signals.uid(), wait_status, 0)
+        Self::child(
+            signo,
+            tid,
+            process.signals.uid(),
+            wait_status,
+            CpuTimes::default(),
+        )
     }
 
     /// A POSIX timer expired `overrun` times more than once.
@@ -352,12 +365,16 @@ mod tests {
 
     #[test]
     fn bytes_of_a_child() {
-        let bytes = Info::child(17, 77, 1000, 3 << 8, 5).to_bytes();
+        let times = CpuTimes {
+            all_ns: 7 * TICK_NS,
+            system_ns: 2 * TICK_NS,
+        };
+        let bytes = Info::child(17, 77, 1000, 3 << 8, times).to_bytes();
         assert_eq!(bytes[0], 17);
         assert_eq!(bytes[8], 1);
         assert_eq!(bytes[16], 77);
         assert_eq!(bytes[20..22], [0xe8, 3]);
-        assert_eq!((bytes[24], bytes[32], bytes[40]), (3, 5, 0));
+        assert_eq!((bytes[24], bytes[32], bytes[40]), (3, 5, 2));
     }
 
     #[test]

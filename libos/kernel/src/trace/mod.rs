@@ -199,7 +199,7 @@ impl Recorder {
 
 /// Runs `call` and records it.
 ///
-/// A call that never returns is recorded before it runs. A successful `execve` returns here like any
+/// A call that never returns is recorded before it runs; one during which its thread is killed, when it ends. A successful `execve` returns here like any
 /// other call, so it is recorded once, with result 0.
 pub fn recorded(
     thread: &Thread,
@@ -218,7 +218,12 @@ pub fn recorded(
         return call();
     }
     let result = call();
-    pending.returned(thread, args, result);
+    if thread.signals.is_killed() {
+        // Whatever it was about to return, the program does not see it.
+        pending.never_returns(thread, args);
+    } else {
+        pending.returned(thread, args, result);
+    }
     result
 }
 

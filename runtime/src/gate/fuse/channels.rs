@@ -9,6 +9,8 @@ use husk_abi::boundary::fuse::{
     CHANNEL_PARTNER, ChannelIn, ChannelOpenIn, ChannelOpenOut, ChannelPollOut, MAX_CHANNEL_DATA,
     MAX_CHANNELS,
 };
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -243,8 +245,9 @@ fn connect(held: &OwnedFd, kind: u32) -> Result<(OwnedFd, u32, u32), Errno> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     let address = SocketAddrUnix::new(&*tree::magic_path(held))?;
     rustix::net::connect(&socket, &address)?;
-    let (uid, gid) = match rustix::net::sockopt::socket_peercred(&socket) {
-        Ok(peer) => (peer.uid.as_raw(), peer.gid.as_raw()),
+    // Not rustix's: who listens has no id in the VMM's pid namespace, for which it has no value.
+    let (uid, gid) = match getsockopt(&socket, PeerCredentials) {
+        Ok(peer) => (peer.uid(), peer.gid()),
         Err(_) => (u32::MAX, u32::MAX),
     };
     Ok((socket, uid, gid))

@@ -306,6 +306,66 @@ mod tests {
         assert!(read(vec![(0, 20), (0, MAX_DATA + MAX_REQUEST + 1)]).is_none());
     }
 
+    /// Has a queue of the guest's pop a chain whose head is `head`, with `table` at 4 KiB; the queue's own are at 0.
+    fn popped(head: (u64, u32, u16, u16), table: &[(u64, u32, u16, u16)]) -> Option<Request> {
+        let memory = memory();
+        let write = |at: u64, bytes: &[u8]| memory.write_slice(bytes, GuestAddress(at)).unwrap();
+        let describe = |at: u64, (gpa, len, flags, next): (u64, u32, u16, u16)| {
+            write(at, &gpa.to_le_bytes());
+            write(at + 8, &len.to_le_bytes());
+            write(at + 12, &flags.to_le_bytes());
+            write(at + 14, &next.to_le_bytes());
+        };
+        describe(0, head);
+        for (at, descriptor) in (4096..).step_by(16).zip(table) {
+            describe(at, *descriptor);
+        }
+        write(65536, &request(op::READ, &[7; 40]));
+        // The available ring's index: one entry, which is 0.
+        write(2048 + 2, &1u16.to_le_bytes());
+        let rings = husk_abi::boundary::boot::Virtqueue {
+            desc_gpa: 0,
+            avail_gpa: 2048,
+            used_gpa: 3072,
+            size: 16,
+            ..Default::default()
+        };
+        let mut queue = crate::gate::queue::open(&memory, &rings, "test").ok()?;
+        let chain = virtio_queue::QueueT::pop_descriptor_chain(&mut queue, &*memory)?;
+        Request::read(&memory, chain)
+    }
+
+    #[test]
+    fn tables_of_descriptors() {
+        const NEXT: u16 = 1;
+        const WRITE: u16 = 2;
+        const INDIRECT: u16 = 4;
+        let request = (65536, (InHeader::BYTES + 40) as u32, NEXT, 1);
+        let pieces = (1..=200).map(|page| {
+            let flags = if page == 200 { WRITE } else { WRITE | NEXT };
+            (131_072 + page * 4096, 4096, flags, page as u16 + 1)
+        });
+        let table: Vec<_> = std::iter::once(request).chain(pieces).collect();
+        let bytes = (table.len() * 16) as u32;
+        let read = popped((4096, bytes, INDIRECT, 0), &table).unwrap();
+        assert_eq!(read.room(), 200 * 4096 - OutHeader::BYTES);
+        // Tables that are none: odd, empty, too long, not there, in another table, in a circle.
+        for head in [
+            (4096, bytes - 1, INDIRECT, 0),
+            (4096, 0, INDIRECT, 0),
+            (4096, u32::MAX & !15, INDIRECT, 0),
+            (u64::MAX - 15, 32, INDIRECT, 0),
+        ] {
+            assert!(popped(head, &table).is_none_or(|request| request.room() == 0));
+        }
+        let nested = [request, (4096, 32, INDIRECT, 0)];
+        let answer = popped((4096, 32, INDIRECT, 0), &nested).map(|request| request.room());
+        assert_eq!(answer.unwrap_or(0), 0);
+        let circle = [request, (131_072, 4096, WRITE | NEXT, 1)];
+        let answer = popped((4096, 32, INDIRECT, 0), &circle).map(|request| request.room());
+        assert!(answer.unwrap_or(0) <= MAX_DATA);
+    }
+
     /// Whatever bytes and ranges come, reading them neither panics nor allocates without bound.
     #[test]
     fn mutated_requests() {

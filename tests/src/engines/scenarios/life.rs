@@ -127,7 +127,8 @@ grep -c 49 $W/out
 becomes '{{.State.Status}}' exited
 inspect '{{.State.ExitCode}}'
 "#,
-    ),
+    )
+    .only("docker"),
     Scenario::new(
         "an interrupt typed at a terminal",
         r#"
@@ -140,11 +141,16 @@ inspect '{{.State.ExitCode}}'
         "the size of a terminal",
         r#"
 run -t $I sh -c 'stty size 2>/dev/null; echo $?' | tr -d '\r'
-e create -it --name $C $F --network none $I sh -c 'until stty size 2>/dev/null; do sleep 0.05; done; sleep 0.5' >/dev/null
-becomes '{{.State.Status}}' created
-(becomes '{{.State.Status}}' exited) | pty sh -c "stty rows 33 cols 77; exec $E start -ai $C"
 "#,
     ),
+    Scenario::new(
+        "the size of a terminal that has one",
+        r#"
+up $I sleep 1000
+pty sh -c "stty rows 33 cols 77; exec $E exec -it $C sh -c 'until stty size 2>/dev/null | grep -v 0.0; do sleep 0.1; done'" </dev/null | tail -1 | tail -c 6
+"#,
+    )
+    .only("docker"),
     Scenario::new(
         "100 MB of logs",
         r#"

@@ -96,10 +96,11 @@ pub(super) fn stat(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()
     let task = Task::of(subject)?;
     let process = &task.process;
     let (totals, places) = task.memory().unwrap_or_default();
-    let cpu_ns = match &task.thread {
-        Some(thread) if subject.is_thread() => thread.sched.cpu_ns(),
-        _ => process.cpu_ns(),
+    let times = match &task.thread {
+        Some(thread) if subject.is_thread() => thread.sched.times(),
+        _ => process.times(),
     };
+    let children = process.children_times();
     let exit_code = match process.life() {
         Life::Zombie(status) => status,
         _ => 0,
@@ -110,13 +111,15 @@ pub(super) fn stat(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()
     text.push_escaped(&name(subject)?, b"\n");
     write!(
         text,
-        ") {} {} {} {} 0 -1 4194304 0 0 0 0 {} 0 {} 0 20 0 {} 0 {} {} {} {} ",
+        ") {} {} {} {} 0 -1 4194304 0 0 0 0 {} {} {} {} 20 0 {} 0 {} {} {} {} ",
         task.state.letter(),
         process.ppid(),
         process.pgid(),
         process.sid(),
-        cpu_ns / TICK_NS,
-        process.children_cpu_ns() / TICK_NS,
+        times.user_ns() / TICK_NS,
+        times.system_ns / TICK_NS,
+        children.user_ns() / TICK_NS,
+        children.system_ns / TICK_NS,
         process.thread_count(),
         process.start_ns() / TICK_NS,
         totals.size,

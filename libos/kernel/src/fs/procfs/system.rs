@@ -101,7 +101,7 @@ fn used_ns(kernel: &Kernel) -> u64 {
     let processes = kernel.tasks.processes();
     processes
         .iter()
-        .map(|process| process.cpu_ns() + process.children_cpu_ns())
+        .map(|process| process.cpu_ns() + process.children_times().all_ns)
         .sum()
 }
 

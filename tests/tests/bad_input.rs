@@ -100,6 +100,14 @@ fn command_lines() {
                 "true",
             ],
         ),
+        (
+            "an unknown user",
+            &["run", "--user", "nosuch", GOOD, "--", "true"],
+        ),
+        (
+            "a volume that is not there",
+            &["run", "--volume", "/no/such:/v", GOOD, "--", "true"],
+        ),
         ("cpus 0", &["run", "--cpus", "0", GOOD, "--", "true"]),
         (
             "cpus of words",

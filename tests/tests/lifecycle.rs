@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use husk_tests::capture::End;
+use husk_tests::capture::{End, capture};
 use husk_tests::image::Image;
 use husk_tests::oci::{Bundle, Runtime, both};
 use serde_json::{Value, json};
@@ -532,6 +532,43 @@ fn a_foreground_run_can_be_killed() -> Result<()> {
     runtime.must(&["kill", &id, "KILL"])?;
     ensure!(child.wait()?.code() == Some(137));
     ensure!(runtime.must(&["list", "-q"])?.is_empty());
+    Ok(())
+}
+
+/// One clear line where the cgroup cannot be made, for bundles and images, and nothing half-made.
+#[test]
+fn cgroups_that_cannot_be_made() -> Result<()> {
+    // Read-only in a mount namespace of its own.
+    let script = "for dir in $(grep -E ' - cgroup2? ' /proc/self/mountinfo | cut -d' ' -f5); do \
+                  mount -o remount,bind,ro $dir || exit 99; done; exec \"$0\" \"$@\"";
+    let image = image()?;
+    let source = format!("docker-archive:{}", image.docker_archive().display());
+    let runtime = Runtime::husk()?;
+    let bundle = Bundle::new(&runtime, &image, "true")?;
+    let (path, id) = (bundle.path().display().to_string(), bundle.id());
+    let verbs: [&[&str]; 2] = [
+        &["create", "--bundle", &path, &id],
+        &["run", &source, "--", "true"],
+    ];
+    for verb in verbs {
+        let husk = runtime.command();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c", script])
+            .arg(husk.get_program())
+            .args(husk.get_args())
+            .args(verb);
+        let run = capture(&command, b"", Duration::from_secs(60))?;
+        let text = run.stderr_text();
+        ensure!(
+            text.lines().count() == 1 && text.contains("cgroup") && text.contains("Read-only"),
+            "{text}"
+        );
+        ensure!(matches!(run.end, End::Status(1 | 125)), "{:?}", run.end);
+        ensure!(runtime.must(&["list", "-q"])?.is_empty());
+    }
+    let left = leftovers(&runtime, &[id])?;
+    ensure!(left.is_empty(), "{left:#?}");
     Ok(())
 }
 

@@ -272,3 +272,13 @@ fn names_in_every_way_at_random() {
         }
     }
 }
+
+#[test]
+fn system_v_objects_and_message_queues() {
+    same(&["/t/sysv"], 60);
+}
+
+#[test]
+fn filters_of_system_calls() {
+    same(&["/t/seccomp"], 60);
+}

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Stdio};
 
 use husk_tests::{Husk, Job, programs};
@@ -37,19 +36,45 @@ impl Holder {
         Self { husk, bytes }
     }
 
-    /// A number of `/proc/PID/smaps_rollup` in bytes.
+    /// A number of `/proc/PID/smaps_rollup` in bytes, of husk and the processes it has started.
     fn memory(&self, name: &str) -> u64 {
-        let own = Path::new("/proc").join(self.husk.id().to_string());
-        let text = fs::read_to_string(own.join("smaps_rollup")).unwrap();
-        let line = text.lines().find(|line| line.starts_with(name)).unwrap();
-        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        kib << 10
+        let mut all = vec![self.husk.id()];
+        let mut next = 0;
+        while let Some(pid) = all.get(next) {
+            all.extend(children(*pid));
+            next += 1;
+        }
+        all.iter().map(|pid| memory_of(*pid, name)).sum()
     }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let mut all = Vec::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        all.extend(
+            text.split_whitespace()
+                .filter_map(|pid| pid.parse::<u32>().ok()),
+        );
+    }
+    all
+}
+
+fn memory_of(pid: u32, name: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let line = text.lines().find(|line| line.starts_with(name));
+    let number = line.and_then(|line| line.split_whitespace().nth(1));
+    number.map_or(0, |kib| kib.parse::<u64>().unwrap() << 10)
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        let _ = self.husk.kill();
+        // The end of its input ends the program.
+        drop(self.husk.stdin.take());
         let _ = self.husk.wait();
     }
 }

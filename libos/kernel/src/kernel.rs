@@ -1,11 +1,12 @@
 //! The kernel: one instance a guest, built at boot and handed around by reference.
 
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 
 use husk_abi::boundary::{boot::BootInfo, config::GuestConfig};
 
 use crate::syscall::seccomp::Filter;
-use crate::{fs, futex, host, mm, net, process, sched, signal, time, trace, translate};
+use crate::{fs, futex, host, ipc, mm, net, process, sched, signal, time, trace, translate};
 
 /// Everything that is not a thread's or a process's own.
 #[derive(Debug)]
@@ -38,8 +39,8 @@ pub struct Kernel {
     pub host: host::Host,
     /// Which system calls are served, if not all.
     pub seccomp: Option<Box<Filter>>,
-    /// Host name and the like (`uname(2)`).
-    pub uts: process::Uts,
+    /// The namespaces the container starts with.
+    pub namespaces: Arc<process::Namespaces>,
 }
 
 impl Kernel {
@@ -54,20 +55,26 @@ impl Kernel {
         let window = fs::fuse::Window::new(boot, &frames);
         let tasks = process::Tasks::new();
         tasks.set_limit(config.pids_limit.unwrap_or(u64::MAX));
+        let vfs = fs::Vfs::new(boot.root_archive, window);
+        let uts = process::Uts::new(&config.hostname, config.domainname.as_ref());
+        let namespaces = Arc::new(process::Namespaces {
+            uts: Arc::new(uts),
+            ipc: ipc::Namespace::first(vfs.new_device()),
+        });
         Self {
             frames,
             sched: sched::Scheduler::new(boot.vcpu_count as usize),
             timers: sched::Timers::new(),
             tasks,
             queued_signals: signal::QueuedByUser::new(),
-            fs: fs::Vfs::new(boot.root_archive, window),
+            fs: vfs,
             net: net::Net::new(),
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),
             trace: trace::Recorder::new(boot, config.count_sites),
             host: host::Host::new(boot),
-            uts: process::Uts::new(&config.hostname, config.domainname.as_ref()),
+            namespaces,
             seccomp: config
                 .seccomp
                 .as_ref()

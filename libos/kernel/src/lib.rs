@@ -14,6 +14,7 @@
 //! | `time` | clocks, sleeps, interval timers, the vDSO |
 //! | `fs` | VFS, file systems, descriptors, pipes, polling |
 //! | `net` | sockets |
+//! | `ipc` | System V objects, POSIX message queues |
 //! | `translate` | patching syscall sites into jumps |
 //! | `trace` | syscall records |
 //! | `host` | queues to the VMM |
@@ -39,6 +40,7 @@ pub mod fs;
 pub mod futex;
 pub mod host;
 pub mod inspect;
+pub mod ipc;
 mod kernel;
 pub mod log;
 pub mod mm;

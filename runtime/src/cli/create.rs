@@ -34,6 +34,9 @@ pub fn container(
     foreground: bool,
 ) -> Result<Container, Error> {
     check_id(id).map_err(oci::Error::from)?;
+    if !nix::unistd::geteuid().is_root() {
+        return Err(oci::Error::NotRoot.into());
+    }
     if setup.preserve_fds != 0 {
         return Err(Error::PreserveFds);
     }

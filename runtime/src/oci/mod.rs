@@ -81,6 +81,8 @@ pub enum Error {
     Cgroup { what: &'static str, message: String },
     #[error("{0:?} is no signal: give a name such as TERM or a number from 1 to 64")]
     Signal(String),
+    #[error("only root can make a container from a bundle: it needs namespaces and a cgroup")]
+    NotRoot,
     #[error("container not running")]
     NotRunning,
     #[error("container not paused")]

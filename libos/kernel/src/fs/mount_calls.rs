@@ -44,7 +44,7 @@ pub(super) fn kept_flags(flags: u32) -> u32 {
     }
 }
 
-/// `mount(2)`: tmpfs, proc, bind mounts, remounting; changes of propagation have nothing to change.
+/// `mount(2)`: tmpfs, proc, mqueue, bind mounts, remounting; changes of propagation have nothing to change.
 pub fn mount(
     t: &Thread,
     source: Path,
@@ -89,6 +89,7 @@ pub fn mount(
     let fs: Arc<dyn FileSystem> = match kind.as_slice() {
         b"tmpfs" => new_tmpfs(t, &options, flags)?,
         b"proc" => ProcFs::new(t.kernel),
+        b"mqueue" => t.namespaces().ipc.mqueue.clone(),
         _ => return Err(Errno::ENODEV),
     };
     let root = fs.root();

@@ -1,4 +1,4 @@
-//! Small file systems that show what does not change: sysfs, cgroup; and tmpfs under another name.
+//! Small file systems that show what does not change: sysfs, cgroup.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -7,41 +7,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::linux::general;
 
-use super::tmpfs::Tmpfs;
 use super::{
     Attributes, Create, DirEntry, DirFile, File, FileKind, FileOps, FileSystem, FsStatistics,
     Inode, SetAttributes, devfs,
 };
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result, Thread};
-
-/// A tmpfs that is called something else.
-#[derive(Debug)]
-pub struct Named {
-    /// Its kind.
-    pub kind: &'static str,
-    /// `f_type`.
-    pub magic: u32,
-    /// What it is.
-    pub inner: Arc<Tmpfs>,
-}
-
-impl FileSystem for Named {
-    fn kind(&self) -> &'static str {
-        self.kind
-    }
-
-    fn root(&self) -> Arc<dyn Inode> {
-        self.inner.root()
-    }
-
-    fn statistics(&self) -> FsStatistics {
-        FsStatistics {
-            magic: self.magic,
-            ..self.inner.statistics()
-        }
-    }
-}
 
 /// A tree that is made once and never changes.
 #[derive(Debug)]

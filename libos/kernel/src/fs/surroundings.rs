@@ -17,14 +17,12 @@ use super::fuse::FuseFs;
 use super::init::tree_flags;
 use super::mount_calls::{kept_flags, new_tmpfs};
 use super::procfs::ProcFs;
-use super::pseudo::{Fixed, Maker, Named};
-use super::tmpfs::{Options, Tmpfs};
+use super::pseudo::{Fixed, Maker};
 use super::{Create, FileKind, FileSystem, Location, Lookup, copy_tree, devfs, lookup_at};
 use crate::{Errno, Kernel, Result, Thread, log};
 
 const SYSFS_MAGIC: u32 = 0x6265_6572;
 const CGROUP2_MAGIC: u32 = 0x6367_7270;
-const MQUEUE_MAGIC: u32 = 0x1980_0202;
 
 /// Makes everything, with all rights; on the first thread, before its program.
 ///
@@ -149,11 +147,7 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
         MountKind::Sysfs => place(sysfs(t.kernel)),
         MountKind::Cgroup => place(cgroup(t.kernel)),
         MountKind::Devpts => place(Devpts::new(t.kernel, data)),
-        MountKind::Mqueue => place(Arc::new(Named {
-            kind: "mqueue",
-            magic: MQUEUE_MAGIC,
-            inner: Tmpfs::new(t.kernel, Options::default(), 0o1777, 0, 0),
-        })),
+        MountKind::Mqueue => place(t.namespaces().ipc.mqueue.clone()),
         MountKind::Host => {
             let mut trees = t.kernel.config.trees.iter().enumerate();
             if let Some((index, tree)) = trees.find(|(_, tree)| is_of(wanted, tree)) {

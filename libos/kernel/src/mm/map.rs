@@ -95,6 +95,41 @@ impl AddressSpace {
         self.with(|state| state.remove(range))
     }
 
+    /// Unmaps the object whose first byte is mapped at `at`, all of it that is where it was mapped, if `/proc/*/maps` calls it
+    /// something that begins with `path` (`shmdt(2)`).
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none; `ENOMEM`.
+    pub fn unmap_object_at(&self, at: u64, path: &[u8]) -> Result<()> {
+        self.with(|state| {
+            // Its beginning may be unmapped already.
+            let belongs = |vma: &&Vma| {
+                vma.object().is_some_and(|object| {
+                    object.path.starts_with(path)
+                        && vma.start.checked_sub(at) == Some(object.offset)
+                })
+            };
+            let first = state.vmas.iter().find(belongs).ok_or(Errno::EINVAL)?;
+            let object = first.object().ok_or(Errno::EINVAL)?;
+            let (identity, size) = (object.mappable.identity(), object.mappable.size_bytes());
+            let parts: alloc::vec::Vec<_> = state
+                .vmas
+                .iter()
+                .filter(belongs)
+                .filter(|vma| vma.start < at.saturating_add(size))
+                .filter(|vma| {
+                    vma.object()
+                        .is_some_and(|o| o.mappable.identity() == identity)
+                })
+                .map(Vma::range)
+                .collect();
+            for part in parts {
+                state.remove(part)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Moves the program break (`brk(2)`); returns where it is then, unchanged if it cannot be moved.
     pub fn brk(&self, to: u64, limits: &Limits) -> u64 {
         self.with(|state| {

@@ -15,7 +15,8 @@ use crate::{Errno, Result};
 
 /// Device number shown in `/proc/*/maps`: the kernel's internal shared-memory mount.
 const DEVICE: u64 = 1;
-static NEXT_INODE: AtomicU64 = AtomicU64::new(1);
+/// Above the numbers of System V segments, which have the same device.
+static NEXT_INODE: AtomicU64 = AtomicU64::new(1 << 62);
 
 /// Memory that processes share by inheriting a mapping; pages come to be when first touched.
 #[derive(Debug)]
@@ -41,6 +42,14 @@ impl SharedMemory {
             inode: NEXT_INODE.fetch_add(1, Ordering::Relaxed),
             pages: SpinLock::new(BTreeMap::new()),
         })
+    }
+}
+
+impl SharedMemory {
+    /// How many of its pages there are.
+    #[must_use]
+    pub fn resident_pages(&self) -> u64 {
+        self.pages.lock().len() as u64
     }
 }
 

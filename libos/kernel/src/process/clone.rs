@@ -11,11 +11,12 @@ use husk_hal::trap::{EXIT_FULL, TrapFrame};
 use husk_hal::{fpu, thread as hal_thread};
 
 use super::thread::{Family, Life, VforkDone};
-use super::{Process, Thread, ptrace};
+use super::{Process, Thread, namespaces, ptrace};
 use crate::fs::pidfd;
 use crate::sched::{self, ThreadSched};
 use crate::signal::{self, ProcessSignals, ThreadSignals};
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
+use crate::syscall::filters::Filters;
 use crate::time::ProcessTimers;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult};
@@ -36,15 +37,8 @@ const CLONE_PIDFD: u64 = general::CLONE_PIDFD as u64;
 const CLONE_DETACHED: u64 = general::CLONE_DETACHED as u64;
 const CLONE_CLEAR_SIGHAND: u64 = general::CLONE_CLEAR_SIGHAND;
 /// Flags without an effect here: what they are about does not exist or is always so.
-const NEUTRAL: u64 = (general::CLONE_SYSVSEM | general::CLONE_IO | general::CLONE_DETACHED) as u64;
-/// Needs `CAP_SYS_ADMIN`; no nested namespaces here.
-const NAMESPACES: u64 = (general::CLONE_NEWNS
-    | general::CLONE_NEWCGROUP
-    | general::CLONE_NEWUTS
-    | general::CLONE_NEWIPC
-    | general::CLONE_NEWUSER
-    | general::CLONE_NEWPID
-    | general::CLONE_NEWNET) as u64;
+const NEUTRAL: u64 = (general::CLONE_IO | general::CLONE_DETACHED) as u64;
+const CLONE_SYSVSEM: u64 = general::CLONE_SYSVSEM as u64;
 const SUPPORTED: u64 = CLONE_VM
     | CLONE_FS
     | CLONE_FILES
@@ -59,6 +53,8 @@ const SUPPORTED: u64 = CLONE_VM
     | CLONE_CLEAR_SIGHAND
     | CLONE_PIDFD
     | CLONE_PTRACE
+    | CLONE_SYSVSEM
+    | namespaces::SUPPORTED
     | general::CLONE_UNTRACED as u64
     | NEUTRAL;
 
@@ -203,9 +199,10 @@ pub fn clone3(t: &Thread, args: UserAddr, size: usize) -> SysResult {
 fn check(t: &Thread, request: &Request) -> Result<()> {
     let flags = request.flags;
     let needs = |flag: u64, other: u64| flags & flag == 0 || flags & other != 0;
-    if flags & NAMESPACES != 0 {
-        let allowed = t.credentials().has(general::CAP_SYS_ADMIN);
-        return Err(if allowed { Errno::EINVAL } else { Errno::EPERM });
+    namespaces::check_new(t, flags)?;
+    // Undoing for a process of another namespace makes no sense.
+    if flags & CLONE_SYSVSEM != 0 && flags & u64::from(general::CLONE_NEWIPC) != 0 {
+        return Err(Errno::EINVAL);
     }
     if flags & !SUPPORTED != 0
         || !needs(CLONE_THREAD, CLONE_SIGHAND)
@@ -249,6 +246,7 @@ fn run_in_libos(t: &Thread, request: &Request) -> SysResult {
     };
     let files = t.files();
     let fs = t.fs();
+    let namespaces = t.namespaces().with_new(t, flags);
     let process = if flags & CLONE_THREAD != 0 {
         t.process.clone()
     } else {
@@ -317,6 +315,9 @@ fn run_in_libos(t: &Thread, request: &Request) -> SysResult {
         })),
         fs: SpinLock::new(Some(if flags & CLONE_FS != 0 { fs } else { fs.fork() })),
         credentials: SpinLock::new(t.credentials()),
+        filters: t.filters.inherited(),
+        namespaces: SpinLock::new(namespaces),
+        undo: SpinLock::new((flags & CLONE_SYSVSEM != 0).then(|| t.undo())),
         name: SpinLock::new(*t.name.lock()),
         vfork_done: SpinLock::new(vfork_done.clone()),
         set_child_tid: SpinLock::new(if flags & CLONE_CHILD_SETTID != 0 {
@@ -527,6 +528,9 @@ pub(crate) fn process_from_outside(
         files: SpinLock::new(Some(parts.files)),
         fs: SpinLock::new(Some(parts.fs)),
         credentials: SpinLock::new(Arc::new(parts.credentials)),
+        filters: Filters::default(),
+        namespaces: SpinLock::new(kernel.namespaces.clone()),
+        undo: SpinLock::new(None),
         name: SpinLock::new([0; 16]),
         vfork_done: SpinLock::new(None),
         set_child_tid: SpinLock::new(UserAddr(0)),

@@ -34,6 +34,8 @@ pub fn execve(t: &Thread, path: UserAddr, argv: UserAddr, envp: UserAddr) -> Sys
 ///
 /// # Errors
 /// As the man page lists them.
+// One place for a breakpoint.
+#[inline(never)]
 pub fn execveat(
     t: &Thread,
     dirfd: i32,

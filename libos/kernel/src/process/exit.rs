@@ -74,6 +74,8 @@ pub fn exit_thread(t: &Thread, wait_status: i32) -> ! {
     drop(files);
     let fs = t.fs.lock().take();
     drop(fs);
+    let undo = t.undo.lock().take();
+    drop(undo);
 
     let process = &t.process;
     {

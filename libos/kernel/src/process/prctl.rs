@@ -10,6 +10,7 @@ use husk_hal::thread as hal_thread;
 use super::capabilities::LAST_CAP;
 use super::credentials::securebits;
 use super::{Credentials, Thread};
+use crate::syscall::filters;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, signal};
 
@@ -121,7 +122,8 @@ pub fn prctl(t: &Thread, option: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64
         pr::PR_CAP_AMBIENT => return ambient(t, arg2, arg3, arg4 | arg5),
         pr::PR_SET_TIMERSLACK => t.sched.set_slack_ns(arg2),
         pr::PR_GET_TIMERSLACK => return Ok(t.sched.slack_ns() as usize),
-        pr::PR_GET_SECCOMP => return Ok(if t.kernel.seccomp.is_some() { 2 } else { 0 }),
+        pr::PR_GET_SECCOMP => return Ok(filters::mode(t) as usize),
+        pr::PR_SET_SECCOMP => return filters::set_mode(t, arg2, arg3),
         _ => return Err(Errno::EINVAL),
     }
     Ok(0)

@@ -26,7 +26,7 @@ fn field(text: &[u8]) -> Field {
 /// `EFAULT`.
 pub fn uname(t: &Thread, buf: Ptr) -> SysResult {
     const _: () = assert!(size_of::<system::new_utsname>() == size_of::<[Field; 6]>());
-    let names = &t.kernel.uts;
+    let names = t.namespaces().uts.clone();
     let hostname = field(&names.hostname.lock());
     let domainname = field(&names.domainname.lock());
     buf.write(&[
@@ -61,7 +61,7 @@ fn set_name(t: &Thread, to: &SpinLock<Vec<u8>>, name: BufIn, len: Len) -> SysRes
 /// # Errors
 /// `EPERM` without `CAP_SYS_ADMIN`, `EINVAL` if too long, `EFAULT`.
 pub fn sethostname(t: &Thread, name: BufIn, len: Len) -> SysResult {
-    set_name(t, &t.kernel.uts.hostname, name, len)
+    set_name(t, &t.namespaces().uts.hostname, name, len)
 }
 
 /// `setdomainname(2)`.
@@ -69,7 +69,7 @@ pub fn sethostname(t: &Thread, name: BufIn, len: Len) -> SysResult {
 /// # Errors
 /// As [`sethostname`].
 pub fn setdomainname(t: &Thread, name: BufIn, len: Len) -> SysResult {
-    set_name(t, &t.kernel.uts.domainname, name, len)
+    set_name(t, &t.namespaces().uts.domainname, name, len)
 }
 
 /// `sysinfo(2)`. Load averages are not kept.

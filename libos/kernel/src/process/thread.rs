@@ -14,13 +14,15 @@ use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::limits::{CpuLimit, cpu_limit};
-use super::{Credentials, Outside, ptrace};
+use super::{Credentials, Namespaces, Outside, ptrace};
 use crate::fs::{FdTable, FileRef, FsContext};
+use crate::ipc;
 use crate::mm::{AddressSpace, oom};
 use crate::sched::rseq::Registration;
 use crate::sched::{CpuTimes, ThreadSched};
 use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
 use crate::sync::{SpinLock, WaitQueue};
+use crate::syscall::filters::Filters;
 use crate::time::ProcessTimers;
 use crate::user::UserAddr;
 use crate::{Errno, Kernel, Result};
@@ -54,6 +56,11 @@ pub struct Thread {
     pub(super) files: SpinLock<Option<Arc<FdTable>>>,
     pub(super) fs: SpinLock<Option<Arc<FsContext>>>,
     pub(super) credentials: SpinLock<Arc<Credentials>>,
+    /// What it may not call any more (`seccomp(2)`).
+    pub filters: Filters,
+    pub(super) namespaces: SpinLock<Arc<Namespaces>>,
+    /// What semaphores get back when it ends; threads share it (`CLONE_SYSVSEM`).
+    pub(super) undo: SpinLock<Option<Arc<ipc::Undo>>>,
     pub(super) name: SpinLock<[u8; 16]>,
     /// A vfork child that borrows its parent's memory holds this until exec or exit.
     pub(super) vfork_done: SpinLock<Option<Arc<VforkDone>>>,
@@ -194,6 +201,20 @@ impl Thread {
     #[must_use]
     pub fn fs_opt(&self) -> Option<Arc<FsContext>> {
         self.fs.lock().clone()
+    }
+
+    /// Its namespaces.
+    #[must_use]
+    pub fn namespaces(&self) -> Arc<Namespaces> {
+        self.namespaces.lock().clone()
+    }
+
+    /// What semaphores get back when it ends, from now on if nothing yet.
+    #[must_use]
+    pub fn undo(&self) -> Arc<ipc::Undo> {
+        let mut undo = self.undo.lock();
+        undo.get_or_insert_with(|| ipc::Undo::new(self.process.pid))
+            .clone()
     }
 
     /// Its credentials.

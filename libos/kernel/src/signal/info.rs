@@ -101,15 +101,17 @@ impl Info {
         Self::new(signo, code, Origin::Kernel).put(16, addr.to_le_bytes())
     }
 
-    /// The seccomp profile forbids call `nr` made at `at` (`si_call_addr`, `si_syscall`, `si_arch`).
+    /// A seccomp filter forbids call `nr` made at `at`, with `data` (`si_call_addr`, `si_syscall`, `si_arch`, `si_errno`).
     #[must_use]
-    pub fn seccomp(at: u64, nr: u64) -> Self {
+    pub fn seccomp(at: u64, nr: u64, data: u32) -> Self {
         const SYS_SECCOMP: i32 = 1;
         const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-        Self::new(SIGSYS, SYS_SECCOMP, Origin::Kernel)
+        let mut info = Self::new(SIGSYS, SYS_SECCOMP, Origin::Kernel)
             .put(16, at.to_le_bytes())
             .put(24, (nr as u32).to_le_bytes())
-            .put(28, AUDIT_ARCH_X86_64.to_le_bytes())
+            .put(28, AUDIT_ARCH_X86_64.to_le_bytes());
+        info.errno = data.cast_signed();
+        info
     }
 
     /// Child `child` changed state as `wait_status` says, in the encoding of `wait(2)`; for signal `signo`
@@ -176,6 +178,15 @@ impl Info {
         Self::new(signo, general::SI_TIMER, Origin::Kernel)
             .put(16, timer.to_le_bytes())
             .put(20, overrun.to_le_bytes())
+            .put(24, value.to_le_bytes())
+    }
+
+    /// A message has come into an empty queue, from process `pid` of user `uid` (`mq_notify(3)`).
+    #[must_use]
+    pub fn message(signo: i32, pid: u32, uid: u32, value: u64) -> Self {
+        Self::new(signo, general::SI_MESGQ, Origin::Kernel)
+            .put(16, pid.to_le_bytes())
+            .put(20, uid.to_le_bytes())
             .put(24, value.to_le_bytes())
     }
 

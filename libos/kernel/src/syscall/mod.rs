@@ -1,6 +1,8 @@
 //! System calls: from a number and six registers to a handler's typed arguments.
 
 mod args;
+mod bpf;
+pub mod filters;
 pub mod seccomp;
 
 use husk_hal::cpu;
@@ -45,7 +47,10 @@ fn is_sigreturn(nr: u64) -> bool {
 fn serve(thread: &Thread, frame: &LiveFrame) {
     let nr = frame.nr();
     let kernel = &thread.kernel;
-    let plain = frame.code() == ENTRY_TRANSLATED && nr != u64::MAX && kernel.seccomp.is_none();
+    let plain = frame.code() == ENTRY_TRANSLATED
+        && nr != u64::MAX
+        && kernel.seccomp.is_none()
+        && !thread.filters.is_active();
     if plain && !kernel.trace.wants(nr) {
         answer(frame, call(thread, nr, frame));
     } else {
@@ -61,11 +66,19 @@ fn dispatch_observed(thread: &Thread, nr: u64, frame: &LiveFrame) {
         frame.set_rax(i64::from(-Errno::ENOSYS.code()) as u64);
         return;
     }
-    if let Some(filter) = &thread.kernel.seccomp
-        && !filter.allows(nr)
-    {
-        match filter.judge(thread, nr, frame) {
+    let profile = thread.kernel.seccomp.as_ref();
+    let is_asked = profile.is_some_and(|profile| !profile.allows(nr));
+    let mut nr = nr;
+    if is_asked || thread.filters.is_active() {
+        match seccomp::judge(thread, nr, frame) {
             Verdict::Serve => {}
+            Verdict::Succeed => {
+                if thread.kernel.trace.records(nr) {
+                    let _ = crate::trace::recorded(thread, nr, &frame.args(), || Ok(0));
+                }
+                frame.set_rax(0);
+                return;
+            }
             Verdict::Fail(errno) => {
                 if thread.kernel.trace.records(nr) {
                     let _ = crate::trace::recorded(thread, nr, &frame.args(), || Err(errno));
@@ -75,6 +88,8 @@ fn dispatch_observed(thread: &Thread, nr: u64, frame: &LiveFrame) {
             }
             Verdict::Undone => return,
         }
+        // A tracer may have changed it.
+        nr = frame.nr();
     }
     let trapped = frame.code() & !EXIT_FULL == ENTRY_TRAPPED;
     let site = frame.rip();
@@ -163,7 +178,7 @@ macro_rules! dispatcher {
     }};
 }
 
-use crate::{fs, futex, mm, net, process, sched, signal, time};
+use crate::{fs, futex, ipc, mm, net, process, sched, signal, syscall, time};
 husk_abi::syscall_table!(dispatcher);
 
 /// A call the libOS does not have: counted and logged once per number, then `ENOSYS`.

@@ -1,19 +1,26 @@
 //! The container's seccomp profile (`seccomp(2)`): which calls are served.
 //!
-//! It holds for every thread from the first program on. Calls the profile allows without conditions cost a bit
+//! It holds for every thread from the first program on, beside the filters threads put on themselves ([`super::filters`]). Calls the profile allows without conditions cost a bit
 //! test.
 
 use alloc::vec::Vec;
 
 use husk_abi::boundary::config::{Seccomp, SeccompAction, SeccompArg, SeccompOp};
 use husk_abi::linux::Errno;
+use husk_abi::linux::ptrace::{
+    PTRACE_EVENT_SECCOMP, SECCOMP_RET_ACTION_FULL, SECCOMP_RET_ALLOW, SECCOMP_RET_DATA,
+    SECCOMP_RET_ERRNO, SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_KILL_THREAD, SECCOMP_RET_LOG,
+    SECCOMP_RET_TRACE, SECCOMP_RET_TRAP, SECCOMP_RET_USER_NOTIF,
+};
 use husk_abi::linux::syscalls::SYSCALL_LIMIT;
 use husk_hal::trap::LiveFrame;
 
+use super::filters;
+use crate::process::ptrace;
 use crate::signal::{self, Info};
 use crate::{Thread, log, process, translate};
 
-/// `SIGSYS`.
+const SIGKILL: i32 = 9;
 const SIGSYS: i32 = 31;
 const WORDS: usize = SYSCALL_LIMIT.div_ceil(64);
 
@@ -40,6 +47,8 @@ pub struct Filter {
 pub enum Verdict {
     /// It is served.
     Serve,
+    /// It is not served, and gives 0.
+    Succeed,
     /// It fails.
     Fail(Errno),
     /// It was rolled back: a signal handler sees it as not made.
@@ -127,36 +136,103 @@ impl Filter {
             None => self.default_action,
         }
     }
+}
 
-    /// Carries out what the profile says of the call in `frame`.
-    #[cold]
-    pub fn judge(&self, t: &Thread, nr: u64, frame: &LiveFrame) -> Verdict {
-        match self.action(nr, &frame.args()) {
-            SeccompAction::Allow => Verdict::Serve,
-            SeccompAction::Log => {
-                log!(Info, "syscall", "process {}: call {nr}", t.process.pid);
-                Verdict::Serve
-            }
-            SeccompAction::Errno(errno) => Verdict::Fail(Errno::from_code(i32::from(errno))),
-            SeccompAction::Trace => Verdict::Fail(Errno::ENOSYS),
-            SeccompAction::Trap => {
-                crate::trace::ended(t, nr, &frame.args());
-                let at = translate::original_rip(t, frame.rip());
-                frame.update(|registers| {
-                    registers.rax = nr;
-                    registers.orig_rax = u64::MAX;
-                });
-                signal::force(t, &Info::seccomp(at, nr));
-                Verdict::Undone
-            }
-            SeccompAction::KillThread if t.process.threads().len() > 1 => {
-                crate::trace::ended(t, nr, &frame.args());
-                process::exit::exit_thread(t, SIGSYS)
-            }
-            SeccompAction::KillThread | SeccompAction::KillProcess => {
-                crate::trace::ended(t, nr, &frame.args());
-                process::exit::exit_group_signal(t, SIGSYS, false)
-            }
+/// An action of a profile as filters have it.
+fn answer(action: SeccompAction) -> u32 {
+    match action {
+        SeccompAction::Allow => SECCOMP_RET_ALLOW,
+        SeccompAction::Log => SECCOMP_RET_LOG,
+        SeccompAction::Errno(errno) => SECCOMP_RET_ERRNO | u32::from(errno),
+        SeccompAction::Trace => SECCOMP_RET_TRACE,
+        SeccompAction::Trap => SECCOMP_RET_TRAP,
+        SeccompAction::KillThread => SECCOMP_RET_KILL_THREAD,
+        SeccompAction::KillProcess => SECCOMP_RET_KILL_PROCESS,
+    }
+}
+
+/// What the profile and the thread's own filters say of call `nr`; `None` if the strict mode forbids it.
+fn ask(t: &Thread, nr: u64, frame: &LiveFrame) -> Option<u32> {
+    let args = frame.args();
+    let at = translate::original_rip(t, frame.rip());
+    let own = if t.filters.is_active() {
+        t.filters.ask(nr, at, &args)?
+    } else {
+        SECCOMP_RET_ALLOW
+    };
+    let profile = t.kernel.seccomp.as_ref();
+    let general = profile.map_or(SECCOMP_RET_ALLOW, |profile| {
+        answer(profile.action(nr, &args))
+    });
+    Some(filters::stricter(own, general))
+}
+
+/// Carries out what the profile and the thread's filters say of the call in `frame`.
+#[cold]
+pub fn judge(t: &Thread, nr: u64, frame: &LiveFrame) -> Verdict {
+    let Some(said) = ask(t, nr, frame) else {
+        crate::trace::ended(t, nr, &frame.args());
+        process::exit::exit_thread(t, SIGKILL)
+    };
+    let data = said & SECCOMP_RET_DATA;
+    match said & SECCOMP_RET_ACTION_FULL {
+        SECCOMP_RET_ALLOW => Verdict::Serve,
+        SECCOMP_RET_LOG => {
+            log!(Info, "syscall", "process {}: call {nr}", t.process.pid);
+            Verdict::Serve
+        }
+        SECCOMP_RET_ERRNO => fail(data),
+        SECCOMP_RET_TRACE if t.trace.wants(PTRACE_EVENT_SECCOMP) => traced(t, data, frame),
+        // Without a tracer, or somebody who listens, the call is as if it were not there.
+        SECCOMP_RET_TRACE | SECCOMP_RET_USER_NOTIF => Verdict::Fail(Errno::ENOSYS),
+        SECCOMP_RET_TRAP => {
+            crate::trace::ended(t, nr, &frame.args());
+            let at = translate::original_rip(t, frame.rip());
+            frame.update(|registers| {
+                registers.rax = nr;
+                registers.orig_rax = u64::MAX;
+            });
+            signal::force(t, &Info::seccomp(at, nr, data));
+            Verdict::Undone
+        }
+        SECCOMP_RET_KILL_THREAD if t.process.threads().len() > 1 => {
+            crate::trace::ended(t, nr, &frame.args());
+            process::exit::exit_thread(t, SIGSYS)
+        }
+        // To kill the process, or the last thread of it; and what is no action.
+        _ => {
+            crate::trace::ended(t, nr, &frame.args());
+            process::exit::exit_group_signal(t, SIGSYS, false)
+        }
+    }
+}
+
+/// The call fails by `errno`, which may be none.
+fn fail(errno: u32) -> Verdict {
+    const MAX_ERRNO: u32 = 4095;
+    match errno.min(MAX_ERRNO) {
+        0 => Verdict::Succeed,
+        errno => Verdict::Fail(Errno::from_code(errno.cast_signed())),
+    }
+}
+
+/// Lets the tracer see the call and change it; what it is then is asked about again.
+fn traced(t: &Thread, data: u32, frame: &LiveFrame) -> Verdict {
+    ptrace::event(t, PTRACE_EVENT_SECCOMP, u64::from(data));
+    let nr = frame.nr();
+    if nr == u64::MAX {
+        // The tracer has put the result in place.
+        return Verdict::Undone;
+    }
+    let Some(said) = ask(t, nr, frame) else {
+        process::exit::exit_thread(t, SIGKILL)
+    };
+    match said & SECCOMP_RET_ACTION_FULL {
+        SECCOMP_RET_ALLOW | SECCOMP_RET_LOG | SECCOMP_RET_TRACE => Verdict::Serve,
+        SECCOMP_RET_ERRNO => fail(said & SECCOMP_RET_DATA),
+        _ => {
+            crate::trace::ended(t, nr, &frame.args());
+            process::exit::exit_group_signal(t, SIGSYS, false)
         }
     }
 }

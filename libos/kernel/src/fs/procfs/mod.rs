@@ -11,6 +11,7 @@
 //! | `status` | `stat`, `statm`, `status` |
 //! | `memory` | `maps`, `smaps`, `cmdline`, `environ`, `auxv` |
 //! | `mem` | `mem` |
+//! | `namespaces` | `ns` |
 //! | `descriptors` | `fd`, `fdinfo` |
 //! | `mounts` | `mounts`, `mountinfo`, `mountstats` |
 //! | `system` | the table of the root, and files about the whole system |
@@ -27,6 +28,7 @@ mod file;
 mod mem;
 mod memory;
 mod mounts;
+mod namespaces;
 mod net;
 mod node;
 mod process;
@@ -39,8 +41,9 @@ mod text;
 
 use alloc::sync::Arc;
 
-use super::{FileSystem, FsStatistics, Inode};
+use super::{File, FileSystem, FsStatistics, Inode};
 use crate::Kernel;
+use crate::process::namespaces::Namespace;
 use node::Node;
 
 /// Linux's `PROC_SUPER_MAGIC`.
@@ -60,6 +63,12 @@ impl ProcFs {
             root: Node::root(kernel, kernel.fs.new_device()),
         })
     }
+}
+
+/// The namespace that `file`, one of `/proc/PID/ns`, is.
+#[must_use]
+pub fn namespace_of(file: &File) -> Option<Namespace> {
+    namespaces::of_file(file)
 }
 
 impl FileSystem for ProcFs {

@@ -11,10 +11,10 @@ use husk_abi::linux::general::{
     RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
 };
 
-use super::row::{Names, Row, What, directory, file, link, private};
+use super::row::{Names, Row, What, directory, file, private};
 use super::subject::Subject;
 use super::text::Text;
-use super::{descriptors, memory, mounts, net, status};
+use super::{descriptors, memory, mounts, namespaces, net, status};
 use crate::fs::Location;
 use crate::mm::oom;
 use crate::{Errno, Result, Thread};
@@ -102,7 +102,7 @@ pub(super) static PROCESS: Row = directory(
         Row {
             name: "ns",
             mode: 0o511,
-            what: What::Directory(NAMESPACES),
+            what: What::Directory(namespaces::TABLE),
         },
         file("oom_score", oom_score),
         OOM_SCORE_ADJ,
@@ -155,29 +155,6 @@ pub(super) static THREAD: Row = directory(
         constant!("wchan", 0o444, "0"),
     ],
 );
-
-/// Namespaces cannot be entered; their links only tell that all processes share them.
-macro_rules! namespace {
-    ($name:literal, $text:literal) => {
-        link($name, |_, subject| {
-            subject.process()?;
-            Ok($text.to_vec())
-        })
-    };
-}
-
-const NAMESPACES: &[Row] = &[
-    namespace!("cgroup", b"cgroup:[4026531835]"),
-    namespace!("ipc", b"ipc:[4026531839]"),
-    namespace!("mnt", b"mnt:[4026531841]"),
-    namespace!("net", b"net:[4026531840]"),
-    namespace!("pid", b"pid:[4026531836]"),
-    namespace!("pid_for_children", b"pid:[4026531836]"),
-    namespace!("time", b"time:[4026531834]"),
-    namespace!("time_for_children", b"time:[4026531834]"),
-    namespace!("user", b"user:[4026531837]"),
-    namespace!("uts", b"uts:[4026531838]"),
-];
 
 /// The name of a thread; of a zombie, of the program it ran.
 pub(super) fn name(subject: &Subject) -> Result<Vec<u8>> {

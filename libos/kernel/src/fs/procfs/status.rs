@@ -11,6 +11,7 @@ use super::text::{Bits, Text};
 use crate::mm::{Places, Totals};
 use crate::process::Life;
 use crate::signal::SigSet;
+use crate::syscall::filters;
 use crate::{Process, Result, Thread};
 
 /// Nanoseconds of a clock tick (`USER_HZ` is 100).
@@ -293,13 +294,13 @@ fn privilege_lines(text: &mut Text, task: &Task) {
     for (name, set) in sets {
         write!(text, "{name}:\t{set:016x}\n");
     }
-    let filtered = thread.kernel.seccomp.is_some();
+    let filters = thread.filters.mode().1 + usize::from(thread.kernel.seccomp.is_some());
     write!(
         text,
         "NoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\n",
         u8::from(credentials.no_new_privileges),
-        if filtered { 2 } else { 0 },
-        u8::from(filtered)
+        filters::mode(thread),
+        filters
     );
     write!(
         text,

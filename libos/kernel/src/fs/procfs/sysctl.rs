@@ -4,6 +4,7 @@ use super::row::{Row, What, directory};
 use super::text::Text;
 use crate::fs::devfs::ENTROPY_BITS;
 use crate::fs::{inotify, pipe, random};
+use crate::ipc::{mqueue, msg, shm};
 use crate::net;
 use crate::process::uts;
 use crate::{Result, Thread};
@@ -49,6 +50,7 @@ pub(super) const SYS: &[Row] = &[
 
 const FS: &[Row] = &[
     directory("inotify", FS_INOTIFY),
+    directory("mqueue", FS_MQUEUE),
     setting!("file-max", 9_223_372_036_854_775_807_u64),
     setting!("file-nr", 0o444, "0\t0\t9223372036854775807"),
     setting!("lease-break-time", 45),
@@ -71,21 +73,29 @@ const FS_INOTIFY: &[Row] = &[
     setting!("max_user_watches", inotify::MAX_WATCHES),
 ];
 
+const FS_MQUEUE: &[Row] = &[
+    setting!("msg_default", mqueue::MAX_MESSAGES),
+    setting!("msg_max", mqueue::MAX_MESSAGES),
+    setting!("msgsize_default", mqueue::MAX_BYTES),
+    setting!("msgsize_max", mqueue::MAX_BYTES),
+    setting!("queues_max", mqueue::MAX_QUEUES),
+];
+
 const KERNEL: &[Row] = &[
     setting!("cap_last_cap", 0o444, 40),
     setting!("core_pattern", "core"),
     setting!("core_uses_pid", 0),
-    sysctl("domainname", 0o644, |_, subject, text| {
-        let name = subject.kernel.uts.domainname.lock().clone();
+    sysctl("domainname", 0o644, |t, _, text| {
+        let name = t.namespaces().uts.domainname.lock().clone();
         line(text, &name)
     }),
-    sysctl("hostname", 0o644, |_, subject, text| {
-        let name = subject.kernel.uts.hostname.lock().clone();
+    sysctl("hostname", 0o644, |t, _, text| {
+        let name = t.namespaces().uts.hostname.lock().clone();
         line(text, &name)
     }),
-    setting!("msgmax", 8192),
-    setting!("msgmnb", 16384),
-    setting!("msgmni", 32000),
+    setting!("msgmax", msg::MAX_BYTES),
+    setting!("msgmnb", msg::QUEUE_BYTES),
+    setting!("msgmni", msg::MAX_QUEUES),
     setting!("ngroups_max", 0o444, 65536),
     setting!("osrelease", 0o444, uts::RELEASE),
     setting!("ostype", 0o444, uts::SYSNAME),
@@ -96,9 +106,9 @@ const KERNEL: &[Row] = &[
     directory("random", RANDOM),
     setting!("randomize_va_space", 2),
     setting!("sem", "32000\t1024000000\t500\t32000"),
-    setting!("shmall", 18_446_744_073_692_774_399_u64),
-    setting!("shmmax", 18_446_744_073_692_774_399_u64),
-    setting!("shmmni", 4096),
+    setting!("shmall", shm::MAX_PAGES),
+    setting!("shmmax", shm::MAX_BYTES),
+    setting!("shmmni", shm::MAX_SEGMENTS),
     setting!("tainted", 0),
     setting!("threads-max", 32768),
     setting!("version", 0o444, uts::VERSION),

@@ -46,7 +46,7 @@ const TABLE: &[Row] = &[
     file("filesystems", |_, _, text| {
         write!(
             text,
-            "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\tdevpts\n"
+            "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tpipefs\nnodev\tdevpts\nnodev\tmqueue\n"
         );
         Ok(())
     }),
@@ -77,6 +77,23 @@ const TABLE: &[Row] = &[
         Ok(())
     }),
     directory("sys", sysctl::SYS),
+    directory(
+        "sysvipc",
+        &[
+            file("msg", |t, _, text| {
+                text.push(t.namespaces().ipc.show_queues().as_bytes());
+                Ok(())
+            }),
+            file("sem", |t, _, text| {
+                text.push(t.namespaces().ipc.show_sets().as_bytes());
+                Ok(())
+            }),
+            file("shm", |t, _, text| {
+                text.push(t.namespaces().ipc.show_segments().as_bytes());
+                Ok(())
+            }),
+        ],
+    ),
     file("uptime", uptime),
     file("version", |_, _, text| {
         write!(

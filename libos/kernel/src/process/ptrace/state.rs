@@ -140,7 +140,7 @@ impl Tracing {
     }
 
     /// Whether `PTRACE_EVENT_` `event` is to be reported.
-    pub(super) fn wants(&self, event: u32) -> bool {
+    pub fn wants(&self, event: u32) -> bool {
         self.is_traced()
             && self
                 .state

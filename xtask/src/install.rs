@@ -111,7 +111,8 @@ pub fn deb() -> Result<()> {
     build()?;
     let mut make = Command::new(program);
     make.current_dir(workspace());
-    step(make.args(["--package", "husk", "--no-build"]))
+    // Line tables of the profile would keep it from stripping.
+    step(make.args(["--package", "husk", "--no-build", "--strip"]))
 }
 
 #[cfg(test)]

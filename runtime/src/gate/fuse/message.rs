@@ -353,7 +353,7 @@ mod tests {
         for head in [
             (4096, bytes - 1, INDIRECT, 0),
             (4096, 0, INDIRECT, 0),
-            (4096, u32::MAX & !15, INDIRECT, 0),
+            (4096, !15, INDIRECT, 0),
             (u64::MAX - 15, 32, INDIRECT, 0),
         ] {
             assert!(popped(head, &table).is_none_or(|request| request.room() == 0));

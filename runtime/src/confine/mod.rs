@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `descriptors` | all are closed but those it was handed |
 //! | `privileges` | capabilities, `no_new_privs`, no core dumps |
+//! | `arenas` | an allocator that asks nothing of the host |
 //! | `files` | landlock: what is not below the container's root cannot be reached, nothing can be executed |
 //! | [`rules`] | system calls, with a reason for each |
 //! | `filter` | the rules as seccomp filters: one for the process, a narrower one for each kind of thread |
@@ -12,6 +13,7 @@
 //! The outer walls (namespaces, cgroup, the root) are libcontainer's. The guest's own seccomp profile is not this
 //! one: the libOS enforces it.
 
+mod arenas;
 mod descriptors;
 mod files;
 mod filter;
@@ -63,6 +65,7 @@ impl Files<'_> {
 /// # Errors
 /// [`Error`]; the process must end then.
 pub fn enter_process(serves: Files<'_>) -> Result<(), Error> {
+    arenas::bound();
     privileges::enter(serves)?;
     files::enter(serves)?;
     filter::enter_process()
@@ -73,6 +76,7 @@ pub fn enter_process(serves: Files<'_>) -> Result<(), Error> {
 /// # Errors
 /// As [`enter_process`].
 pub fn enter_command() -> Result<(), Error> {
+    arenas::bound();
     privileges::enter(Files::OwnRoot)?;
     filter::enter_process()
 }

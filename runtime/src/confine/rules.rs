@@ -211,7 +211,7 @@ pub const RULES: &[Rule] = &[
     rule(
         libc::SYS_sched_getaffinity,
         EVERYBODY,
-        "how many arenas the allocator makes",
+        "glibc asks it when it says where a stack is",
     ),
     rule(libc::SYS_fcntl, EVERYBODY, "flags of descriptors"),
     // Threads that start threads, and make the machine.

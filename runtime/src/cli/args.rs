@@ -1,6 +1,8 @@
 //! What may be typed: flags and their values, each checked for its own form.
 //!
 //! Whether a value makes sense together with the image and the host is [`crate::plan`]'s business.
+//!
+//! Longer than most files: it is a list, a verb after the other, of what can be looked up in one place.
 
 mod images;
 mod record;

@@ -7,6 +7,8 @@
 //! The bookkeeping lies in RAM itself, before the first frame that is handed out, and is only touched for
 //! blocks that were: tens of GiB can be reserved and cost nothing. Nothing here allocates from the heap, which
 //! grows by frames.
+//!
+//! Longer than most files: all of it works on one bookkeeping under one lock, whose fields nothing else may touch.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 

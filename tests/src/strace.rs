@@ -119,7 +119,8 @@ impl Trace {
         let calls = calls.into_iter();
         // Whether a thread must wait for another depends on which of them is faster.
         let calls = calls.filter(|call| call.name != "futex").collect();
-        self.threads.insert(name, whole_directories(calls));
+        self.threads
+            .insert(name, whole_directories(once_each(calls)));
     }
 
     fn normal(&self, call: &Call) -> Call {
@@ -225,6 +226,21 @@ impl Trace {
         }
         None
     }
+}
+
+/// Leaves out a call that was made again at once.
+///
+/// Linux wakes a traced thread for a signal that is ignored, such as the SIGCHLD of a child just gone.
+fn once_each(calls: Vec<Call>) -> Vec<Call> {
+    let again = |index: usize| {
+        calls[index].result.starts_with("? ERESTART")
+            && matches!(calls.get(index + 1), Some(next) if next.name == calls[index].name)
+    };
+    let kept: Vec<bool> = (0..calls.len()).map(|index| !again(index)).collect();
+    let mut kept = kept.into_iter();
+    let mut calls = calls;
+    calls.retain(|_| kept.next().unwrap_or(true));
+    calls
 }
 
 /// Joins reads of a directory that follow each other.
@@ -436,6 +452,19 @@ mod tests {
         assert_eq!(whole.difference(&parts), None);
         let short = trace(&[&read(24), &read(0)]);
         assert!(whole.difference(&short).is_some());
+    }
+
+    #[test]
+    fn calls_made_again() {
+        let wait = |result| format!("wait4(-1, 0x7fff0000, 0, NULL) = {result}");
+        let (again, done) = (
+            wait("? ERESTARTSYS (To be restarted)"),
+            wait("-1 ECHILD (x)"),
+        );
+        let (twice, once) = (trace(&[&again, &done]), trace(&[&done]));
+        assert_eq!(twice.difference(&once), None);
+        let handled = trace(&[&again, "rt_sigreturn({mask=[]}) = 0", &done]);
+        assert!(handled.difference(&once).is_some());
     }
 
     #[test]

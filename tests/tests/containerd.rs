@@ -9,7 +9,7 @@ use husk_tests::differential::Failures;
 use husk_tests::engines::containerd::{Containerd, RUNTIMES, compare};
 
 /// Name and script; both runtimes must print the same.
-const SCENARIOS: [(&str, &str); 17] = [
+const SCENARIOS: [(&str, &str); 16] = [
     (
         "output and statuses",
         "for s in 0 1 127 143; do run --rm $I $ID sh -c \"echo out; echo err >&2; exit $s\"; echo $?; done; left $ID",
@@ -80,11 +80,6 @@ const SCENARIOS: [(&str, &str); 17] = [
          finish",
     ),
     (
-        "20 MB of output",
-        "run --rm $I $ID head -c 20000000 /dev/zero | sha256sum; \
-         run --rm $I $ID sh -c 'seq 200000; echo end' | (sleep 1; sha256sum); left $ID",
-    ),
-    (
         "killed from outside",
         "serve; kill -9 $(pid $ID); await is $ID STOPPED; c task rm $ID 2>&1 | grep -o 'code 137'; c container rm $ID; left $ID",
     ),
@@ -118,6 +113,20 @@ fn scenarios_are_the_same() {
         failures.note(name, outcome);
     }
     failures.check(SCENARIOS.len());
+}
+
+/// No byte is lost, whether what reads is ready or not.
+///
+/// For husk alone: on a busy machine runc's shim sometimes loses the last 32 KB.
+#[test]
+fn much_output_arrives() -> Result<()> {
+    let containerd = Containerd::start()?;
+    let script = "run --rm $I $ID head -c 20000000 /dev/zero | sha256sum | cut -c -8; \
+                  run --rm $I $ID sh -c 'seq 200000; echo end' | (sleep 1; sha256sum) | cut -c -8; \
+                  left $ID";
+    let done = containerd.script(RUNTIMES[1], script)?;
+    ensure!(done.stdout == b"9e21c619\n11e35fde\n", "{done:?}");
+    Ok(())
 }
 
 #[test]

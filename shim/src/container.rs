@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::husk::Husk;
 use crate::metrics::Pids;
+use crate::oom::{self, Kills};
 use crate::process::{Process, Stage, timestamp};
 use crate::reaper::{Claimant, Exit};
 use crate::rootfs;
@@ -52,6 +53,8 @@ pub struct Container {
     paused: AtomicBool,
     pids_limit: Mutex<u64>,
     cgroup: Option<Cgroup>,
+    /// What the guest kills.
+    kills: OnceLock<Kills>,
 }
 
 /// Makes the streams and, by `run`, a process with them; gives it.
@@ -108,6 +111,7 @@ impl Container {
         let container = Arc::new(Self {
             first: Arc::new(Process::first(paths, pid, streams)),
             cgroup: Cgroup::of(pid),
+            kills: OnceLock::new(),
             pids_limit: Mutex::new(pids_limit(&spec["linux"]["resources"]).unwrap_or(0)),
             husk,
             events,
@@ -198,19 +202,29 @@ impl Container {
     }
 
     fn watch_memory(&self) {
-        let Some(cgroup) = &self.cgroup else { return };
-        let (events, id) = (self.events.clone(), self.husk.id.clone());
-        let told = crate::oom::watch(cgroup, move || {
-            events.publish(TaskOOM {
-                container_id: id.clone(),
-                ..TaskOOM::default()
-            });
-        });
-        if let Err(error) = told {
+        let teller = || {
+            let (events, id) = (self.events.clone(), self.husk.id.clone());
+            move || {
+                events.publish(TaskOOM {
+                    container_id: id.clone(),
+                    ..TaskOOM::default()
+                });
+            }
+        };
+        let trouble = |error| {
             warn!(
                 "{}: nothing tells of a lack of memory: {error}",
                 self.husk.id
             );
+        };
+        match Kills::watch(self.husk.memory_events(), teller()) {
+            Ok(kills) => drop(self.kills.set(kills)),
+            Err(error) => trouble(error),
+        }
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = oom::watch(cgroup, teller())
+        {
+            trouble(error);
         }
     }
 
@@ -261,6 +275,10 @@ impl Container {
 
     fn first_ended(&self, pid: i32, exit: Exit) {
         self.first.settled();
+        if let Some(kills) = self.kills.get() {
+            // The kill of the first process is told before its end.
+            kills.look();
+        }
         let execs: Vec<Arc<Process>> = {
             let mut processes = self.processes();
             processes.ending = true;

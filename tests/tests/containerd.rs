@@ -9,7 +9,7 @@ use husk_tests::differential::Failures;
 use husk_tests::engines::containerd::{Containerd, RUNTIMES, compare};
 
 /// Name and script; both runtimes must print the same.
-const SCENARIOS: [(&str, &str); 16] = [
+const SCENARIOS: [(&str, &str); 17] = [
     (
         "output and statuses",
         "for s in 0 1 127 143; do run --rm $I $ID sh -c \"echo out; echo err >&2; exit $s\"; echo $?; done; left $ID",
@@ -78,6 +78,13 @@ const SCENARIOS: [(&str, &str); 16] = [
         "run -d $I $ID sleep 1000; c task metrics $ID >$W/m; grep -oE '^(memory|cpuacct|pids)[a-z_.]+' $W/m; \
          awk '$1 == \"pids.current\" { print $2 } $1 == \"memory.usage_in_bytes\" || $1 == \"cpuacct.usage\" { print ($2 > 0) }' $W/m; \
          finish",
+    ),
+    (
+        "out of memory",
+        "ctr --address $SOCK events >$W/events 2>&1 & e=$!; await sh -c \"ctr -a $SOCK -n $NS namespaces label $NS x=\\$RANDOM\\$\\$; grep -q namespaces $W/events\"; \
+         run --rm --memory-limit 67108864 $I $ID sh -c 'dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null; echo $?'; \
+         run --rm --memory-limit 67108864 $I $ID dd if=/dev/zero of=/dev/null bs=300M count=1; echo $?; \
+         await sh -c \"grep ' $NS /tasks/oom' $W/events | grep -c $ID | grep -x 2\"; kill $e; left $ID",
     ),
     (
         "killed from outside",

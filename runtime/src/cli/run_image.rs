@@ -208,6 +208,7 @@ fn embedded(parts: Parts, kvm: kvm_ioctls::Kvm, args: &RunArgs) -> Result<ExitCo
         kvm,
         reporter: None,
         control: None,
+        memory_events: None,
         guest: plan.guest,
         trace: parts.trace.map(|trace| Trace {
             file: trace.file,

@@ -22,7 +22,7 @@ use crate::gdb;
 use crate::oci::executor::PROCESS_NAME;
 use crate::sandbox::handover::{Before, Handover, HeldTree, Root, monotonic};
 use crate::sandbox::report::{Report, Reporter};
-use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
+use crate::sandbox::{self, Debugging, Ended, MemoryEvents, Plan, Trace};
 use crate::vmm;
 
 /// Whether this process was executed as a VMM.
@@ -107,6 +107,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
         control: handover
             .control
             .map(|socket| UnixListener::from(socket.take())),
+        memory_events: Some(MemoryEvents::new(File::from(handover.memory_events.take()))),
         guest,
         trace: handover.trace.map(|trace| Trace {
             file: File::from(trace.file.take()),

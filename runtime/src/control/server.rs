@@ -21,6 +21,7 @@ use super::wire::{Answer, Ask, Inbox, send};
 use crate::confine::{self, rules::Role};
 use crate::gate::stdio::{self, Listener, StreamObserver};
 use crate::gate::{ControlObserver, Error, Interrupt};
+use crate::sandbox::MemoryEvents;
 use crate::vmm::Machine;
 
 /// Connections at a time.
@@ -53,6 +54,7 @@ struct Server {
     watching: BTreeSet<u64>,
     next: u64,
     observer: Option<Arc<dyn ControlObserver>>,
+    memory_events: Option<Arc<MemoryEvents>>,
 }
 
 /// Why a connection is closed.
@@ -67,6 +69,7 @@ pub fn start(
     listener: UnixListener,
     observer: Option<Arc<dyn StreamObserver>>,
     control: Option<Arc<dyn ControlObserver>>,
+    memory_events: Option<Arc<MemoryEvents>>,
 ) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "control",
@@ -100,6 +103,7 @@ pub fn start(
         watching: BTreeSet::new(),
         next: 1,
         observer: control,
+        memory_events,
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -383,6 +387,9 @@ impl Server {
             Report::Killed(ticket) => self.resolve(ticket, &Answer::Killed),
             Report::Usage(ticket, usage) => self.resolve(ticket, &Answer::Usage(usage)),
             Report::OutOfMemory(kills) => {
+                if let Some(events) = &self.memory_events {
+                    events.killed(kills);
+                }
                 for id in self.watching.clone() {
                     self.answer(id, &Answer::OutOfMemory(kills));
                 }

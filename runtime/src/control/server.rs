@@ -134,6 +134,7 @@ fn described(ask: &Ask) -> (&'static str, &[u8], Option<u64>) {
         Ask::List => ("list", b"", None),
         Ask::Usage => ("usage", b"", None),
         Ask::Watch => ("watch", b"", None),
+        Ask::Settle => ("settle", b"", None),
         Ask::Update(limits) => ("update", b"", limits.memory_bytes),
         Ask::Kill(signo, false) => ("kill", b"init", signal(signo)),
         Ask::Kill(signo, true) => ("kill", b"all", signal(signo)),
@@ -249,6 +250,7 @@ impl Server {
             (Ask::List, None) => Request::List(self.ticket(id)),
             (Ask::Kill(signo, all), None) => Request::Kill(self.ticket(id), signo, all),
             (Ask::Usage, None) => Request::Usage(self.ticket(id)),
+            (Ask::Settle, None) => Request::Settle(self.ticket(id)),
             (Ask::Watch, None) => {
                 self.watching.insert(id);
                 return Ok(());
@@ -384,6 +386,7 @@ impl Server {
                 }
             }
             Report::Processes(ticket, list) => self.resolve(ticket, &Answer::Processes(list)),
+            Report::Settled(ticket) => self.resolve(ticket, &Answer::Settled),
             Report::Killed(ticket) => self.resolve(ticket, &Answer::Killed),
             Report::Usage(ticket, usage) => self.resolve(ticket, &Answer::Usage(usage)),
             Report::OutOfMemory(kills) => {

@@ -42,6 +42,8 @@ pub enum Ask {
     Usage,
     /// Tell of each process that is killed because memory runs out, from now on.
     Watch,
+    /// Write what the container has written to files and still waits.
+    Settle,
 }
 
 /// What the VMM answers.
@@ -65,6 +67,8 @@ pub enum Answer {
     Refused(String),
     /// The signal was sent.
     Killed,
+    /// What waited is written.
+    Settled,
 }
 
 fn invalid(what: &'static str) -> io::Error {

@@ -1,6 +1,7 @@
 //! What is asked of a running container's VMM: its processes, its limits, signals that the VMM itself does not take.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use husk_abi::boundary::control::{Limits, ProcessInfo, Usage};
 use husk_abi::linux::Errno;
@@ -43,6 +44,33 @@ pub fn usage(dir: &Path) -> Result<Usage, Error> {
     match ask(dir, &Ask::Usage)? {
         Answer::Usage(usage) => Ok(usage),
         _ => Err(unexpected()),
+    }
+}
+
+/// Has the guest write what its processes have written to files and still waits; gives up after `patience`.
+///
+/// # Errors
+/// When the VMM does not answer in time.
+pub fn settle(dir: &Path, patience: Duration) -> Result<(), Error> {
+    let deadline = Instant::now() + patience;
+    let mut client = Client::connect(dir).map_err(Error::Control)?;
+    client.ask(&Ask::Settle, &[]).map_err(Error::Control)?;
+    loop {
+        match client.received().map_err(Error::Control)? {
+            Some(Answer::Settled) => return Ok(()),
+            Some(Answer::Refused(why)) => return Err(Error::Refused(why)),
+            Some(_) => return Err(unexpected()),
+            None => {}
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Error::Control(std::io::ErrorKind::TimedOut.into()));
+        }
+        if client.is_told(left).map_err(Error::Control)?
+            && !client.receive().map_err(Error::Control)?
+        {
+            return Err(Error::NotRunning);
+        }
     }
 }
 

@@ -378,7 +378,13 @@ pub fn signal_vmm(container: &Container, number: Signal) -> Result<(), Error> {
 /// [`Error::NotRunning`]; without a freezer.
 pub fn pause(container: &Container) -> Result<(), Error> {
     match container.status() {
-        Status::Created | Status::Running => {}
+        Status::Created => {}
+        // Who looks at its files while it is paused sees all it has written. A guest that does not answer is paused all the same.
+        Status::Running => {
+            if let Err(error) = super::control::settle(container.dir(), SETTLE_PATIENCE) {
+                tracing::warn!("what it has written to files last may be missing: {error}");
+            }
+        }
         Status::Paused => return Ok(()),
         Status::Creating | Status::Stopped => return Err(Error::NotRunning),
     }
@@ -419,6 +425,8 @@ fn freeze(container: &Container, frozen: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// How long the guest may take to write what waits.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long freezing may take.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -90,7 +90,8 @@ pub enum Request {
     Update(u32, Limits),
     /// Send this signal to init, or to all processes; answered by [`Report::Killed`] with the same number.
     Kill(u32, i32, bool),
-    /// Tell the VMM of all that was written to files and waits; answered by [`Report::Settled`] with the same number.
+    /// Tell the VMM of all that was written to files and waits; answered by [`Report::Settled`] with the same number, and
+    /// [`super::doorbell::SETTLED`].
     Settle(u32),
 }
 

@@ -21,7 +21,7 @@ use super::wire::{Answer, Ask, Inbox, send};
 use crate::confine::{self, rules::Role};
 use crate::gate::stdio::{self, Listener, StreamObserver};
 use crate::gate::{ControlObserver, Error, Interrupt};
-use crate::sandbox::MemoryEvents;
+use crate::sandbox::{Hold, MemoryEvents};
 use crate::vmm::Machine;
 
 /// Connections at a time.
@@ -54,7 +54,18 @@ struct Server {
     watching: BTreeSet<u64>,
     next: u64,
     observer: Option<Arc<dyn ControlObserver>>,
-    memory_events: Option<Arc<MemoryEvents>>,
+    container: Container,
+    /// Who holds the guest still.
+    holding: BTreeSet<u64>,
+}
+
+/// What else of the container it reaches.
+#[derive(Debug)]
+pub struct Container {
+    /// Where it is told that memory ran out.
+    pub memory_events: Option<Arc<MemoryEvents>>,
+    /// Holds the guest still.
+    pub hold: Arc<Hold>,
 }
 
 /// Why a connection is closed.
@@ -69,7 +80,7 @@ pub fn start(
     listener: UnixListener,
     observer: Option<Arc<dyn StreamObserver>>,
     control: Option<Arc<dyn ControlObserver>>,
-    memory_events: Option<Arc<MemoryEvents>>,
+    container: Container,
 ) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "control",
@@ -103,7 +114,8 @@ pub fn start(
         watching: BTreeSet::new(),
         next: 1,
         observer: control,
-        memory_events,
+        container,
+        holding: BTreeSet::new(),
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -250,7 +262,12 @@ impl Server {
             (Ask::List, None) => Request::List(self.ticket(id)),
             (Ask::Kill(signo, all), None) => Request::Kill(self.ticket(id), signo, all),
             (Ask::Usage, None) => Request::Usage(self.ticket(id)),
-            (Ask::Settle, None) => Request::Settle(self.ticket(id)),
+            (Ask::Settle, None) => {
+                if self.holding.insert(id) {
+                    self.container.hold.hold();
+                }
+                Request::Settle(self.ticket(id))
+            }
             (Ask::Watch, None) => {
                 self.watching.insert(id);
                 return Ok(());
@@ -336,6 +353,9 @@ impl Server {
         };
         self.tickets.retain(|_, waiting| *waiting != id);
         self.watching.remove(&id);
+        if self.holding.remove(&id) {
+            self.container.hold.release();
+        }
         let Some(number) = connection.session else {
             return;
         };
@@ -390,7 +410,7 @@ impl Server {
             Report::Killed(ticket) => self.resolve(ticket, &Answer::Killed),
             Report::Usage(ticket, usage) => self.resolve(ticket, &Answer::Usage(usage)),
             Report::OutOfMemory(kills) => {
-                if let Some(events) = &self.memory_events {
+                if let Some(events) = &self.container.memory_events {
                     events.killed(kills);
                 }
                 for id in self.watching.clone() {

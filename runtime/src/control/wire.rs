@@ -42,7 +42,8 @@ pub enum Ask {
     Usage,
     /// Tell of each process that is killed because memory runs out, from now on.
     Watch,
-    /// Write what the container has written to files and still waits.
+    /// Write what the container has written to files and still waits, and let it stand still from then on, while this
+    /// connection lasts.
     Settle,
 }
 
@@ -67,7 +68,7 @@ pub enum Answer {
     Refused(String),
     /// The signal was sent.
     Killed,
-    /// What waited is written.
+    /// What waited is written, and the container stands still.
     Settled,
 }
 

@@ -47,17 +47,18 @@ pub fn usage(dir: &Path) -> Result<Usage, Error> {
     }
 }
 
-/// Has the guest write what its processes have written to files and still waits; gives up after `patience`.
+/// Has the guest write what its processes have written to files and still waits, and stand still from then on, for as
+/// long as the client lives that this gives; gives up after `patience`.
 ///
 /// # Errors
 /// When the VMM does not answer in time.
-pub fn settle(dir: &Path, patience: Duration) -> Result<(), Error> {
+pub fn settle(dir: &Path, patience: Duration) -> Result<Client, Error> {
     let deadline = Instant::now() + patience;
     let mut client = Client::connect(dir).map_err(Error::Control)?;
     client.ask(&Ask::Settle, &[]).map_err(Error::Control)?;
     loop {
         match client.received().map_err(Error::Control)? {
-            Some(Answer::Settled) => return Ok(()),
+            Some(Answer::Settled) => return Ok(client),
             Some(Answer::Refused(why)) => return Err(Error::Refused(why)),
             Some(_) => return Err(unexpected()),
             None => {}

@@ -4,6 +4,7 @@ mod debugging;
 mod guest_log;
 mod guest_report;
 pub mod handover;
+mod hold;
 mod memory_events;
 pub mod report;
 pub mod signals;
@@ -32,6 +33,7 @@ use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
 pub use debugging::Debugging;
 use guest_log::GuestLog;
+pub use hold::Hold;
 use kvm_ioctls::Kvm;
 pub use memory_events::MemoryEvents;
 use report::{Report, Reporter};
@@ -165,6 +167,7 @@ struct Handler {
     doorbells: [AtomicU64; DOORBELLS],
     /// Taken by the first report.
     reporter: Mutex<Option<Reporter>>,
+    hold: Arc<Hold>,
 }
 
 impl Handler {
@@ -275,6 +278,7 @@ impl DoorbellHandler for Handler {
                 self.control("started", b"", None);
                 self.report(&Report::Started);
             }
+            doorbell::SETTLED => self.hold.stand(),
             doorbell::FUSE => {
                 if let Some(files) = self.files.get() {
                     files.ring();
@@ -364,6 +368,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         files: OnceLock::new(),
         doorbells: Default::default(),
         reporter: Mutex::new(plan.reporter),
+        hold: Arc::new(Hold::default()),
     });
     let on_usr1 = plan.debugging.is_verbose.then(|| {
         let inspector = inspector.clone();
@@ -391,8 +396,11 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     let services = gate::Services::start(&machine, observer.clone(), control.clone())?;
     let memory_events = plan.memory_events.map(Arc::new);
     if let Some(listener) = plan.control {
-        let events = memory_events.clone();
-        control::server::start(&machine, listener, observer, control, events)?;
+        let container = control::server::Container {
+            memory_events: memory_events.clone(),
+            hold: handler.hold.clone(),
+        };
+        control::server::start(&machine, listener, observer, control, container)?;
     }
     if let Some(window) = machine.window() {
         let files = Files::start(

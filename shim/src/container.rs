@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub struct Container {
     first: Arc<Process>,
     processes: Mutex<Processes>,
     paused: AtomicBool,
+    /// How many processes there were inside when it was paused.
+    paused_with: AtomicU64,
     pids_limit: Mutex<u64>,
     cgroup: Option<Cgroup>,
     /// What the guest kills.
@@ -118,6 +120,7 @@ impl Container {
             owner,
             processes: Mutex::default(),
             paused: AtomicBool::new(false),
+            paused_with: AtomicU64::new(0),
         });
         drop(claimant);
         Ok(container)
@@ -379,6 +382,9 @@ impl Container {
     pub fn pause(&self, paused: bool) -> Result<()> {
         let container_id = self.husk.id.clone();
         if paused {
+            // Asked now: one that is paused does not answer.
+            let inside = self.count_inside();
+            self.paused_with.store(inside, Ordering::Relaxed);
             self.husk.pause()?;
         } else {
             self.husk.resume()?;
@@ -438,18 +444,22 @@ impl Container {
 
     /// How many processes there are inside and may be.
     pub fn guest_pids(&self) -> Pids {
-        // One that is paused does not answer.
         let current = if self.is_paused() {
-            None
+            self.paused_with.load(Ordering::Relaxed)
         } else {
-            self.husk.guest_processes().ok()
+            self.count_inside()
         };
         Pids {
-            current: current
-                .and_then(|count| u64::try_from(count).ok())
-                .unwrap_or(0),
+            current,
             limit: *self.limit(),
         }
+    }
+
+    fn count_inside(&self) -> u64 {
+        let count = self.husk.guest_processes().ok();
+        count
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or(0)
     }
 
     /// Removes a process that has ended or was never started; the first takes the container with it.

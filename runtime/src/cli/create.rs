@@ -8,7 +8,7 @@ use husk_abi::boundary::config::StreamKind;
 
 use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, SetupArgs};
 use super::filter::LogFilter;
-use super::{Error, logging};
+use super::{Error, logging, preserved};
 use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
@@ -37,9 +37,8 @@ pub fn container(
     if !nix::unistd::geteuid().is_root() {
         return Err(oci::Error::NotRoot.into());
     }
-    if setup.preserve_fds != 0 {
-        return Err(Error::PreserveFds);
-    }
+    preserved::check_activation()?;
+    preserved::check(setup.preserve_fds)?;
     let pid_file = setup.pid_file.as_deref().map(std::path::absolute);
     let console_socket = setup.console_socket.as_deref().map(std::path::absolute);
     let trace_path = record.trace.as_deref().map(std::path::absolute);

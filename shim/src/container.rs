@@ -220,12 +220,25 @@ impl Container {
                 self.husk.id
             );
         };
-        match Kills::watch(self.husk.memory_events(), teller()) {
-            Ok(kills) => drop(self.kills.set(kills)),
-            Err(error) => trouble(error),
+        let kills = Kills::watch(self.husk.memory_events(), teller())
+            .map_err(trouble)
+            .ok();
+        if let Some(kills) = &kills {
+            let _ = self.kills.set(kills.clone());
         }
+        let tell = teller();
+        // A guest that ends for want of memory has the cgroup run out, too, which is not told again.
+        let tell = move || {
+            let is_told = |kills: &Kills| {
+                kills.look();
+                kills.have_been_told()
+            };
+            if !kills.as_ref().is_some_and(is_told) {
+                tell();
+            }
+        };
         if let Some(cgroup) = &self.cgroup
-            && let Err(error) = oom::watch(cgroup, teller())
+            && let Err(error) = oom::watch(cgroup, tell)
         {
             trouble(error);
         }

@@ -87,6 +87,11 @@ impl Kills {
         Ok(this)
     }
 
+    /// Whether anything was told.
+    pub fn have_been_told(&self) -> bool {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) > 0
+    }
+
     /// Tells now what was not told yet; false when the file is gone.
     pub fn look(&self) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

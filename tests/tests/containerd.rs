@@ -9,7 +9,7 @@ use husk_tests::differential::Failures;
 use husk_tests::engines::containerd::{Containerd, RUNTIMES, compare};
 
 /// Name and script; both runtimes must print the same.
-const SCENARIOS: [(&str, &str); 17] = [
+const SCENARIOS: [(&str, &str); 20] = [
     (
         "output and statuses",
         "for s in 0 1 127 143; do run --rm $I $ID sh -c \"echo out; echo err >&2; exit $s\"; echo $?; done; left $ID",
@@ -17,6 +17,19 @@ const SCENARIOS: [(&str, &str); 17] = [
     (
         "a program that is not there",
         "run --rm $I $ID /nonexistent 2>$W/err; echo $?; grep -c 'no such file' $W/err; clean 2>/dev/null; left $ID",
+    ),
+    (
+        "a program that may not be executed",
+        "for p in /etc/passwd /etc nope; do run --rm $I $ID $p 2>/dev/null; echo $?; left $ID; clean 2>/dev/null; done",
+    ),
+    (
+        "exec of what cannot be executed",
+        "serve; for p in /etc/passwd /etc nope; do exec_ e $ID $p 2>/dev/null; echo $?; done; status $ID; finish; left $ID",
+    ),
+    (
+        "metrics while it is paused",
+        "serve; await exec_ e $ID true; c task pause $ID; c task metrics $ID | awk '$1 == \"pids.current\" { print ($2 > 0) }'; \
+         test $(c task ps $ID | wc -l) -gt 1 && echo processes; c task resume $ID; finish; left $ID",
     ),
     (
         "killed",

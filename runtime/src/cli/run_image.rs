@@ -148,6 +148,8 @@ fn contained(
         ),
         guest: plan.guest,
         memory_bytes: plan.memory_bytes,
+        // Its end is told to nobody but the caller.
+        cgroup_limit: None,
         root: RootSource::Held {
             archive: plan.root_archive,
             trees: plan.trees,

@@ -25,6 +25,9 @@ use crate::sandbox::report::{Report, Reporter};
 use crate::sandbox::{self, Debugging, Ended, MemoryEvents, Plan, Trace};
 use crate::vmm;
 
+/// Wait status of what `SIGKILL` ended.
+const KILLED: u32 = 9;
+
 /// Whether this process was executed as a VMM.
 #[must_use]
 pub fn is_vmm() -> bool {
@@ -61,6 +64,7 @@ struct After {
     program: Vec<u8>,
     timeout: Option<Duration>,
     stats: Option<Before>,
+    cgroup_limit: Option<u64>,
 }
 
 fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
@@ -96,6 +100,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
         program: guest.process.args.first().cloned().unwrap_or_default(),
         timeout: handover.timeout,
         stats: handover.stats,
+        cgroup_limit: handover.cgroup_limit,
     };
     let plan = Plan {
         id: handover.id,
@@ -230,6 +235,12 @@ fn run(mut plan: Plan, reporter: Reporter, after: &After) -> ExitCode {
         };
         let text = stats::table(&spent, &outcome);
         let _ = io::stderr().write_all(text.as_bytes());
+    }
+    if outcome.ended == Ended::Init(KILLED)
+        && outcome.oom_kills > 0
+        && let Some(limit) = after.cgroup_limit
+    {
+        sandbox::overrun::until_killed(limit);
     }
     ExitCode::from(status)
 }

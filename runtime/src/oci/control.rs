@@ -21,6 +21,12 @@ fn ask(dir: &Path, ask: &Ask) -> Result<Answer, Error> {
     }
 }
 
+/// Asks the VMM of the container in `dir`, which takes it when it can; nobody waits for an answer.
+fn leave(dir: &Path, asked: &Ask) -> Result<(), Error> {
+    let client = Client::connect(dir).map_err(Error::Control)?;
+    client.ask(asked, &[]).map_err(Error::Control)
+}
+
 fn unexpected() -> Error {
     Error::Control(std::io::ErrorKind::InvalidData.into())
 }
@@ -75,12 +81,16 @@ pub fn settle(dir: &Path, patience: Duration) -> Result<Client, Error> {
     }
 }
 
-/// Changes the limits that the libOS keeps.
+/// Changes the limits that the libOS keeps. Without `waits` it returns before the VMM has taken them.
 ///
 /// # Errors
 /// When they cannot be had: less memory than is used.
-pub fn limit(dir: &Path, limits: Limits) -> Result<(), Error> {
-    match ask(dir, &Ask::Update(limits))? {
+pub fn limit(dir: &Path, limits: Limits, waits: bool) -> Result<(), Error> {
+    let asked = Ask::Update(limits);
+    if !waits {
+        return leave(dir, &asked);
+    }
+    match ask(dir, &asked)? {
         Answer::Updated(Ok(())) => Ok(()),
         Answer::Updated(Err(code)) => Err(Error::Refused(match Errno::from_code(code) {
             Errno::EBUSY => "the limit is below the memory in use".to_owned(),
@@ -98,8 +108,7 @@ pub fn limit(dir: &Path, limits: Limits) -> Result<(), Error> {
 pub fn kill(dir: &Path, number: i32, all: bool, waits: bool) -> Result<(), Error> {
     let asked = Ask::Kill(number, all);
     if !waits {
-        let client = Client::connect(dir).map_err(Error::Control)?;
-        return client.ask(&asked, &[]).map_err(Error::Control);
+        return leave(dir, &asked);
     }
     match ask(dir, &asked)? {
         Answer::Killed => Ok(()),

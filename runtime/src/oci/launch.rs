@@ -75,6 +75,8 @@ pub struct Launch {
     pub guest: GuestConfig,
     /// Its memory.
     pub memory_bytes: u64,
+    /// The limit of memory of its cgroup, where the host's kernel enforces one by killing.
+    pub cgroup_limit: Option<u64>,
     /// Its root.
     pub root: RootSource,
     /// Another libOS than the built-in one, for its developers.
@@ -157,6 +159,7 @@ impl Launch {
             report,
             control: Some(control),
             memory_events,
+            cgroup_limit: self.cgroup_limit,
             libos: self.libos.map(|file| keep(file.into())),
             gdb: self.gdb.map(|listener| keep(listener.into_socket())),
             trace: self.trace.map(|trace| handover::Trace {

@@ -114,6 +114,8 @@ pub struct Handover {
     pub control: Option<Inherited>,
     /// Where it is told that memory ran out.
     pub memory_events: Inherited,
+    /// The limit of memory of the cgroup, where the host's kernel enforces one by killing.
+    pub cgroup_limit: Option<u64>,
     /// Another libOS than the built-in one, for its developers.
     pub libos: Option<Inherited>,
     /// Where gdb is waited for.

@@ -6,6 +6,7 @@ mod guest_report;
 pub mod handover;
 mod hold;
 mod memory_events;
+pub mod overrun;
 pub mod report;
 pub mod signals;
 

@@ -324,7 +324,11 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_fstatfs, SERVES, FILES),
     rule(libc::SYS_getdents64, SERVES, FILES),
     rule(libc::SYS_pread64, SERVES, FILES),
-    rule(libc::SYS_pwrite64, SERVES, FILES),
+    rule(
+        libc::SYS_pwrite64,
+        CONTROLS,
+        "files, and the count of what was killed for want of memory",
+    ),
     rule(libc::SYS_preadv, SERVES, FILES),
     rule(libc::SYS_pwritev, SERVES, FILES),
     rule(libc::SYS_preadv2, SERVES, FILES),

@@ -8,6 +8,7 @@
 //!                 ID/run/ID/  libcontainer's own state
 //!                 ID/report   a FIFO: the VMM tells whether the first program runs
 //!                 ID/control  a socket: what `exec` and others ask of the VMM
+//!                 ID/memory.events  how many processes were killed inside because memory ran out
 //!                 ID/process.json  the bundle's process, which `exec` changes
 //! ```
 //!

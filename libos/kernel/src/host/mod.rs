@@ -267,6 +267,11 @@ impl Host {
         bell::ring(doorbell::STARTED, 0);
     }
 
+    /// Lets the VMM keep this vCPU for as long as the guest is to stand still.
+    pub fn stand_still(&self) {
+        bell::ring(doorbell::SETTLED, 0);
+    }
+
     /// Tells the VMM why the first program could not be started, which ends the machine.
     pub fn start_failed(&self, errno: Errno) {
         let code = u64::from(errno.code().unsigned_abs());

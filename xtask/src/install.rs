@@ -15,10 +15,10 @@ const PROGRAMS: [&str; 2] = ["husk", "containerd-shim-husk-v1"];
 /// The prefix that the snippets in `packaging/` are written for.
 const PACKAGED: &str = "/usr";
 
+/// The same packages as `cargo build --release` has: features are those that all chosen packages want together, so
+/// with fewer packages the dependencies, and all that is built of them, would be built again.
 fn build() -> Result<()> {
-    step(&mut command(
-        "cargo build --release --locked -p husk -p husk-shim",
-    ))
+    step(&mut command("cargo build --release --locked"))
 }
 
 /// All files below `dir`, as paths relative to it.

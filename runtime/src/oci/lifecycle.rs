@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use oci_spec::runtime::{Hook, Spec};
 use serde_json::{Value, json};
 
+use super::death::{self, Watched};
 use super::launch::Launch;
 use super::state::{Container, Directory, Init, Record, Seen, Status};
 use super::{Error, hooks};
@@ -261,6 +262,7 @@ pub fn start(container: &Container) -> Result<(), Error> {
     };
     let listener =
         Listener::open(&container.file("report")).map_err(Error::host("open the report pipe"))?;
+    let watched = container.record.init.map(Watched::new);
     notify(container).map_err(Error::host("wake the container's process"))?;
     match listener.wait() {
         Some(Report::Started) => {}
@@ -270,11 +272,10 @@ pub fn start(container: &Container) -> Result<(), Error> {
             told,
         }) => return Err(failed(message, status, told)),
         None => {
-            return Err(failed(
-                "its process died before the program ran".to_owned(),
-                125,
-                false,
-            ));
+            let status = watched.and_then(|watched| watched.end());
+            let cgroup = container.cgroup().ok();
+            let message = death::before_the_program(status, cgroup.as_ref());
+            return Err(failed(message, 125, false));
         }
     }
     let state = state(&container.id, &container.record, container.status());

@@ -12,6 +12,7 @@
 //! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | [`figures`] | what a container uses, as `events` prints it |
 //! | `program` | whether the program is there, for `create` |
+//! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
 //! | [`lifecycle`] | the verbs |
@@ -30,6 +31,7 @@
 pub mod cgroup;
 pub mod console;
 pub mod control;
+pub mod death;
 pub mod described;
 pub mod exec;
 pub mod executor;

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::death::{self, Watched};
 use super::launch::Launch;
 use super::state::{Container, Directory, Init, Record, Seen, Status};
-use super::{Error, hooks};
+use super::{Error, complaints, hooks};
 use crate::sandbox::report::{Listener, Report};
 use crate::sandbox::signals;
 
@@ -189,7 +189,8 @@ fn build(
     super::exec::keep(container, &launch.bundle)?;
     let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
-        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
+        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(&error));
+    complaints::listen();
     let state = container.file("run");
     fs::create_dir(&state).map_err(Error::host("make the state directory"))?;
     let builder = ContainerBuilder::new(container.id.clone(), SyscallType::default())
@@ -227,6 +228,20 @@ fn causes(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     line
+}
+
+/// An error of libcontainer, with what its processes complained of.
+fn why(error: &dyn std::error::Error) -> String {
+    let line = causes(error);
+    // What comes before are the names of libcontainer's processes.
+    let line = match line.split_once("error in executing process : ") {
+        Some((_, of_process)) => of_process.to_owned(),
+        None => line,
+    };
+    match complaints::first() {
+        Some(complaint) if !line.contains(&complaint) => format!("{line}: {complaint}"),
+        _ => line,
+    }
 }
 
 /// Written beside and renamed, so that nobody reads half of it.

@@ -6,6 +6,7 @@
 //! | `process` `mounts` `seccomp` | the parts of it that are the guest's, as the libOS takes them |
 //! | `shadow` | the rest of it: the bundle that libcontainer sees |
 //! | `launch` | what the VMM process is handed, and the descriptors it comes with |
+//! | [`complaints`] | why libcontainer's processes fail |
 //! | `executor` | libcontainer's callback: executes the VMM |
 //! | [`state`] | the state directory: records, locks, status |
 //! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
@@ -29,6 +30,7 @@
 //! stored: it is read from the process.
 
 pub mod cgroup;
+pub mod complaints;
 pub mod console;
 pub mod control;
 pub mod death;

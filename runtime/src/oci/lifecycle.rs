@@ -68,6 +68,11 @@ impl Identity {
             .as_ref()
             .and_then(|linux| linux.cgroups_path().clone())
             .filter(|path| !path.as_os_str().is_empty())
+            // As runc: never above the root. systemd's words are no path.
+            .map(|path| match systemd {
+                true => path,
+                false => super::mounts::destination(&path),
+            })
             .unwrap_or_else(|| super::shadow::default_cgroup(id, systemd));
         Self {
             id: id.to_owned(),

@@ -3,6 +3,7 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`spec`] | `config.json`, read and checked; every complaint names the field |
+//! | [`checks`] | what of it the specification or runc refuses beyond its form |
 //! | `process` `mounts` `seccomp` | the parts of it that are the guest's, as the libOS takes them |
 //! | `shadow` | the rest of it: the bundle that libcontainer sees |
 //! | `launch` | what the VMM process is handed, and the descriptors it comes with |
@@ -30,6 +31,7 @@
 //! stored: it is read from the process.
 
 pub mod cgroup;
+pub mod checks;
 pub mod complaints;
 pub mod console;
 pub mod control;

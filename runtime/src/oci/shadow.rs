@@ -194,6 +194,13 @@ fn linux(linux: &mut Map<String, Value>, cgroup: &Path) -> Result<(), Error> {
         linux.remove(guests);
     }
     linux.insert("cgroupsPath".to_owned(), json!(cgroup));
+    // libcontainer always takes what is mounted below along, and knows the words for that alone.
+    if let Some(word) = linux.get_mut("rootfsPropagation") {
+        match word.as_str().and_then(super::checks::propagation) {
+            Some(plain) => *word = json!(plain),
+            None => *word = Value::Null,
+        }
+    }
     // The network namespace is the host's business, all other settings are the guest's.
     if let Some(sysctl) = linux.get_mut("sysctl").and_then(Value::as_object_mut) {
         sysctl.retain(|name, _| name.starts_with("net.") || name.starts_with("net/"));

@@ -170,6 +170,12 @@ fn sysctl(linux: &Linux) -> Result<(), Error> {
                 return Err(Error::field(field, format!("{value:?} is not {what}")));
             }
         }
+        if !is_of_an_interface(&name) && name.starts_with("net.") {
+            let file = Path::new("/proc/sys").join(name.replace('.', "/"));
+            if !file.exists() {
+                return Err(Error::field(field, "there is no such setting"));
+            }
+        }
         if name == "kernel.domainname" && !has(LinuxNamespaceType::Uts) {
             return Err(Error::field(
                 field,
@@ -178,6 +184,13 @@ fn sysctl(linux: &Linux) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Whether a setting of networks is one of those that come and go with interfaces, and may be in the container's namespace
+/// alone.
+fn is_of_an_interface(name: &str) -> bool {
+    let part = name.split('.').nth(2);
+    matches!(part, Some("conf" | "neigh"))
 }
 
 /// Checks what a namespace's `path` leads to (config-linux.md, "Namespaces"): absolute, and a namespace of type `kind`.

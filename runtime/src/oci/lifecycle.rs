@@ -194,7 +194,7 @@ fn build(
     super::exec::keep(container, &launch.bundle)?;
     let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
-        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(&error));
+        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(container, &error));
     complaints::listen();
     let state = container.file("run");
     fs::create_dir(&state).map_err(Error::host("make the state directory"))?;
@@ -236,17 +236,18 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// An error of libcontainer, with what its processes complained of.
-fn why(error: &dyn std::error::Error) -> String {
-    let line = causes(error);
-    // What comes before are the names of libcontainer's processes.
-    let line = match line.split_once("error in executing process : ") {
-        Some((_, of_process)) => of_process.to_owned(),
-        None => line,
-    };
-    match complaints::first() {
-        Some(complaint) if !line.contains(&complaint) => format!("{line}: {complaint}"),
-        _ => line,
+fn why(container: &Container, error: &dyn std::error::Error) -> String {
+    let mut line = causes(error);
+    // The error of its last process is all that this has; what comes before are names of processes.
+    if let Some((_, of_process)) = line.split_once("error in executing process : ") {
+        line = match complaints::first() {
+            Some(complaint) if !complaint.contains(of_process) => {
+                format!("{of_process}: {complaint}")
+            }
+            _ => of_process.to_owned(),
+        };
     }
+    hooks::explain(&line, &container.file(super::launch::HOOK_NOTE)).unwrap_or(line)
 }
 
 /// Written beside and renamed, so that nobody reads half of it.
@@ -294,7 +295,13 @@ pub fn start(container: &Container) -> Result<(), Error> {
         None => {
             let status = watched.and_then(|watched| watched.end());
             let cgroup = container.cgroup().ok();
-            let message = death::before_the_program(status, cgroup.as_ref());
+            // libcontainer's process, whose end that is before it becomes the VMM.
+            let is_setup = status.and_then(|status| status.code()) == Some(SETUP_FAILED);
+            let message = if is_setup && has_start_hooks(container) {
+                "a startContainer hook failed".to_owned()
+            } else {
+                death::before_the_program(status, cgroup.as_ref())
+            };
             return Err(failed(message, 125, false));
         }
     }
@@ -305,6 +312,19 @@ pub fn start(container: &Container) -> Result<(), Error> {
         return Err(error.into());
     }
     Ok(())
+}
+
+/// Exit status of libcontainer's process when it cannot become the VMM.
+const SETUP_FAILED: i32 = 255;
+
+/// Whether libcontainer's process has `startContainer` hooks to run, whose failure ends it.
+fn has_start_hooks(container: &Container) -> bool {
+    let shadow = fs::read(container.file("shadow").join("config.json")).unwrap_or_default();
+    let shadow: Value = serde_json::from_slice(&shadow).unwrap_or_default();
+    let hooks = shadow.pointer("/hooks/startContainer");
+    hooks
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty())
 }
 
 /// libcontainer's process waits for a connection.

@@ -40,10 +40,6 @@ pub struct Parts<'a> {
     pub rootfs: &'a Path,
     /// Path of the container's cgroup, as the specification writes it.
     pub cgroup: &'a Path,
-    /// The husk command, for hooks.
-    pub husk: &'a Path,
-    /// The bundle's directory as hooks are told it.
-    pub bundle: &'a Path,
 }
 
 /// The shadow of `bundle`.
@@ -72,7 +68,7 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
         Value::Array(mounts(&bundle.spec, &bundle.raw, terminal)),
     );
     if let Some(hooks) = root.get_mut("hooks").and_then(Value::as_object_mut) {
-        super::hooks::relayed(hooks, parts);
+        super::hooks::drop_own(hooks);
     }
     if let Some(linux) = root.get_mut("linux").and_then(Value::as_object_mut) {
         self::linux(linux, parts.cgroup)?;
@@ -267,8 +263,6 @@ mod tests {
         let parts = Parts {
             rootfs: &bundle.rootfs,
             cgroup: Path::new("/c"),
-            husk: Path::new("/usr/bin/husk"),
-            bundle: &bundle.path,
         };
         of_bundle(&bundle, &parts).unwrap()
     }

@@ -6,6 +6,7 @@
 //!                 ID/record   what husk knows; complete or not there
 //!                 ID/shadow/  the bundle libcontainer sees
 //!                 ID/run/ID/  libcontainer's own state
+//!                 ID/hook     the name of the last hook libcontainer has run
 //!                 ID/report   a FIFO: the VMM tells whether the first program runs
 //!                 ID/control  a socket: what `exec` and others ask of the VMM
 //!                 ID/process.json  the bundle's process, which `exec` changes

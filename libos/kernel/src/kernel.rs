@@ -59,7 +59,7 @@ impl Kernel {
         let uts = process::Uts::new(&config.hostname, config.domainname.as_ref());
         let namespaces = Arc::new(process::Namespaces {
             uts: Arc::new(uts),
-            ipc: ipc::Namespace::first(vfs.new_device()),
+            ipc: ipc::Namespace::first(vfs.new_device(), ipc::limits::Limits::of(&config.sysctl)),
         });
         Self {
             frames,

@@ -7,6 +7,7 @@ use crate::fs::{inotify, pipe, random};
 use crate::ipc::{mqueue, msg, shm};
 use crate::net;
 use crate::process::uts;
+use crate::tty::numbers;
 use crate::{Result, Thread};
 
 const fn sysctl(name: &'static str, mode: u32, generate: super::row::Generate) -> Row {
@@ -103,6 +104,7 @@ const KERNEL: &[Row] = &[
     setting!("overflowuid", 65534),
     setting!("panic", 0),
     setting!("pid_max", crate::process::PID_MAX),
+    directory("pty", PTY),
     directory("random", RANDOM),
     setting!("randomize_va_space", 2),
     setting!("sem", "32000\t1024000000\t500\t32000"),
@@ -112,6 +114,15 @@ const KERNEL: &[Row] = &[
     setting!("tainted", 0),
     setting!("threads-max", 32768),
     setting!("version", 0o444, uts::VERSION),
+];
+
+const PTY: &[Row] = &[
+    setting!("max", numbers::MAX),
+    sysctl("nr", 0o444, |_, subject, text| {
+        write!(text, "{}\n", subject.kernel.ttys.count());
+        Ok(())
+    }),
+    setting!("reserve", numbers::RESERVED),
 ];
 
 const RANDOM: &[Row] = &[

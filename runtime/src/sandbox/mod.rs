@@ -283,7 +283,7 @@ impl DoorbellHandler for Handler {
 
     fn idle(&self, _vcpu: u32) {
         if let Some(files) = self.files.get() {
-            files.ring();
+            files.idle();
         }
     }
 

@@ -1,8 +1,8 @@
 //! Requests for files of the host over the VMM's queue (`abi::boundary::fuse`).
 //!
 //! An [`Exchange`] is a request and its answer, in frames of its own while it lasts. Most are answered when the doorbell
-//! returns; a thread sleeps for the others. What nobody waits for is queued without ringing: the VMM comes by with the
-//! next request, or when the vCPU has nothing to do.
+//! returns, or a moment later where the VMM looks for requests by itself; a thread sleeps for the others. What nobody waits
+//! for is queued without ringing: the VMM comes by with the next request, or when the vCPU has nothing to do.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 use husk_abi::boundary::boot::BootInfo;
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::fuse::{CountIn, ForgetOne, InHeader, MAX_DATA, OutHeader, op};
+use husk_hal::clock;
 use husk_hal::cpu;
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
@@ -36,6 +37,9 @@ const DIRECT_BUFFERS: usize = 4;
 const TABLE_FRAMES: u64 = 2;
 const _: () =
     assert!(MAX_DATA / PAGE + 4 <= TABLE_FRAMES as usize * PAGE / Virtqueue::DESCRIPTOR_BYTES);
+/// Nanoseconds a VMM that looks by itself has to answer, before the doorbell is rung all the same, beside one for each byte of
+/// data: its thread may have lost its CPU.
+const PATIENCE_NS: u64 = 200_000;
 /// Nodes forgotten in one message.
 const FORGET_BATCH: usize = (PAGE - InHeader::BYTES - CountIn::BYTES) / ForgetOne::BYTES;
 
@@ -80,6 +84,8 @@ struct State {
     made_bulks: usize,
     forgotten: Vec<ForgetOne>,
     next_unique: u64,
+    /// Threads that sleep until something changes.
+    sleepers: usize,
 }
 
 /// The queue.
@@ -163,14 +169,17 @@ fn answer_bytes(frames: Frame, len: usize) -> Vec<u8> {
 
 impl FileQueue {
     pub(super) fn new(boot: &BootInfo) -> Self {
+        let mut queue = Virtqueue::new(boot.fuse);
+        queue.want_interrupts(false);
         Self {
             state: SpinLock::new(State {
-                queue: Virtqueue::new(boot.fuse),
+                queue,
                 slots: Vec::new(),
                 bulks: Vec::new(),
                 made_bulks: 0,
                 forgotten: Vec::new(),
                 next_unique: 1,
+                sleepers: 0,
             }),
             changed: WaitQueue::new(),
             posted: AtomicUsize::new(0),
@@ -179,11 +188,18 @@ impl FileQueue {
 
     /// Sleeps until `condition` gives a value. Before there are threads nothing takes long.
     fn wait<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+        let mut condition = || {
+            self.poll();
+            condition()
+        };
         if let Some(value) = condition() {
             return value;
         }
         if husk_hal::cpu::with_current(|_: &Thread| ()).is_some() {
-            return self.changed.wait_uninterruptible(condition);
+            self.count_sleeper(1);
+            let value = self.changed.wait_uninterruptible(condition);
+            self.count_sleeper(-1);
+            return value;
         }
         loop {
             core::hint::spin_loop();
@@ -191,6 +207,31 @@ impl FileQueue {
                 return value;
             }
         }
+    }
+
+    /// One more, or less, sleeps: the VMM interrupts while any does.
+    fn count_sleeper(&self, step: isize) {
+        let mut state = self.state.lock();
+        let before = state.sleepers;
+        state.sleepers = before.saturating_add_signed(step);
+        if (before == 0) != (state.sleepers == 0) {
+            let any = state.sleepers > 0;
+            state.queue.want_interrupts(any);
+        }
+    }
+
+    /// Has the VMM serve what is queued, with `bytes` of data, and waits until `condition` gives a value.
+    fn serve_until<T>(&self, bytes: usize, mut condition: impl FnMut() -> Option<T>) -> T {
+        let until = clock::now_ns() + PATIENCE_NS + bytes as u64;
+        while !self.state.lock().queue.wants_notification() && clock::now_ns() < until {
+            self.poll();
+            if let Some(value) = condition() {
+                return value;
+            }
+            core::hint::spin_loop();
+        }
+        bell::ring(doorbell::FUSE, 0);
+        self.wait(condition)
     }
 
     /// A slot, and what it `needs`, when there is one.
@@ -339,11 +380,7 @@ impl FileQueue {
         if is_done() {
             return;
         }
-        bell::ring(doorbell::FUSE, 0);
-        self.wait(|| {
-            self.poll();
-            is_done().then_some(())
-        });
+        self.serve_until(0, || is_done().then_some(()));
     }
 
     /// Has the VMM serve what was posted.
@@ -502,15 +539,12 @@ impl Exchange<'_> {
     fn ask(&mut self, frames: &Frames, ask: &Ask<'_>) -> Result<usize> {
         self.queue.post_forgotten(frames);
         self.push(ask, true);
-        bell::ring(doorbell::FUSE, 0);
         let slot = self.slot;
         let queue = self.queue;
-        let is_answer = queue.wait(|| {
-            queue.poll();
-            match queue.state.lock().slots[slot].phase {
-                Phase::Answered(good) => Some(good),
-                _ => None,
-            }
+        let bytes = ask.data_bytes + ask.answer_bytes;
+        let is_answer = queue.serve_until(bytes, || match queue.state.lock().slots[slot].phase {
+            Phase::Answered(good) => Some(good),
+            _ => None,
         });
         if !is_answer {
             return Err(Errno::EIO);

@@ -11,6 +11,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::vmm::{GuestMemory, file_into_guest, guest_into_file};
 
+/// Data of at least so many bytes are much.
+pub const BULK: usize = 256 << 10;
+
 /// Ranges of guest memory, one after the other.
 pub type Ranges = Vec<(u64, usize)>;
 
@@ -109,6 +112,11 @@ impl Request {
             data,
             answer,
         })
+    }
+
+    /// Bytes of data that come or go.
+    pub fn data_bytes(&self) -> usize {
+        total(&self.data) + self.room()
     }
 
     /// Bytes of data the answer has room for.

@@ -10,33 +10,37 @@
 //! | `window` | what is mapped where in the window |
 //! | `channels` | FIFOs and sockets that are open |
 //! | `locks` | what the guest holds of files' advisory locks |
+//! | `poller` | when to look for requests without being told |
 //!
 //! The doorbell's own thread, a vCPU's, serves what cannot take long, so that the answer is there when the guest goes on.
-//! The rest is served by a thread that interrupts the guest when it is done.
+//! While requests come quickly a thread looks for them by itself, which spares the guest the way out and in. What may take
+//! long is served by threads that interrupt the guest when they are done.
 
 mod channels;
 mod locks;
 mod message;
 mod nodes;
+mod poller;
 mod server;
 mod tree;
 mod window;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use husk_abi::boundary::fuse::{CHANNELS_OFFSET, MAX_TREES, TRUNCATED_OFFSET, op_name};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use super::{Interrupt, queue};
 use crate::confine::{self, rules::Role};
 use crate::vmm::{GuestMemory, Layout, Window};
 use message::Request;
+use poller::{Poller, Served};
 use server::Server;
 use tree::Tree;
 pub use tree::TreeSource;
@@ -89,6 +93,11 @@ struct Shared {
     queue: Mutex<Queue>,
     interrupt: Arc<dyn Interrupt>,
     observer: Option<Arc<dyn Observer>>,
+    slow: Mutex<mpsc::Sender<(u16, Request)>>,
+    /// Held while requests are served that cannot take long: the guest relies on their order.
+    serving: Mutex<()>,
+    /// Flags of the ring of available chains.
+    ring_flags: u64,
     /// The page of host events, and that of the truncated chunks.
     events: u64,
     truncated: u64,
@@ -98,9 +107,8 @@ struct Shared {
 /// The file service.
 pub struct Files {
     shared: Arc<Shared>,
-    slow: Mutex<mpsc::Sender<(u16, Request)>>,
-    /// Held while requests are served that cannot take long: the guest relies on their order.
-    serving: Mutex<()>,
+    /// None where a thread that looks for requests would only keep the guest from its CPU.
+    poller: Option<Arc<Poller>>,
 }
 
 impl std::fmt::Debug for Files {
@@ -155,8 +163,12 @@ impl Files {
         let holders = usize::try_from(descriptors / 3).unwrap_or(usize::MAX);
         let server = Server::new(opened, window, memory.clone(), holders)
             .map_err(|errno| Error::Host(errno.into()))?;
+        let (slow, jobs) = mpsc::channel();
         let shared = Arc::new(Shared {
             server,
+            slow: Mutex::new(slow),
+            serving: Mutex::new(()),
+            ring_flags: layout.fuse.avail_gpa,
             queue: Mutex::new(queue::open(&memory, &layout.fuse, "file")?),
             memory,
             interrupt,
@@ -165,58 +177,37 @@ impl Files {
             truncated: layout.truncated,
             counts: [const { AtomicU64::new(0) }; COUNTERS],
         });
-        let channels = shared.clone();
-        std::thread::Builder::new()
-            .name("channels".to_owned())
-            .spawn(move || {
-                confine::enter_thread(Role::Service);
-                channels.announce();
-            })
-            .map_err(Error::Host)?;
-        let (sender, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
+        let jobs = Arc::new(Mutex::new(jobs));
         for number in 0..WORKERS {
-            let (shared, receiver) = (shared.clone(), receiver.clone());
-            std::thread::Builder::new()
-                .name(format!("files{number}"))
-                .spawn(move || {
-                    confine::enter_thread(Role::Service);
-                    work(&shared, &receiver);
-                })
-                .map_err(Error::Host)?;
+            let (shared, jobs) = (shared.clone(), jobs.clone());
+            spawn(format!("files{number}"), move || work(&shared, &jobs))?;
         }
-        Ok(Self {
-            shared,
-            slow: Mutex::new(sender),
-            serving: Mutex::new(()),
-        })
+        let channels = shared.clone();
+        spawn("channels".to_owned(), move || channels.announce())?;
+        let cpus = std::thread::available_parallelism();
+        let poller = cpus
+            .is_ok_and(|cpus| cpus.get() > 1)
+            .then(|| Arc::new(Poller::new()));
+        if let Some(poller) = poller.clone() {
+            let shared = shared.clone();
+            spawn("poller".to_owned(), move || {
+                poller.live(|| shared.look(), |tell| shared.want_rings(tell));
+            })?;
+        }
+        Ok(Self { shared, poller })
     }
 
     /// The doorbell was rung: serves what is queued.
     pub fn ring(&self) {
-        let _serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            let next = {
-                let mut queue = self.shared.queue();
-                queue
-                    .pop_descriptor_chain(&*self.shared.memory)
-                    .map(|chain| {
-                        let head = chain.head_index();
-                        (head, Request::read(&self.shared.memory, chain))
-                    })
-            };
-            let Some((head, request)) = next else { return };
-            match request {
-                None => self.shared.give_back(head, 0),
-                Some(request) if self.shared.server.may_block(&request) => {
-                    let slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Err(mpsc::SendError((head, _))) = slow.send((head, request)) {
-                        self.shared.give_back(head, 0);
-                    }
-                }
-                Some(request) => self.shared.serve(head, &request),
-            }
+        let served = self.shared.serve_queued();
+        if let Some(poller) = &self.poller {
+            poller.rang(served);
         }
+    }
+
+    /// The vCPU has nothing to do: serves what is queued, which nobody waits for.
+    pub fn idle(&self) {
+        self.shared.serve_queued();
     }
 
     /// An access of the guest failed; false if it was not to a file that became shorter.
@@ -250,19 +241,91 @@ impl Files {
     }
 }
 
-/// A worker's life: it ends with the process.
+/// Starts a thread, which ends with the process.
+fn spawn(name: String, life: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let begin = move || {
+        confine::enter_thread(Role::Service);
+        life();
+    };
+    std::thread::Builder::new().name(name).spawn(begin)?;
+    Ok(())
+}
+
+/// A worker's life.
 fn work(shared: &Shared, jobs: &Mutex<mpsc::Receiver<(u16, Request)>>) {
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((head, request)) = job else { return };
         shared.serve(head, &request);
-        shared.interrupt.interrupt();
+        shared.tell();
     }
 }
 
 impl Shared {
     fn queue(&self) -> std::sync::MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Serves what is queued and cannot take long, and has the rest served.
+    fn serve_queued(&self) -> Served {
+        let _serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut served = Served::default();
+        loop {
+            let next = {
+                let mut queue = self.queue();
+                queue.pop_descriptor_chain(&*self.memory).map(|chain| {
+                    let head = chain.head_index();
+                    (head, Request::read(&self.memory, chain))
+                })
+            };
+            let Some((head, request)) = next else {
+                return served;
+            };
+            served.count(request.as_ref().map_or(0, Request::data_bytes));
+            match request {
+                None => self.give_back(head, 0),
+                Some(request) if self.server.may_block(&request) => {
+                    let slow = self.slow.lock().unwrap_or_else(PoisonError::into_inner);
+                    if let Err(mpsc::SendError((head, _))) = slow.send((head, request)) {
+                        self.give_back(head, 0);
+                    }
+                }
+                Some(request) => self.serve(head, &request),
+            }
+        }
+    }
+
+    /// Serves what came without a ring.
+    fn look(&self) -> Served {
+        let served = self.serve_queued();
+        if served.is_any() {
+            self.tell();
+        }
+        served
+    }
+
+    /// Whether the guest is to ring for what it queues (virtio 1.2, section 2.7.10); true if something came before it knew.
+    fn want_rings(&self, want: bool) -> bool {
+        let mut queue = self.queue();
+        if want {
+            queue.enable_notification(&*self.memory).unwrap_or(false)
+        } else {
+            let _ = queue.disable_notification(&*self.memory);
+            false
+        }
+    }
+
+    /// Interrupts the guest for what it was given back, if somebody sleeps there (virtio 1.2, section 2.7.7).
+    fn tell(&self) {
+        const NO_INTERRUPT: u16 = 1;
+        // What was given back is there before the flags are read.
+        fence(Ordering::SeqCst);
+        let flags = self
+            .memory
+            .load::<u16>(GuestAddress(self.ring_flags), Ordering::Relaxed);
+        if flags.map_or(true, |flags| flags & NO_INTERRUPT == 0) {
+            self.interrupt.interrupt();
+        }
     }
 
     fn give_back(&self, head: u16, len: u32) {

@@ -24,6 +24,7 @@ use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::syscall::filters::Filters;
 use crate::time::ProcessTimers;
+use crate::tty::Controlling;
 use crate::user::UserAddr;
 use crate::{Errno, Kernel, Result};
 
@@ -277,6 +278,8 @@ pub struct Process {
     pub(super) ppid: AtomicU32,
     pub(super) pgid: AtomicU32,
     pub(super) sid: AtomicU32,
+    /// Its controlling terminal.
+    pub controlling: Controlling,
     pub(super) family: SpinLock<Family>,
     /// What keeps a thread alive while it is parked; it takes itself out when it ends.
     pub(super) threads: SpinLock<BTreeMap<u32, Arc<Thread>>>,

@@ -12,13 +12,15 @@ use crate::sh::{command, step};
 
 /// The programs of a release build.
 const PROGRAMS: [&str; 2] = ["husk", "containerd-shim-husk-v1"];
+/// Version of cargo-deb.
+const CARGO_DEB: &str = "3.8.0";
 /// The prefix that the snippets in `packaging/` are written for.
 const PACKAGED: &str = "/usr";
 
+/// The same packages as `cargo build --release` has: features are those that all chosen packages want together, so
+/// with fewer packages the dependencies, and all that is built of them, would be built again.
 fn build() -> Result<()> {
-    step(&mut command(
-        "cargo build --release --locked -p husk -p husk-shim",
-    ))
+    step(&mut command("cargo build --release --locked"))
 }
 
 /// All files below `dir`, as paths relative to it.
@@ -106,7 +108,8 @@ pub fn deb() -> Result<()> {
     let tools = target().join("tools");
     let program = tools.join("bin/cargo-deb");
     if !program.is_file() {
-        step(command("cargo install cargo-deb --locked --root").arg(&tools))?;
+        let install = format!("cargo install cargo-deb --version {CARGO_DEB} --locked --root");
+        step(command(&install).arg(&tools))?;
     }
     build()?;
     let mut make = Command::new(program);
@@ -124,6 +127,47 @@ mod tests {
     fn snippets_name_the_prefix() {
         let text = snippet("a = \"/usr/bin/husk\" # /usr/share", Path::new("/opt/husk"));
         assert_eq!(text, "a = \"/opt/husk/bin/husk\" # /usr/share");
+    }
+
+    /// The files of the Debian package, by what `runtime/Cargo.toml` says of it.
+    fn packaged() -> Vec<PathBuf> {
+        let manifest = fs::read_to_string(workspace().join("runtime/Cargo.toml")).unwrap();
+        let list = manifest.split("\nassets = [").nth(1).unwrap();
+        let list = list.split("\n]").next().unwrap();
+        let mut all = Vec::new();
+        for line in list.lines().filter(|line| !line.is_empty()) {
+            let words: Vec<&str> = line.split('"').collect();
+            let (source, to) = (words[1], Path::new(words[3]));
+            match source.split_once('*') {
+                None => all.push(to.join(Path::new(source).file_name().unwrap())),
+                Some((dir, pattern)) => {
+                    let below = files(&workspace().join("runtime").join(dir)).unwrap();
+                    let suffix = pattern.rsplit('*').next().unwrap();
+                    let fits = |path: &&PathBuf| path.to_string_lossy().ends_with(suffix);
+                    all.extend(below.iter().filter(fits).map(|path| to.join(path)));
+                }
+            }
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn the_package_holds_what_is_placed() {
+        let [built, prefix] = ["built", "prefix"].map(|name| Scratch::new(name).unwrap());
+        for program in PROGRAMS {
+            fs::copy("/bin/true", built.path().join(program)).unwrap();
+        }
+        place(built.path(), prefix.path()).unwrap();
+        // The license is the package's copyright file.
+        let license = Path::new("share/doc/husk/LICENSE");
+        let placed: Vec<PathBuf> = files(prefix.path())
+            .unwrap()
+            .iter()
+            .filter(|path| *path != license)
+            .map(|path| Path::new("usr").join(path))
+            .collect();
+        assert_eq!(packaged(), placed);
     }
 
     #[test]

@@ -77,12 +77,9 @@ pub fn container(
     if cli.systemd_cgroup {
         cgroup::check_systemd(&identity.cgroup)?;
     }
-    let husk = std::env::current_exe().map_err(Error::Directory)?;
     let parts = shadow::Parts {
         rootfs: &bundle.rootfs,
         cgroup: &identity.cgroup,
-        husk: &husk,
-        bundle: &bundle.path,
     };
     let trace = trace(
         &bundle,

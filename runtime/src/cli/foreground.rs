@@ -1,5 +1,8 @@
 //! Staying with a container: its signals and its end.
 
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -7,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::terminal::Relay;
 use crate::oci::state::Container;
-use crate::oci::{Error, lifecycle};
+use crate::oci::{Error, death, lifecycle};
 use crate::sandbox::signals;
 
 /// The terminal of a container in the foreground.
@@ -59,6 +62,11 @@ pub fn wait(container: &Container, terminal: &Foreground) -> Result<u8, Error> {
                 return Ok(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
             }
             Ok(WaitStatus::Signaled(_, signal, _)) => {
+                let cgroup = container.cgroup().ok();
+                let status = ExitStatus::from_raw(signal as i32);
+                if let Some(line) = death::unasked(status, cgroup.as_ref()) {
+                    super::report(&line);
+                }
                 return Ok(u8::try_from(128 + signal as i32).unwrap_or(u8::MAX));
             }
             Ok(_) | Err(Errno::EINTR) => {}

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -27,6 +28,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::Error;
 use super::args::{Cli, LogFormat};
 use super::filter::LogFilter;
+use crate::oci::complaints::Listener;
 use crate::sandbox::handover::Log;
 
 /// Whether there is a log file: then errors belong into it.
@@ -50,6 +52,10 @@ pub fn start(cli: &Cli) -> Result<LogFilter, Error> {
         to_file(open(path)?, filter.targets(), cli.log_format);
     } else if cli.is_verbose() {
         to_stderr(filter.targets(), cli.log_format);
+    } else {
+        let _ = tracing_subscriber::registry()
+            .with(Listener.with_filter(Listener::targets()))
+            .try_init();
     }
     Ok(filter)
 }
@@ -59,8 +65,8 @@ fn to_file(file: File, filter: Targets, format: LogFormat) {
         .event_format(Lines(format))
         .with_writer(Mutex::new(file));
     let _ = tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
+        .with(layer.with_filter(filter))
+        .with(Listener.with_filter(Listener::targets()))
         .try_init();
     TO_FILE.store(true, Ordering::Relaxed);
 }
@@ -70,8 +76,8 @@ fn to_stderr(filter: Targets, format: LogFormat) {
         .event_format(Lines(format))
         .with_writer(std::io::stderr);
     let _ = tracing_subscriber::registry()
-        .with(filter)
-        .with(layer)
+        .with(layer.with_filter(filter))
+        .with(Listener.with_filter(Listener::targets()))
         .try_init();
 }
 

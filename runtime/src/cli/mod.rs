@@ -112,7 +112,9 @@ pub fn main() -> ExitCode {
     match args.get(1).and_then(|word| word.to_str()) {
         Some("--version" | "-v") => return version::run().unwrap_or(ExitCode::FAILURE),
         Some(hooks::RELAY) => {
-            say(&format!("hook: {}", hooks::relay(&args[2..])));
+            if let Some(text) = hooks::relay(&args[2..]) {
+                say(&text);
+            }
             return ExitCode::from(STATUS_FAILED);
         }
         _ => {}

@@ -337,6 +337,7 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_fallocate, SERVES, FILES),
     rule(libc::SYS_fsync, SERVES, FILES),
     rule(libc::SYS_fdatasync, SERVES, FILES),
+    rule(libc::SYS_sync_file_range, SERVES, FILES),
     rule(libc::SYS_syncfs, SERVES, FILES),
     rule(libc::SYS_copy_file_range, SERVES, FILES),
     rule(libc::SYS_getxattr, SERVES, FILES),

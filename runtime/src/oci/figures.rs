@@ -72,6 +72,13 @@ fn put(object: &mut Map<String, Value>, name: &str, number: u64) {
     }
 }
 
+/// How many processes the kernel has killed because `cgroup` ran out of memory.
+pub fn oom_kills(cgroup: &Cgroup) -> u64 {
+    let files = Files(cgroup);
+    let kills = |file| of(&files.table(file), "oom_kill");
+    kills("memory.oom_control").max(kills("memory.events"))
+}
+
 fn cpu(files: &Files<'_>) -> Value {
     // Version 2 has all in one file, in microseconds.
     let stat = files.table("cpu.stat");

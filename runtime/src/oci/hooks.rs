@@ -4,7 +4,7 @@
 //! its setup; they would be told the shadow bundle's path, so they are replaced by husk itself ([`relay`]), which
 //! puts the right path into the state and passes it on.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::RawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -15,8 +15,6 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use oci_spec::runtime::Hook;
 use serde_json::{Map, Value, json};
-
-use super::shadow::Parts;
 
 /// The hidden verb of the relay.
 pub const RELAY: &str = "hook-relay";
@@ -132,60 +130,85 @@ fn feed(
     }
 }
 
-/// Replaces the hooks libcontainer runs outside of the container's root by the relay, and drops those husk runs.
-pub fn relayed(hooks: &mut Map<String, Value>, parts: &Parts<'_>) {
+/// Drops the hooks that husk runs itself.
+pub fn drop_own(hooks: &mut Map<String, Value>) {
     hooks.remove("poststart");
     hooks.remove("poststop");
-    for kind in ["prestart", "createRuntime", "createContainer"] {
-        let Some(list) = hooks.get_mut(kind).and_then(Value::as_array_mut) else {
-            continue;
-        };
-        list.iter_mut()
-            .for_each(|hook| relay_by(hook, parts.bundle, "creating", &json!(parts.husk)));
-    }
 }
 
-/// Replaces the hooks libcontainer runs inside of the container's root, where husk's own file is not: descriptor `husk` is
-/// open there.
-pub fn relayed_inside(shadow: &mut Value, bundle: &Path, husk: RawFd) {
-    let list = shadow
-        .pointer_mut("/hooks/startContainer")
-        .and_then(Value::as_array_mut);
-    for hook in list.into_iter().flatten() {
-        relay_by(
-            hook,
-            bundle,
+/// What hooks are relayed by.
+#[derive(Debug)]
+pub struct Relay<'a> {
+    /// The bundle's directory, as hooks are told it.
+    pub bundle: &'a Path,
+    /// The husk command.
+    pub husk: &'a Path,
+    /// A descriptor of it, for hooks inside of the container's root, where its file is not.
+    pub husk_inside: RawFd,
+    /// A file for the name of the hook that runs; out of reach inside.
+    pub note: &'a Path,
+}
+
+impl Relay<'_> {
+    /// Replaces the hooks libcontainer runs by the relay.
+    pub fn put_into(&self, shadow: &mut Value) {
+        let inside = format!("/proc/self/fd/{}", self.husk_inside);
+        let (outside, note) = (json!(self.husk), json!(self.note));
+        for kind in ["prestart", "createRuntime", "createContainer"] {
+            self.replace(shadow, kind, "creating", &note, &outside);
+        }
+        self.replace(
+            shadow,
+            "startContainer",
             "created",
-            &json!(format!("/proc/self/fd/{husk}")),
+            &json!(""),
+            &json!(inside),
         );
     }
-}
 
-/// Replaces a hook by the relay that `husk` runs; the container's status is `status` then.
-fn relay_by(hook: &mut Value, bundle: &Path, status: &str, husk: &Value) {
-    let path = hook["path"].clone();
-    let mut args = vec![
-        json!("husk"),
-        json!(RELAY),
-        json!(bundle),
-        json!(status),
-        path.clone(),
-    ];
-    match hook.get("args").and_then(Value::as_array) {
-        Some(own) => args.extend(own.iter().cloned()),
-        None => args.push(path),
+    /// Replaces those of one kind, which are told that the container's status is `status`.
+    fn replace(&self, shadow: &mut Value, kind: &str, status: &str, note: &Value, husk: &Value) {
+        let list = shadow
+            .pointer_mut(&format!("/hooks/{kind}"))
+            .and_then(Value::as_array_mut);
+        for (index, hook) in list.into_iter().flatten().enumerate() {
+            let path = hook["path"].clone();
+            let name = format!("{kind} hook #{index}");
+            let mut args = json!(["husk", RELAY, self.bundle, status, note, name, path]);
+            if let Some(args) = args.as_array_mut() {
+                match hook.get("args").and_then(Value::as_array) {
+                    Some(own) => args.extend(own.iter().cloned()),
+                    None => args.push(path),
+                }
+            }
+            hook["args"] = args;
+            hook["path"] = husk.clone();
+        }
     }
-    hook["args"] = Value::Array(args);
-    hook["path"] = husk.clone();
 }
 
-/// `husk hook-relay BUNDLE STATUS PATH ARG0 ARGS...`: becomes the hook, with the true bundle and the status in the state on
-/// its standard input. Returns only if that fails.
+/// `husk hook-relay BUNDLE STATUS NOTE NAME PATH ARG0 ARGS...`: becomes the hook, with the true bundle and the status in the
+/// state on its standard input, and its name in the file NOTE. Returns only if that fails, with what is to be told if there is
+/// no such file.
 #[must_use]
-pub fn relay(args: &[OsString]) -> io::Error {
-    let [bundle, status, path, name, rest @ ..] = args else {
-        return io::Error::other("the hook relay is not for users");
+pub fn relay(args: &[OsString]) -> Option<String> {
+    let [bundle, status, note, name, path, arg0, rest @ ..] = args else {
+        return Some("the hook relay is not for users".to_owned());
     };
+    let name = format!("{}: {}", name.to_string_lossy(), path.to_string_lossy());
+    let tell = |text: &str| !note.is_empty() && std::fs::write(note, text).is_ok();
+    tell(&name);
+    let error = become_hook(bundle, status, Path::new(path), (arg0, rest));
+    let text = format!("{name}: {error}");
+    (!tell(&format!("{text}\n"))).then_some(text)
+}
+
+fn become_hook(
+    bundle: &OsStr,
+    status: &OsStr,
+    path: &Path,
+    (arg0, rest): (&OsString, &[OsString]),
+) -> io::Error {
     let mut text = String::new();
     if let Err(error) = io::stdin().read_to_string(&mut text) {
         return error;
@@ -206,10 +229,36 @@ pub fn relay(args: &[OsString]) -> io::Error {
     }
     drop(writer);
     Command::new(path)
-        .arg0(name)
+        .arg0(arg0)
         .args(rest)
         .stdin(reader)
         .exec()
+}
+
+/// libcontainer's error about a hook, with the name of the hook that ran last, which is in the file `note`; `None` if the error
+/// is of something else.
+pub fn explain(error: &str, note: &Path) -> Option<String> {
+    // Those inside of the container's namespaces fail in another process, with another error.
+    let how = ["failed hooks ", "failed to run create container hooks: "]
+        .iter()
+        .find_map(|words| Some(error.split_once(words)?.1))?;
+    let name = std::fs::read_to_string(note).ok()?;
+    let status = how
+        .strip_prefix("hook command exited with non-zero exit code: ")
+        .or_else(|| how.strip_prefix("NonZeroExitCode(")?.strip_suffix(')'));
+    let how = status
+        .map(|status| format!("exit status {status}"))
+        .unwrap_or_else(|| {
+            how.replace(
+                "failed to execute hook command due to a timeout",
+                "timed out",
+            )
+        });
+    // The relay knows better why there was nothing to run, and ends the line then.
+    match name.strip_suffix('\n') {
+        None => Some(format!("error running {name}: {how}")),
+        Some(line) => Some(format!("error running {line}")),
+    }
 }
 
 #[cfg(test)]
@@ -226,6 +275,66 @@ mod tests {
             json!({"path": "/bin/sh", "args": ["sh", "-c", "grep -q '\"id\":\"x\"' && [ \"$A\" = b ]"], "env": ["A=b"]}),
         );
         run("poststart", &[good], &json!({"id": "x"})).unwrap();
+    }
+
+    #[test]
+    fn hooks_are_replaced_by_the_relay() {
+        let relay = Relay {
+            bundle: Path::new("/b"),
+            husk: Path::new("/usr/bin/husk"),
+            husk_inside: 7,
+            note: Path::new("/n"),
+        };
+        let mut shadow = json!({"hooks": {
+            "prestart": [{"path": "/x"}, {"path": "/y", "args": ["y", "1"], "timeout": 3}],
+            "startContainer": [{"path": "/z"}],
+        }});
+        relay.put_into(&mut shadow);
+        let hooks = &shadow["hooks"];
+        assert_eq!(
+            hooks["prestart"][1],
+            json!({
+                "path": "/usr/bin/husk", "timeout": 3,
+                "args": ["husk", RELAY, "/b", "creating", "/n", "prestart hook #1", "/y", "y", "1"],
+            })
+        );
+        assert_eq!(
+            hooks["startContainer"][0],
+            json!({
+                "path": "/proc/self/fd/7",
+                "args": ["husk", RELAY, "/b", "created", "", "startContainer hook #0", "/z", "/z"],
+            })
+        );
+    }
+
+    #[test]
+    fn libcontainers_errors_are_explained() {
+        let note = std::env::temp_dir().join(format!("husk-hook-note-{}", std::process::id()));
+        let with = |name: &str, error: &str| {
+            std::fs::write(&note, name).unwrap();
+            explain(error, &note)
+        };
+        let failed = "failed hooks hook command exited with non-zero exit code: 3";
+        assert_eq!(
+            with("prestart hook #0: /x", failed).as_deref(),
+            Some("error running prestart hook #0: /x: exit status 3")
+        );
+        assert_eq!(
+            with("prestart hook #0: /x: No such file\n", failed).as_deref(),
+            Some("error running prestart hook #0: /x: No such file")
+        );
+        assert!(
+            with(
+                "prestart hook #0: /x",
+                "failed hooks failed to execute hook command due to a timeout"
+            )
+            .is_some_and(|text| text.ends_with("/x: timed out"))
+        );
+        let inside =
+            "failed to run hooks: failed to run create container hooks: NonZeroExitCode(4)";
+        assert!(with("x", inside).is_some_and(|text| text.ends_with("exit status 4")));
+        assert_eq!(with("x", "failed to prepare rootfs"), None);
+        std::fs::remove_file(note).unwrap();
     }
 
     #[test]

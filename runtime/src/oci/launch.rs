@@ -120,7 +120,13 @@ impl Launch {
             .open("/proc/self/exe")
             .map_err(Error::host("open husk itself"))?;
         let mut shadow = self.shadow;
-        super::hooks::relayed_inside(&mut shadow, &container.record.bundle, program.as_raw_fd());
+        let relay = super::hooks::Relay {
+            bundle: &container.record.bundle,
+            husk: &std::env::current_exe().map_err(Error::host("find husk itself"))?,
+            husk_inside: program.as_raw_fd(),
+            note: &container.file(HOOK_NOTE),
+        };
+        relay.put_into(&mut shadow);
         let bundle = container.file("shadow");
         write_bundle(&bundle, &shadow).map_err(Error::host("write the shadow bundle"))?;
         let kvm =
@@ -201,6 +207,9 @@ impl Launch {
 
 /// What was killed inside for want of memory, in the container's directory: see [`MemoryEvents`].
 pub const MEMORY_EVENTS: &str = "memory.events";
+
+/// The name of the hook that runs, or ran last, in the container's directory.
+pub const HOOK_NOTE: &str = "hook";
 
 /// The VMM's root where everything it serves is held open, in the container's directory.
 pub const EMPTY_ROOT: &str = "root";

@@ -13,9 +13,10 @@ use nix::sys::signal::Signal;
 use oci_spec::runtime::{Hook, Spec};
 use serde_json::{Value, json};
 
+use super::death::{self, Watched};
 use super::launch::Launch;
 use super::state::{Container, Directory, Init, Record, Seen, Status};
-use super::{Error, hooks};
+use super::{Error, complaints, hooks};
 use crate::sandbox::report::{Listener, Report};
 use crate::sandbox::signals;
 
@@ -67,6 +68,11 @@ impl Identity {
             .as_ref()
             .and_then(|linux| linux.cgroups_path().clone())
             .filter(|path| !path.as_os_str().is_empty())
+            // As runc: never above the root. systemd's words are no path.
+            .map(|path| match systemd {
+                true => path,
+                false => super::mounts::destination(&path),
+            })
             .unwrap_or_else(|| super::shadow::default_cgroup(id, systemd));
         Self {
             id: id.to_owned(),
@@ -188,7 +194,8 @@ fn build(
     super::exec::keep(container, &launch.bundle)?;
     let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
-        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(causes(&error));
+        |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(container, &error));
+    complaints::listen();
     let state = container.file("run");
     fs::create_dir(&state).map_err(Error::host("make the state directory"))?;
     let builder = ContainerBuilder::new(container.id.clone(), SyscallType::default())
@@ -228,6 +235,21 @@ fn causes(error: &dyn std::error::Error) -> String {
     line
 }
 
+/// An error of libcontainer, with what its processes complained of.
+fn why(container: &Container, error: &dyn std::error::Error) -> String {
+    let mut line = causes(error);
+    // The error of its last process is all that this has; what comes before are names of processes.
+    if let Some((_, of_process)) = line.split_once("error in executing process : ") {
+        line = match complaints::first() {
+            Some(complaint) if !complaint.contains(of_process) => {
+                format!("{of_process}: {complaint}")
+            }
+            _ => of_process.to_owned(),
+        };
+    }
+    hooks::explain(&line, &container.file(super::launch::HOOK_NOTE)).unwrap_or(line)
+}
+
 /// Written beside and renamed, so that nobody reads half of it.
 ///
 /// # Errors
@@ -261,6 +283,7 @@ pub fn start(container: &Container) -> Result<(), Error> {
     };
     let listener =
         Listener::open(&container.file("report")).map_err(Error::host("open the report pipe"))?;
+    let watched = container.record.init.map(Watched::new);
     notify(container).map_err(Error::host("wake the container's process"))?;
     match listener.wait() {
         Some(Report::Started) => {}
@@ -270,11 +293,16 @@ pub fn start(container: &Container) -> Result<(), Error> {
             told,
         }) => return Err(failed(message, status, told)),
         None => {
-            return Err(failed(
-                "its process died before the program ran".to_owned(),
-                125,
-                false,
-            ));
+            let status = watched.and_then(|watched| watched.end());
+            let cgroup = container.cgroup().ok();
+            // libcontainer's process, whose end that is before it becomes the VMM.
+            let is_setup = status.and_then(|status| status.code()) == Some(SETUP_FAILED);
+            let message = if is_setup && has_start_hooks(container) {
+                "a startContainer hook failed".to_owned()
+            } else {
+                death::before_the_program(status, cgroup.as_ref())
+            };
+            return Err(failed(message, 125, false));
         }
     }
     let state = state(&container.id, &container.record, container.status());
@@ -284,6 +312,19 @@ pub fn start(container: &Container) -> Result<(), Error> {
         return Err(error.into());
     }
     Ok(())
+}
+
+/// Exit status of libcontainer's process when it cannot become the VMM.
+const SETUP_FAILED: i32 = 255;
+
+/// Whether libcontainer's process has `startContainer` hooks to run, whose failure ends it.
+fn has_start_hooks(container: &Container) -> bool {
+    let shadow = fs::read(container.file("shadow").join("config.json")).unwrap_or_default();
+    let shadow: Value = serde_json::from_slice(&shadow).unwrap_or_default();
+    let hooks = shadow.pointer("/hooks/startContainer");
+    hooks
+        .and_then(Value::as_array)
+        .is_some_and(|list| !list.is_empty())
 }
 
 /// libcontainer's process waits for a connection.

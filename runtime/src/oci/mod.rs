@@ -3,15 +3,18 @@
 //! | module | idea |
 //! | --- | --- |
 //! | [`spec`] | `config.json`, read and checked; every complaint names the field |
+//! | [`checks`] | what of it the specification or runc refuses beyond its form |
 //! | `process` `mounts` `seccomp` | the parts of it that are the guest's, as the libOS takes them |
 //! | `shadow` | the rest of it: the bundle that libcontainer sees |
 //! | `launch` | what the VMM process is handed, and the descriptors it comes with |
+//! | [`complaints`] | why libcontainer's processes fail |
 //! | `executor` | libcontainer's callback: executes the VMM |
 //! | [`state`] | the state directory: records, locks, status |
 //! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
 //! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | [`figures`] | what a container uses, as `events` prints it |
 //! | `program` | whether the program is there, for `create` |
+//! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
 //! | [`lifecycle`] | the verbs |
@@ -28,8 +31,11 @@
 //! stored: it is read from the process.
 
 pub mod cgroup;
+pub mod checks;
+pub mod complaints;
 pub mod console;
 pub mod control;
+pub mod death;
 pub mod described;
 pub mod exec;
 pub mod executor;

@@ -62,15 +62,49 @@ pub fn option_names() -> Vec<&'static str> {
     let mut names: Vec<_> = OPTIONS.iter().map(|effect| effect.0).collect();
     names.extend(PROPAGATION);
     names.push("tmpcopyup");
+    names.extend(RECURSIVE);
     names.sort_unstable();
     names
 }
+
+/// What `rnosuid` and its like do (config-linux.md, "Linux mount options"; `mount_setattr(2)`): the host sets them on all
+/// that is mounted below, and the guest shows all that as one mount.
+fn recursive(option: &str) -> Option<&'static Effect> {
+    let plain = RECURSIVE
+        .iter()
+        .find(|name| **name == option)?
+        .strip_prefix('r')?;
+    OPTIONS.iter().find(|effect| effect.0 == plain)
+}
+
+/// Recursive forms of options; `rro` is among the others.
+const RECURSIVE: [&str; 17] = [
+    "ratime",
+    "rdev",
+    "rdiratime",
+    "rexec",
+    "rnoatime",
+    "rnodev",
+    "rnodiratime",
+    "rnoexec",
+    "rnorelatime",
+    "rnostrictatime",
+    "rnosuid",
+    "rnosymfollow",
+    "rrelatime",
+    "rrw",
+    "rstrictatime",
+    "rsuid",
+    "rsymfollow",
+];
 
 /// Flags and the file system's own options of a mount's `options`.
 fn options(options: &[String]) -> (u32, Vec<u8>, bool) {
     let (mut flags, mut data, mut copy_up) = (0, Vec::new(), false);
     for option in options {
         if let Some(Effect(_, set, clear)) = OPTIONS.iter().find(|effect| effect.0 == option) {
+            flags = flags & !clear | set;
+        } else if let Some(Effect(_, set, clear)) = recursive(option) {
             flags = flags & !clear | set;
         } else if option == "tmpcopyup" {
             copy_up = true;
@@ -161,6 +195,7 @@ pub fn guest(spec: &Spec) -> Result<Vec<Mount>, Error> {
         }
         let source = mount.source().as_deref();
         let kind = guest_kind(kind, flags, copy_up).unwrap_or(MountKind::Host);
+        check_data(kind, &data, &field)?;
         if kind == MountKind::Host && flags & linux::MS_BIND != 0 {
             check_source(source, &field)?;
         }
@@ -179,6 +214,28 @@ pub fn guest(spec: &Spec) -> Result<Vec<Mount>, Error> {
         });
     }
     Ok(mounts)
+}
+
+/// Options that the libOS's file systems have; others of `proc` hide what they are asked to hide only if they are obeyed.
+fn check_data(kind: MountKind, data: &[u8], field: &str) -> Result<(), Error> {
+    let names: &[&str] = match kind {
+        MountKind::Tmpfs(_) => &["gid", "mode", "nr_blocks", "nr_inodes", "size", "uid"],
+        MountKind::Devpts => &["gid", "max", "mode", "newinstance", "ptmxmode", "uid"],
+        MountKind::Proc => &["gid"],
+        _ => return Ok(()),
+    };
+    let text = String::from_utf8_lossy(data);
+    for option in text.split(',').filter(|option| !option.is_empty()) {
+        let name = option.split('=').next().unwrap_or_default();
+        if matches!(option, "hidepid=0" | "hidepid=off") || names.contains(&name) {
+            continue;
+        }
+        return Err(Error::unsupported(
+            format!("{field}.options"),
+            format!("{option:?}"),
+        ));
+    }
+    Ok(())
 }
 
 fn check_source(source: Option<&Path>, field: &str) -> Result<(), Error> {
@@ -270,6 +327,10 @@ mod tests {
         assert_eq!(data, b"mode=755,size=65536k");
         assert!(copy_up);
         assert_eq!(parsed(&["ro", "rw"]).0, 0);
+        assert_eq!(
+            parsed(&["rnosuid", "noexec", "rexec"]),
+            (linux::MS_NOSUID, Vec::new(), false)
+        );
         assert_eq!(
             parsed(&["rbind", "ro"]).0,
             linux::MS_BIND | linux::MS_REC | linux::MS_RDONLY

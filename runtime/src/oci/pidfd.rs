@@ -1,4 +1,4 @@
-//! Signals to a process that cannot become another one in between (`pidfd_open(2)`).
+//! Processes by descriptor, and signals to one that cannot become another one in between (`pidfd_open(2)`).
 #![allow(unsafe_code, reason = "two system calls that nix does not offer")]
 
 use std::io;
@@ -20,17 +20,28 @@ struct Queued {
 }
 const _: () = assert!(size_of::<Queued>() == size_of::<libc::siginfo_t>());
 
+/// A descriptor of process `pid`.
+///
+/// # Errors
+/// What `pidfd_open(2)` gives.
+pub fn open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    match i32::try_from(fd) {
+        // SAFETY: the kernel has just made it for us.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sends signal `number` to `init`, with `value` if there is one. False if it is dead.
 ///
 /// # Errors
 /// What `pidfd_send_signal(2)` gives.
 pub fn send(init: &Init, number: i32, value: Option<u64>) -> io::Result<bool> {
-    // SAFETY: no pointers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, init.pid, 0) };
-    let fd = match i32::try_from(fd) {
-        // SAFETY: the kernel has just made it for us.
-        Ok(fd) if fd >= 0 => unsafe { OwnedFd::from_raw_fd(fd) },
-        _ => return not_found(io::Error::last_os_error()),
+    let fd = match open(init.pid) {
+        Ok(fd) => fd,
+        Err(error) => return not_found(error),
     };
     // Now the number cannot be given away; was it before?
     if !init.is_alive() {

@@ -309,6 +309,14 @@ fn console_size(process: &Process) -> Option<WindowSize> {
     })
 }
 
+/// Whether this process, and so one that it starts, can give itself a score of `wanted` (proc_pid_oom_score_adj(5)).
+fn may_score(wanted: i32) -> std::io::Result<()> {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let own = std::fs::read_to_string(FILE)?;
+    std::fs::write(FILE, wanted.to_string())?;
+    std::fs::write(FILE, own)
+}
+
 /// The process of `bundle`, with streams of these kinds.
 ///
 /// # Errors
@@ -343,6 +351,12 @@ pub fn of(bundle: &Bundle, streams: [StreamKind; 3]) -> Result<ProcessConfig, Er
             "process.oomScoreAdj",
             format!("{oom_score_adj} is not from -1000 to 1000"),
         ));
+    }
+    if process.oom_score_adj().is_some() {
+        may_score(oom_score_adj).map_err(|cause| {
+            let what = format!("{oom_score_adj}: {cause} (lowering it takes CAP_SYS_RESOURCE)");
+            Error::field("process.oomScoreAdj", what)
+        })?;
     }
     Ok(ProcessConfig {
         args,

@@ -20,6 +20,8 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     name: String,
+    /// The directory it starts in.
+    cwd: PathBuf,
     candidates: Vec<PathBuf>,
     /// Below these are the libOS's own files.
     unseen: Vec<PathBuf>,
@@ -51,6 +53,7 @@ impl Program {
             .filter(|mount| mount.kind != MountKind::Host);
         Self {
             name: String::from_utf8_lossy(name).into_owned(),
+            cwd,
             candidates,
             unseen: made.map(|mount| path(&mount.target)).collect(),
         }
@@ -61,6 +64,13 @@ impl Program {
     /// # Errors
     /// That it cannot be executed, and why, in runc's words.
     pub fn look(&self) -> Result<(), String> {
+        // One that is missing is made.
+        if !self.is_unseen(&self.cwd)
+            && fs::metadata(&self.cwd).is_ok_and(|directory| !directory.is_dir())
+        {
+            let cwd = self.cwd.display();
+            return Err(format!("process.cwd: {cwd} is not a directory"));
+        }
         let mut why = match self.candidates.as_slice() {
             [only] if self.name.contains('/') => {
                 format!("stat {}: no such file or directory", only.display())
@@ -98,6 +108,7 @@ mod tests {
     fn program(name: &str, candidates: &[&str]) -> Program {
         Program {
             name: name.to_owned(),
+            cwd: "/".into(),
             candidates: candidates.iter().map(PathBuf::from).collect(),
             unseen: vec!["/proc".into()],
         }
@@ -120,6 +131,14 @@ mod tests {
             fails("passwd", &["/etc/passwd", "/no/passwd"]),
             r#"exec: "passwd": permission denied"#
         );
+        let mut elsewhere = program("sh", &["/bin/sh"]);
+        elsewhere.cwd = "/etc/passwd".into();
+        assert_eq!(
+            elsewhere.look().unwrap_err(),
+            "process.cwd: /etc/passwd is not a directory"
+        );
+        elsewhere.cwd = "/no/such".into();
+        elsewhere.look().unwrap();
         assert_eq!(
             fails("/etc", &["/etc"]),
             r#"exec: "/etc": permission denied"#

@@ -40,10 +40,6 @@ pub struct Parts<'a> {
     pub rootfs: &'a Path,
     /// Path of the container's cgroup, as the specification writes it.
     pub cgroup: &'a Path,
-    /// The husk command, for hooks.
-    pub husk: &'a Path,
-    /// The bundle's directory as hooks are told it.
-    pub bundle: &'a Path,
 }
 
 /// The shadow of `bundle`.
@@ -72,7 +68,7 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
         Value::Array(mounts(&bundle.spec, &bundle.raw, terminal)),
     );
     if let Some(hooks) = root.get_mut("hooks").and_then(Value::as_object_mut) {
-        super::hooks::relayed(hooks, parts);
+        super::hooks::drop_own(hooks);
     }
     if let Some(linux) = root.get_mut("linux").and_then(Value::as_object_mut) {
         self::linux(linux, parts.cgroup)?;
@@ -194,6 +190,13 @@ fn linux(linux: &mut Map<String, Value>, cgroup: &Path) -> Result<(), Error> {
         linux.remove(guests);
     }
     linux.insert("cgroupsPath".to_owned(), json!(cgroup));
+    // libcontainer always takes what is mounted below along, and knows the words for that alone.
+    if let Some(word) = linux.get_mut("rootfsPropagation") {
+        match word.as_str().and_then(super::checks::propagation) {
+            Some(plain) => *word = json!(plain),
+            None => *word = Value::Null,
+        }
+    }
     // The network namespace is the host's business, all other settings are the guest's.
     if let Some(sysctl) = linux.get_mut("sysctl").and_then(Value::as_object_mut) {
         sysctl.retain(|name, _| name.starts_with("net.") || name.starts_with("net/"));
@@ -260,8 +263,6 @@ mod tests {
         let parts = Parts {
             rootfs: &bundle.rootfs,
             cgroup: Path::new("/c"),
-            husk: Path::new("/usr/bin/husk"),
-            bundle: &bundle.path,
         };
         of_bundle(&bundle, &parts).unwrap()
     }

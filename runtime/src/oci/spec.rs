@@ -74,6 +74,7 @@ impl Bundle {
         })?;
         let (spec, raw) = parse(&text)?;
         check(&spec)?;
+        super::checks::check(&spec, &raw)?;
         let root = spec
             .root()
             .as_ref()
@@ -197,12 +198,8 @@ fn check_namespaces(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<(),
             ));
         }
         if let Some(path) = namespace.path() {
-            if !path.exists() {
-                return Err(Error::field(
-                    format!("{field}.path"),
-                    format!("{} does not exist", path.display()),
-                ));
-            }
+            super::checks::namespace(kind, path)
+                .map_err(|what| Error::field(format!("{field}.path"), what))?;
             if matches!(kind, LinuxNamespaceType::Pid | LinuxNamespaceType::Mount) {
                 return Err(Error::unsupported(
                     format!("{field}.path"),

@@ -6,6 +6,7 @@
 //!                 ID/record   what husk knows; complete or not there
 //!                 ID/shadow/  the bundle libcontainer sees
 //!                 ID/run/ID/  libcontainer's own state
+//!                 ID/hook     the name of the last hook libcontainer has run
 //!                 ID/report   a FIFO: the VMM tells whether the first program runs
 //!                 ID/control  a socket: what `exec` and others ask of the VMM
 //!                 ID/memory.events  how many processes were killed inside because memory ran out
@@ -446,6 +447,17 @@ fn process_stat(pid: i32) -> Option<(char, u64)> {
     // starttime is field 22, state was field 3.
     let started = fields.nth(18)?.parse().ok()?;
     Some((state, started))
+}
+
+/// The wait status of a process that has ended and whose parent has not asked yet.
+pub(super) fn exit_code(init: &Init) -> Option<i32> {
+    let text = fs::read_to_string(format!("/proc/{}/stat", init.pid)).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    let has_ended = "ZXx".contains(fields.next()?);
+    // starttime is field 22, exit_code field 52; state was field 3.
+    let started: u64 = fields.nth(18)?.parse().ok()?;
+    let code = fields.nth(29)?.parse().ok()?;
+    (has_ended && started == init.started).then_some(code)
 }
 
 impl Init {

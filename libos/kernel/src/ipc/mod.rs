@@ -6,12 +6,14 @@
 //! | `msg` | message queues |
 //! | `sem`, `undo` | semaphores, and what a process's end undoes |
 //! | `shm` | shared memory segments |
+//! | [`limits`] | how much there may be of these |
 //! | `mqueue` | POSIX message queues and the file system they are seen in |
 //! | `wire` | the structs programs see |
 //! | `show` | `/proc/sysvipc` |
 //!
 //! Everything belongs to a [`Namespace`]. Locks: a table of objects, then an object; neither is held over user memory.
 
+pub mod limits;
 pub mod mqueue;
 pub mod msg;
 mod objects;
@@ -25,6 +27,7 @@ use alloc::sync::Arc;
 
 pub use undo::Undo;
 
+use self::limits::Limits;
 use self::objects::Table;
 use crate::process::namespaces::next_number;
 use crate::sync::SpinLock;
@@ -39,6 +42,8 @@ pub struct Namespace {
     queues: SpinLock<Table<msg::Queue>>,
     sets: SpinLock<Table<sem::Set>>,
     segments: SpinLock<Table<shm::Segment>>,
+    /// How much it may hold.
+    pub limits: Limits,
     /// POSIX message queues.
     pub mqueue: Arc<mqueue::MqueueFs>,
 }
@@ -46,14 +51,14 @@ pub struct Namespace {
 impl Namespace {
     /// The container's first. `device` is the number of the file system of its POSIX message queues.
     #[must_use]
-    pub fn first(device: u64) -> Arc<Self> {
-        Self::numbered(FIRST, device)
+    pub fn first(device: u64, limits: Limits) -> Arc<Self> {
+        Self::numbered(FIRST, device, limits)
     }
 
     /// Another, without any object.
     #[must_use]
     pub fn new(device: u64) -> Arc<Self> {
-        Self::numbered(next_number(), device)
+        Self::numbered(next_number(), device, Limits::default())
     }
 
     /// What it is called in `/proc/PID/ns`.
@@ -62,12 +67,13 @@ impl Namespace {
         self.number
     }
 
-    fn numbered(number: u32, device: u64) -> Arc<Self> {
+    fn numbered(number: u32, device: u64, limits: Limits) -> Arc<Self> {
         Arc::new(Self {
             number,
             queues: SpinLock::default(),
             sets: SpinLock::default(),
             segments: SpinLock::default(),
+            limits,
             mqueue: mqueue::MqueueFs::new(device),
         })
     }

@@ -127,7 +127,7 @@ pub fn msgget(t: &Thread, key: Int, flags: Hex) -> SysResult {
         Ok(Queue {
             common,
             state: SpinLock::new(State {
-                max_bytes: QUEUE_BYTES,
+                max_bytes: namespace.limits.queue_bytes,
                 ..State::default()
             }),
             room: WaitQueue::new(),
@@ -136,7 +136,8 @@ pub fn msgget(t: &Thread, key: Int, flags: Hex) -> SysResult {
     };
     let credentials = t.credentials();
     let mut queues = namespace.queues.lock();
-    let id = queues.find_or_make(&credentials, key, flags, MAX_QUEUES, |_| Ok(()), make)?;
+    let limit = namespace.limits.queues;
+    let id = queues.find_or_make(&credentials, key, flags, limit, |_| Ok(()), make)?;
     Ok(id as usize)
 }
 
@@ -146,7 +147,7 @@ pub fn msgget(t: &Thread, key: Int, flags: Hex) -> SysResult {
 /// `EINVAL`, `EFAULT`, `EACCES`, `EAGAIN`, `EIDRM`, `EINTR`.
 pub fn msgsnd(t: &Thread, id: Int, message: Ptr, len: Len, flags: Hex) -> SysResult {
     let kind: i64 = message.read()?;
-    if len > MAX_BYTES || id < 0 || kind < 1 {
+    if len > namespace(t).limits.message_bytes || id < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
     let mut text = alloc::vec![0; len];
@@ -249,7 +250,8 @@ pub fn msgctl(t: &Thread, id: Int, command: Int, buf: Ptr) -> SysResult {
             let queue = get(t, id)?;
             let credentials = t.credentials();
             queue.common.check_owner(&credentials)?;
-            if max > QUEUE_BYTES && !credentials.has(general::CAP_SYS_RESOURCE) {
+            if max > namespace(t).limits.queue_bytes && !credentials.has(general::CAP_SYS_RESOURCE)
+            {
                 return Err(Errno::EPERM);
             }
             queue.common.change(perm)?;
@@ -276,6 +278,8 @@ fn info(t: &Thread, command: i32, buf: UserAddr) -> SysResult {
     const SEGMENT: i32 = 16;
     const SEGMENTS: i32 = 0xffff;
     let namespace = namespace(t);
+    let limits = &namespace.limits;
+    let queue_bytes = limits.queue_bytes as i32;
     let (highest, used, messages, bytes) = {
         let queues = namespace.queues.lock();
         let sums = queues.iter().fold((0, 0), |(messages, bytes), queue| {
@@ -287,10 +291,14 @@ fn info(t: &Thread, command: i32, buf: UserAddr) -> SysResult {
     let [pool, map, headers] = if command == MSG_INFO {
         [used as i32, messages as i32, bytes as i32]
     } else {
-        let pool = MAX_QUEUES as u64 * QUEUE_BYTES / 1024;
-        [pool as i32, QUEUE_BYTES as i32, QUEUE_BYTES as i32]
+        let pool = (limits.queues as u64).saturating_mul(limits.queue_bytes) / 1024;
+        [pool as i32, queue_bytes, queue_bytes]
     };
-    let limits = [MAX_BYTES as i32, QUEUE_BYTES as i32, MAX_QUEUES as i32];
+    let limits = [
+        limits.message_bytes as i32,
+        queue_bytes,
+        limits.queues as i32,
+    ];
     let mut out = Struct::default();
     for value in [pool, map].into_iter().chain(limits) {
         out.int(value);

@@ -100,10 +100,11 @@ fn get(t: &Thread, id: i32) -> Result<Arc<Set>> {
 /// `EINVAL`, `EACCES`, `EEXIST`, `ENOENT`, `ENOSPC`.
 pub fn semget(t: &Thread, key: Int, count: Int, flags: Hex) -> SysResult {
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
-    if count > MAX_OF_SET {
+    let namespace = namespace(t);
+    let [of_set, in_all, _, of_sets] = namespace.limits.semaphores;
+    if count > of_set {
         return Err(Errno::EINVAL);
     }
-    let namespace = namespace(t);
     let credentials = t.credentials();
     let mut sets = namespace.sets.lock();
     let used: usize = sets
@@ -122,7 +123,7 @@ pub fn semget(t: &Thread, key: Int, count: Int, flags: Hex) -> SysResult {
         if count == 0 {
             return Err(Errno::EINVAL);
         }
-        if used + count > MAX_IN_ALL {
+        if used + count > in_all {
             return Err(Errno::ENOSPC);
         }
         Ok(Set {
@@ -134,7 +135,7 @@ pub fn semget(t: &Thread, key: Int, count: Int, flags: Hex) -> SysResult {
             changed: WaitQueue::new(),
         })
     };
-    let id = sets.find_or_make(&credentials, key, flags, MAX_SETS, fits, make)?;
+    let id = sets.find_or_make(&credentials, key, flags, of_sets, fits, make)?;
     Ok(id as usize)
 }
 
@@ -224,7 +225,7 @@ pub fn semtimedop(t: &Thread, id: Int, from: Ptr, count: Len, timeout: Ptr) -> S
     if count < 1 || id < 0 {
         return Err(Errno::EINVAL);
     }
-    if count > MAX_OPERATIONS {
+    if count > namespace(t).limits.semaphores[2] {
         return Err(Errno::E2BIG);
     }
     let operations = read_operations(from, count)?;
@@ -422,15 +423,14 @@ fn info(t: &Thread, command: i32, buf: UserAddr) -> SysResult {
             .sum();
         (sets.highest(), sets.len(), used)
     };
-    let all = MAX_IN_ALL as i32;
-    let operations = MAX_OPERATIONS as i32;
+    let [of_set, all, operations, of_sets] = namespace.limits.semaphores.map(|limit| limit as i32);
     let (first, last) = if command == SEM_INFO {
         (sets as i32, used as i32)
     } else {
         (UNDO_BYTES, MAX_VALUE)
     };
     let mut out = Struct::default();
-    for value in [all, MAX_SETS as i32, all, all, MAX_OF_SET as i32] {
+    for value in [all, of_sets, all, all, of_set] {
         out.int(value);
     }
     for value in [operations, operations, first, MAX_VALUE, last] {

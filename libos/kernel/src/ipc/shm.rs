@@ -163,6 +163,7 @@ pub fn shmget(t: &Thread, key: Int, size: Len, flags: Hex) -> SysResult {
     let size = size as u64;
     let namespace = namespace(t);
     let credentials = t.credentials();
+    let limits = &namespace.limits;
     let mut segments = namespace.segments.lock();
     let used: u64 = segments.iter().map(|segment| segment.pages()).sum();
     let fits = |segment: &Segment| {
@@ -173,10 +174,10 @@ pub fn shmget(t: &Thread, key: Int, size: Len, flags: Hex) -> SysResult {
         }
     };
     let make = |common: Common| {
-        if !(1..=MAX_BYTES).contains(&size) {
+        if !(1..=limits.segment_bytes).contains(&size) {
             return Err(Errno::EINVAL);
         }
-        if used.saturating_add(size.div_ceil(PAGE_SIZE)) > MAX_PAGES {
+        if used.saturating_add(size.div_ceil(PAGE_SIZE)) > limits.segment_pages {
             return Err(Errno::ENOSPC);
         }
         if flags & SHM_HUGETLB != 0 {
@@ -195,7 +196,7 @@ pub fn shmget(t: &Thread, key: Int, size: Len, flags: Hex) -> SysResult {
             state: SpinLock::default(),
         })
     };
-    let id = segments.find_or_make(&credentials, key, flags, MAX_SEGMENTS, fits, make)?;
+    let id = segments.find_or_make(&credentials, key, flags, limits.segments, fits, make)?;
     Ok(id as usize)
 }
 
@@ -348,13 +349,21 @@ pub fn shmctl(t: &Thread, id: Int, command: Int, buf: Ptr) -> SysResult {
 
 fn limits(t: &Thread, buf: UserAddr) -> SysResult {
     const BYTES: usize = 72;
-    let segments = MAX_SEGMENTS as u64;
+    let namespace = namespace(t);
+    let limits = &namespace.limits;
+    let segments = limits.segments as u64;
     let mut out = Struct::default();
-    for value in [MAX_BYTES, 1, segments, segments, MAX_PAGES] {
+    for value in [
+        limits.segment_bytes,
+        1,
+        segments,
+        segments,
+        limits.segment_pages,
+    ] {
         out.long(value);
     }
     out.write(buf, BYTES)?;
-    Ok(namespace(t).segments.lock().highest())
+    Ok(namespace.segments.lock().highest())
 }
 
 fn usage(t: &Thread, buf: UserAddr) -> SysResult {

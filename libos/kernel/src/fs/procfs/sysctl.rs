@@ -4,9 +4,10 @@ use super::row::{Row, What, directory};
 use super::text::Text;
 use crate::fs::devfs::ENTROPY_BITS;
 use crate::fs::{inotify, pipe, random};
-use crate::ipc::{mqueue, msg, shm};
+use crate::ipc::mqueue;
 use crate::net;
 use crate::process::uts;
+use crate::tty::numbers;
 use crate::{Result, Thread};
 
 const fn sysctl(name: &'static str, mode: u32, generate: super::row::Generate) -> Row {
@@ -25,9 +26,26 @@ macro_rules! setting {
     ($name:literal, $mode:literal, $value:expr) => {
         sysctl($name, $mode, |_, subject, text| {
             match configured(subject, $name) {
-                Some(value) => write!(text, "{value}\n"),
+                // Whatever the words were written apart with, the kernel writes a tab.
+                Some(value) => {
+                    for (index, word) in value.split_ascii_whitespace().enumerate() {
+                        text.push(if index == 0 { b"" } else { b"\t" });
+                        text.push(word.as_bytes());
+                    }
+                    text.push(b"\n");
+                }
                 None => write!(text, "{}\n", $value),
             }
+            Ok(())
+        })
+    };
+}
+
+/// A limit of the reader's IPC namespace.
+macro_rules! ipc {
+    ($name:literal, $limit:ident) => {
+        sysctl($name, 0o644, |t, _, text| {
+            write!(text, "{}\n", t.namespaces().ipc.limits.$limit);
             Ok(())
         })
     };
@@ -93,9 +111,9 @@ const KERNEL: &[Row] = &[
         let name = t.namespaces().uts.hostname.lock().clone();
         line(text, &name)
     }),
-    setting!("msgmax", msg::MAX_BYTES),
-    setting!("msgmnb", msg::QUEUE_BYTES),
-    setting!("msgmni", msg::MAX_QUEUES),
+    ipc!("msgmax", message_bytes),
+    ipc!("msgmnb", queue_bytes),
+    ipc!("msgmni", queues),
     setting!("ngroups_max", 0o444, 65536),
     setting!("osrelease", 0o444, uts::RELEASE),
     setting!("ostype", 0o444, uts::SYSNAME),
@@ -103,15 +121,29 @@ const KERNEL: &[Row] = &[
     setting!("overflowuid", 65534),
     setting!("panic", 0),
     setting!("pid_max", crate::process::PID_MAX),
+    directory("pty", PTY),
     directory("random", RANDOM),
     setting!("randomize_va_space", 2),
-    setting!("sem", "32000\t1024000000\t500\t32000"),
-    setting!("shmall", shm::MAX_PAGES),
-    setting!("shmmax", shm::MAX_BYTES),
-    setting!("shmmni", shm::MAX_SEGMENTS),
+    sysctl("sem", 0o644, |t, _, text| {
+        let [of_set, in_all, operations, sets] = t.namespaces().ipc.limits.semaphores;
+        write!(text, "{of_set}\t{in_all}\t{operations}\t{sets}\n");
+        Ok(())
+    }),
+    ipc!("shmall", segment_pages),
+    ipc!("shmmax", segment_bytes),
+    ipc!("shmmni", segments),
     setting!("tainted", 0),
     setting!("threads-max", 32768),
     setting!("version", 0o444, uts::VERSION),
+];
+
+const PTY: &[Row] = &[
+    setting!("max", numbers::MAX),
+    sysctl("nr", 0o444, |_, subject, text| {
+        write!(text, "{}\n", subject.kernel.ttys.count());
+        Ok(())
+    }),
+    setting!("reserve", numbers::RESERVED),
 ];
 
 const RANDOM: &[Row] = &[
@@ -163,8 +195,8 @@ const VM: &[Row] = &[
     setting!("vfs_cache_pressure", 100),
 ];
 
-/// What the container's configuration sets the setting whose last component is `name` to. Only settings below
-/// `kernel` and `net` can be configured, and no name occurs twice there.
+/// What the container's configuration sets the setting whose last component is `name` to. Of those shown here only some below
+/// `net` can be configured, and no name occurs twice there.
 fn configured<'a>(subject: &'a super::subject::Subject, name: &str) -> Option<&'a str> {
     subject
         .kernel

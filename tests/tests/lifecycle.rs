@@ -9,22 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use husk_tests::capture::{End, capture};
 use husk_tests::image::Image;
-use husk_tests::oci::{Bundle, Runtime, both};
+use husk_tests::oci::{self, Bundle, Runtime, both};
 use serde_json::{Value, json};
 
 fn image() -> Result<Image> {
     Image::busybox()
 }
 
-/// Runs `script` under a changed specification; standard output and status must be equal.
+/// [`oci::equal`] over busybox.
 fn equal(script: &str, change: impl Fn(&mut Value)) -> Result<String> {
-    let image = image()?;
-    both(|runtime| {
-        let mut bundle = Bundle::new(runtime, &image, script)?;
-        bundle.edit(&change)?;
-        let done = bundle.run()?;
-        Ok(format!("{}{:?}", done.stdout_text(), done.end))
-    })
+    oci::equal(&image()?, script, change)
 }
 
 #[test]

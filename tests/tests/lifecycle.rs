@@ -511,6 +511,73 @@ fn containers_of_images() -> Result<()> {
     Ok(())
 }
 
+/// `start` tells how a VMM ended that never ran the program, and what to do about it.
+#[test]
+fn a_vmm_that_dies_early_is_told_of() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let image = image()?;
+    // Killed while libcontainer's process, which becomes the VMM, runs a hook.
+    let mut bundle = Bundle::new(&runtime, &image, "true")?;
+    bundle.edit(|v| {
+        v["root"]["readonly"] = json!(false);
+        let args = json!(["sh", "-c", "touch /begun; sleep 1000"]);
+        v["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": args}]});
+    })?;
+    let id = bundle.create()?;
+    let mut command = runtime.command();
+    let start = command
+        .args(["start", &id])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !bundle.path().join("rootfs/begun").exists() {
+        ensure!(Instant::now() < deadline, "no hook runs");
+        std::thread::yield_now();
+    }
+    let state: Value = serde_json::from_str(&runtime.must(&["state", &id])?)?;
+    let killed = Command::new("kill")
+        .args(["-KILL", &state["pid"].to_string()])
+        .status()?;
+    ensure!(killed.success());
+    let done = start.wait_with_output()?;
+    let text = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.code() == Some(1), "{:?}", done.status);
+    ensure!(
+        text.contains("its VMM was killed by SIGKILL before the program ran: somebody killed it"),
+        "{text}"
+    );
+    runtime.must(&["delete", &id])?;
+
+    // Killed by the kernel, for want of memory in its cgroup.
+    let bundle = Bundle::new(&runtime, &image, "true")?;
+    let id = bundle.create()?;
+    let limits = [
+        format!("/sys/fs/cgroup/memory/husk-{id}/memory.limit_in_bytes"),
+        format!("/sys/fs/cgroup/husk-{id}/memory.max"),
+    ];
+    let limit = limits.iter().find(|file| Path::new(file).exists());
+    fs::write(limit.context("no cgroup of memory")?, "4194304")?;
+    let text = runtime.must_fail(&["start", &id])?;
+    ensure!(
+        text.contains(
+            "its VMM was killed by SIGKILL before the program ran: the container's cgroup"
+        ),
+        "{text}"
+    );
+    runtime.must(&["delete", &id])?;
+
+    // A hook's failure is no death of the VMM.
+    let mut bundle = Bundle::new(&runtime, &image, "true")?;
+    bundle.edit(|v| {
+        let args = json!(["sh", "-c", "exit 3"]);
+        v["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": args}]});
+    })?;
+    let text = runtime.must_fail(&["start", &bundle.create()?])?;
+    ensure!(text.contains("a startContainer hook failed"), "{text}");
+    Ok(())
+}
+
 /// `run` in the foreground keeps nobody from working on its container.
 #[test]
 fn a_foreground_run_can_be_killed() -> Result<()> {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use husk_abi::boundary::config::StreamKind;
 
-use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, SetupArgs};
+use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, Rootless, SetupArgs};
 use super::filter::LogFilter;
 use super::{Error, logging};
 use crate::oci::launch::{Launch, Log, RootSource, Trace};
@@ -34,7 +34,7 @@ pub fn container(
     foreground: bool,
 ) -> Result<Container, Error> {
     check_id(id).map_err(oci::Error::from)?;
-    if !nix::unistd::geteuid().is_root() {
+    if cli.rootless == Rootless::Yes || !nix::unistd::geteuid().is_root() {
         return Err(oci::Error::NotRoot.into());
     }
     if setup.preserve_fds != 0 {

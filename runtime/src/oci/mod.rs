@@ -87,7 +87,9 @@ pub enum Error {
     Cgroup { what: &'static str, message: String },
     #[error("{0:?} is no signal: give a name such as TERM or a number from 1 to 64")]
     Signal(String),
-    #[error("only root can make a container from a bundle: it needs namespaces and a cgroup")]
+    #[error(
+        "this needs namespaces and a cgroup, which root alone can make, and not with --rootless=true"
+    )]
     NotRoot,
     #[error("container not running")]
     NotRunning,

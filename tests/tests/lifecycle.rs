@@ -633,6 +633,38 @@ fn cgroups_that_cannot_be_made() -> Result<()> {
     Ok(())
 }
 
+/// One clear line without `/dev/kvm`, and nothing half-made.
+#[test]
+fn a_bundle_without_kvm() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let bundle = Bundle::new(&runtime, &image()?, "true")?;
+    let (path, id) = (bundle.path().display().to_string(), bundle.id());
+    for (how, words) in [
+        ("mount --bind /dev/null /dev/kvm", "/dev/kvm"),
+        ("mount -t tmpfs none /dev", "/dev/kvm"),
+    ] {
+        let husk = runtime.command();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c"])
+            .arg(format!("{how} && exec \"$0\" \"$@\""))
+            .arg(husk.get_program())
+            .args(husk.get_args())
+            .args(["create", "--bundle", &path, &id]);
+        let run = capture(&command, b"", Duration::from_secs(60))?;
+        let text = run.stderr_text();
+        ensure!(
+            text.lines().count() == 1 && text.contains(words),
+            "{how}: {text}"
+        );
+        ensure!(run.end == End::Status(1), "{how}: {:?}", run.end);
+        ensure!(runtime.must(&["list", "-q"])?.is_empty());
+    }
+    let left = leftovers(&runtime, &[id])?;
+    ensure!(left.is_empty(), "{left:#?}");
+    Ok(())
+}
+
 /// One clear line where systemd is to make the cgroup and does not run.
 #[test]
 fn without_systemd_its_cgroups_cannot_be_had() -> Result<()> {

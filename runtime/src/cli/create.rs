@@ -13,7 +13,7 @@ use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
 use crate::oci::state::{Container, Directory, check_id};
-use crate::oci::{self, cgroup, process, shadow};
+use crate::oci::{self, process, shadow, systemd};
 use crate::plan::{Host, MemorySize};
 use crate::record::{self, Format, Policy};
 use crate::vmm;
@@ -75,7 +75,7 @@ pub fn container(
         cli.systemd_cgroup,
     );
     if cli.systemd_cgroup {
-        cgroup::check_systemd(&identity.cgroup)?;
+        systemd::check(&identity.cgroup)?;
     }
     let parts = shadow::Parts {
         rootfs: &bundle.rootfs,

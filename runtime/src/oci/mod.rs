@@ -16,6 +16,7 @@
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
+//! | [`systemd`] | cgroups that systemd makes |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
 //! | [`lifecycle`] | the verbs |
 //!
@@ -52,6 +53,7 @@ pub mod shadow;
 pub mod socket;
 pub mod spec;
 pub mod state;
+pub mod systemd;
 pub mod update;
 
 /// What can go wrong with a container.

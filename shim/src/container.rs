@@ -6,8 +6,8 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::husk::Husk;
 use crate::metrics::Pids;
+use crate::oom::{self, Kills};
 use crate::process::{Process, Stage, timestamp};
 use crate::reaper::{Claimant, Exit};
 use crate::rootfs;
@@ -50,8 +51,12 @@ pub struct Container {
     first: Arc<Process>,
     processes: Mutex<Processes>,
     paused: AtomicBool,
+    /// How many processes there were inside when it was paused.
+    paused_with: AtomicU64,
     pids_limit: Mutex<u64>,
     cgroup: Option<Cgroup>,
+    /// What the guest kills.
+    kills: OnceLock<Kills>,
 }
 
 /// Makes the streams and, by `run`, a process with them; gives it.
@@ -108,12 +113,14 @@ impl Container {
         let container = Arc::new(Self {
             first: Arc::new(Process::first(paths, pid, streams)),
             cgroup: Cgroup::of(pid),
+            kills: OnceLock::new(),
             pids_limit: Mutex::new(pids_limit(&spec["linux"]["resources"]).unwrap_or(0)),
             husk,
             events,
             owner,
             processes: Mutex::default(),
             paused: AtomicBool::new(false),
+            paused_with: AtomicU64::new(0),
         });
         drop(claimant);
         Ok(container)
@@ -198,19 +205,42 @@ impl Container {
     }
 
     fn watch_memory(&self) {
-        let Some(cgroup) = &self.cgroup else { return };
-        let (events, id) = (self.events.clone(), self.husk.id.clone());
-        let told = crate::oom::watch(cgroup, move || {
-            events.publish(TaskOOM {
-                container_id: id.clone(),
-                ..TaskOOM::default()
-            });
-        });
-        if let Err(error) = told {
+        let teller = || {
+            let (events, id) = (self.events.clone(), self.husk.id.clone());
+            move || {
+                events.publish(TaskOOM {
+                    container_id: id.clone(),
+                    ..TaskOOM::default()
+                });
+            }
+        };
+        let trouble = |error| {
             warn!(
                 "{}: nothing tells of a lack of memory: {error}",
                 self.husk.id
             );
+        };
+        let kills = Kills::watch(self.husk.memory_events(), teller())
+            .map_err(trouble)
+            .ok();
+        if let Some(kills) = &kills {
+            let _ = self.kills.set(kills.clone());
+        }
+        let tell = teller();
+        // A guest that ends for want of memory has the cgroup run out, too, which is not told again.
+        let tell = move || {
+            let is_told = |kills: &Kills| {
+                kills.look();
+                kills.have_been_told()
+            };
+            if !kills.as_ref().is_some_and(is_told) {
+                tell();
+            }
+        };
+        if let Some(cgroup) = &self.cgroup
+            && let Err(error) = oom::watch(cgroup, tell)
+        {
+            trouble(error);
         }
     }
 
@@ -261,6 +291,10 @@ impl Container {
 
     fn first_ended(&self, pid: i32, exit: Exit) {
         self.first.settled();
+        if let Some(kills) = self.kills.get() {
+            // The kill of the first process is told before its end.
+            kills.look();
+        }
         let execs: Vec<Arc<Process>> = {
             let mut processes = self.processes();
             processes.ending = true;
@@ -361,6 +395,9 @@ impl Container {
     pub fn pause(&self, paused: bool) -> Result<()> {
         let container_id = self.husk.id.clone();
         if paused {
+            // Asked now: one that is paused does not answer.
+            let inside = self.count_inside();
+            self.paused_with.store(inside, Ordering::Relaxed);
             self.husk.pause()?;
         } else {
             self.husk.resume()?;
@@ -420,18 +457,22 @@ impl Container {
 
     /// How many processes there are inside and may be.
     pub fn guest_pids(&self) -> Pids {
-        // One that is paused does not answer.
         let current = if self.is_paused() {
-            None
+            self.paused_with.load(Ordering::Relaxed)
         } else {
-            self.husk.guest_processes().ok()
+            self.count_inside()
         };
         Pids {
-            current: current
-                .and_then(|count| u64::try_from(count).ok())
-                .unwrap_or(0),
+            current,
             limit: *self.limit(),
         }
+    }
+
+    fn count_inside(&self) -> u64 {
+        let count = self.husk.guest_processes().ok();
+        count
+            .and_then(|count| u64::try_from(count).ok())
+            .unwrap_or(0)
     }
 
     /// Removes a process that has ended or was never started; the first takes the container with it.

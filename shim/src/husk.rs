@@ -203,6 +203,12 @@ impl Husk {
         Ok(pid)
     }
 
+    /// The file where husk counts what was killed inside for want of memory.
+    pub fn memory_events(&self) -> PathBuf {
+        let container = self.state.join("containers").join(&self.id);
+        container.join("memory.events")
+    }
+
     /// `create`; gives the process, to be waited for.
     pub fn create(
         &self,

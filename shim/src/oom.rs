@@ -1,13 +1,16 @@
-//! Hearing of a control group that ran out of memory.
+//! Hearing of a lack of memory.
 //!
-//! The guest kills processes of its own when the container's limit is reached; the host does when the VMM and the
-//! guest together reach the control group's.
+//! The guest kills processes of its own when the container's limit is reached, and husk counts them in a file of the
+//! same form as a control group's `memory.events`; the host kills when the VMM and the guest together reach the
+//! control group's limit.
 
 use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::inotify;
@@ -18,18 +21,18 @@ use crate::cgroup::{Cgroup, Table};
 ///
 /// # Errors
 /// When the host does not tell.
-pub fn watch(cgroup: &Cgroup, tell: impl Fn() + Send + 'static) -> io::Result<()> {
+pub fn watch(cgroup: &Cgroup, tell: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     match cgroup {
         Cgroup::V1(controllers) => match controllers.get("memory") {
             Some(path) => version_1(path, tell),
             None => Ok(()),
         },
-        Cgroup::V2(path) => version_2(&path.join("memory.events"), tell),
+        Cgroup::V2(path) => Kills::watch(path.join("memory.events"), tell).map(drop),
     }
 }
 
 /// The kernel writes to an eventfd (`cgroup-v1/memory.rst`, "OOM Control"), also when the group is removed.
-fn version_1(path: &Path, tell: impl Fn() + Send + 'static) -> io::Result<()> {
+fn version_1(path: &Path, tell: impl Fn() + Send + Sync + 'static) -> io::Result<()> {
     let control = path.join("memory.oom_control");
     let file = OpenOptions::new().read(true).open(&control)?;
     let event = eventfd(0, EventfdFlags::CLOEXEC)?;
@@ -49,24 +52,58 @@ fn kills(path: &Path) -> Option<u64> {
     Some(Table::parse(&fs::read_to_string(path).ok()?).get("oom_kill"))
 }
 
-/// The file changes (`cgroup-v2.rst`, "memory.events").
-fn version_2(path: &Path, tell: impl Fn() + Send + 'static) -> io::Result<()> {
-    let watcher = inotify::init(inotify::CreateFlags::CLOEXEC)?;
-    inotify::add_watch(&watcher, path, inotify::WatchFlags::MODIFY)?;
-    let path = path.to_owned();
-    let mut last = kills(&path).unwrap_or(0);
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while rustix::io::read(&watcher, &mut buffer).is_ok() {
-            // The file goes with the group.
-            let Some(now) = kills(&path) else { return };
-            if now > last {
-                tell();
+/// Least time between two tellings: a guest can run out of memory as fast as it likes.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The count of a `memory.events` file (`cgroup-v2.rst`), and what of it was told.
+#[derive(Clone)]
+pub struct Kills {
+    path: PathBuf,
+    told: Arc<Mutex<u64>>,
+    tell: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Kills {
+    /// Calls `tell` each time the count has grown, from a thread that ends with the file.
+    ///
+    /// # Errors
+    /// When the host does not tell of changes.
+    pub fn watch(path: PathBuf, tell: impl Fn() + Send + Sync + 'static) -> io::Result<Self> {
+        let watcher = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+        let changes = inotify::WatchFlags::MODIFY;
+        inotify::add_watch(&watcher, &path, changes)?;
+        let this = Self {
+            told: Arc::new(Mutex::new(kills(&path).unwrap_or(0))),
+            path,
+            tell: Arc::new(tell),
+        };
+        let own = this.clone();
+        thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while rustix::io::read(&watcher, &mut buffer).is_ok() && own.look() {
+                thread::sleep(PAUSE);
             }
-            last = last.max(now);
+        });
+        Ok(this)
+    }
+
+    /// Whether anything was told.
+    pub fn have_been_told(&self) -> bool {
+        *self.told.lock().unwrap_or_else(PoisonError::into_inner) > 0
+    }
+
+    /// Tells now what was not told yet; false when the file is gone.
+    pub fn look(&self) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(now) = kills(&self.path) else {
+            return false;
+        };
+        if now > *told {
+            *told = now;
+            (self.tell)();
         }
-    });
-    Ok(())
+        true
+    }
 }
 
 #[cfg(test)]
@@ -76,21 +113,27 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn version_2_counts_kills() {
+    fn each_growth_of_the_count_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("memory.events");
         fs::write(&file, "oom 0\noom_kill 1\n").unwrap();
         let (sender, told) = channel();
-        watch(&Cgroup::V2(directory.path().to_owned()), move || {
-            let _ = sender.send(());
+        let sender = Mutex::new(sender);
+        let kills = Kills::watch(file.clone(), move || {
+            let _ = sender.lock().unwrap().send(());
         })
         .unwrap();
         fs::write(&file, "oom 1\noom_kill 1\n").unwrap();
         fs::write(&file, "oom 1\noom_kill 2\n").unwrap();
         assert!(told.recv_timeout(Duration::from_secs(30)).is_ok());
-        fs::remove_file(&file).unwrap();
-        // The watch has gone with the file, and with it the thread and its sender.
-        let _ = fs::write(&file, "oom_kill 2\n");
+        // Nobody has to wait for the thread, and nothing is told twice.
+        assert!(kills.look());
         assert!(told.try_recv().is_err());
+        fs::write(&file, "oom_kill 00003\n").unwrap();
+        assert!(kills.look());
+        assert!(told.recv_timeout(Duration::from_secs(30)).is_ok());
+        assert!(told.try_recv().is_err());
+        fs::remove_file(&file).unwrap();
+        assert!(!kills.look());
     }
 }

@@ -250,6 +250,14 @@ static void do_sendfile(void) {
     same(scratch, at, len, "sendfile");
 }
 
+static void do_sync(void) {
+    switch (any(3)) {
+    case 0: expect(fsync(fd()) == 0, "fsync"); break;
+    case 1: expect(fdatasync(fd()) == 0, "fdatasync"); break;
+    case 2: expect(sync_file_range(fd(), any(1000), any(1000), any(8)) == 0, "sync_file_range"); break;
+    }
+}
+
 static void do_reopen(void) {
     int which = any(2);
     note("reopen %d", which);
@@ -323,7 +331,7 @@ int main(int argc, char **argv) {
         case 20: do_sendfile(); break;
         case 21: do_reopen(); break;
         case 22: if (any(8) == 0) do_fork(); else if (any(4) == 0) do_rename(); break;
-        case 23: expect((any(2) ? fsync(fd()) : fdatasync(fd())) == 0, "fsync"); break;
+        case 23: do_sync(); break;
         }
         check_size();
         if (operations % 200 == 199) {

@@ -1,8 +1,10 @@
-// Signal-driven input and output of pipes.
+// Signal-driven input and output of pipes and sockets.
 #include "check.h"
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 static atomic_int plain, detailed, last_fd, last_code, last_band;
 
@@ -124,9 +126,81 @@ static void of_another_process(void) {
     CHECK_INT(waitpid(child, NULL, 0), child);
 }
 
+/* Asks for SIGRTMIN + 2 of what happens to `fd`. */
+static void ask(int fd) {
+    int on = 1, me = getpid(), owner = 0;
+    CHECK_INT(ioctl(fd, FIOSETOWN, &me), 0);
+    CHECK_INT(ioctl(fd, SIOCGPGRP, &owner), 0);
+    CHECK_INT(owner, me);
+    CHECK_INT(fcntl(fd, F_SETSIG, SIGRTMIN + 2), 0);
+    CHECK_INT(ioctl(fd, FIOASYNC, &on), 0);
+    CHECK_INT(fcntl(fd, F_GETFL) & O_ASYNC, O_ASYNC);
+    detailed = 0;
+}
+
+static void of_a_pair(const int fds[2]) {
+    static char bytes[1 << 16];
+    ask(fds[0]);
+    CHECK_INT(write(fds[1], "a", 1), 1);
+    CHECK_INT(detailed, 1);
+    CHECK_INT(last_fd, fds[0]);
+    CHECK_INT(last_code, POLL_IN);
+    CHECK_INT(last_band, POLLIN | POLLRDNORM);
+    CHECK_INT(read(fds[0], bytes, sizeof bytes), 1);
+    // Room that nobody missed is no news.
+    CHECK_INT(write(fds[0], "b", 1), 1);
+    CHECK_INT(read(fds[1], bytes, sizeof bytes), 1);
+    CHECK_INT(detailed, 1);
+    CHECK_INT(fcntl(fds[0], F_SETFL, O_ASYNC | O_NONBLOCK), 0);
+    while (write(fds[0], bytes, sizeof bytes) > 0)
+        ;
+    CHECK_INT(errno, EAGAIN);
+    CHECK_INT(detailed, 1);
+    fcntl(fds[1], F_SETFL, O_NONBLOCK);
+    while (read(fds[1], bytes, sizeof bytes) > 0)
+        ;
+    CHECK(detailed > 1);
+    CHECK_INT(last_code, POLL_OUT);
+    CHECK_INT(last_band, POLLOUT | POLLWRNORM | POLLWRBAND);
+    CHECK_INT(fcntl(fds[0], F_SETFL, 0), 0);
+    detailed = 0;
+    CHECK_INT(write(fds[1], "c", 1), 1);
+    CHECK_INT(detailed, 0);
+    close(fds[1]);
+    close(fds[0]);
+}
+
+static void sockets(void) {
+    int fds[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
+    of_a_pair(fds);
+
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof at;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(bind(listener, (void *)&at, sizeof at) == 0 && listen(listener, 1) == 0);
+    CHECK(getsockname(listener, (void *)&at, &len) == 0);
+    ask(listener);
+    fds[0] = socket(AF_INET, SOCK_STREAM, 0);
+    // Linux may end the call for the signal.
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGRTMIN + 2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    CHECK(connect(fds[0], (void *)&at, sizeof at) == 0);
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    CHECK_INT(detailed, 1);
+    CHECK_INT(last_fd, listener);
+    CHECK_INT(last_code, POLL_IN);
+    fds[1] = accept(listener, NULL, NULL);
+    of_a_pair(fds);
+    close(listener);
+}
+
 int main(void) {
     GROUP(owners);
     GROUP(signals);
     GROUP(of_another_process);
+    GROUP(sockets);
     return finish();
 }

@@ -9,7 +9,7 @@ use husk_tests::differential::Failures;
 use husk_tests::engines::containerd::{Containerd, RUNTIMES, compare};
 
 /// Name and script; both runtimes must print the same.
-const SCENARIOS: [(&str, &str); 16] = [
+const SCENARIOS: [(&str, &str); 20] = [
     (
         "output and statuses",
         "for s in 0 1 127 143; do run --rm $I $ID sh -c \"echo out; echo err >&2; exit $s\"; echo $?; done; left $ID",
@@ -17,6 +17,19 @@ const SCENARIOS: [(&str, &str); 16] = [
     (
         "a program that is not there",
         "run --rm $I $ID /nonexistent 2>$W/err; echo $?; grep -c 'no such file' $W/err; clean 2>/dev/null; left $ID",
+    ),
+    (
+        "a program that may not be executed",
+        "for p in /etc/passwd /etc nope; do run --rm $I $ID $p 2>/dev/null; echo $?; left $ID; clean 2>/dev/null; done",
+    ),
+    (
+        "exec of what cannot be executed",
+        "serve; for p in /etc/passwd /etc nope; do exec_ e $ID $p 2>/dev/null; echo $?; done; status $ID; finish; left $ID",
+    ),
+    (
+        "metrics while it is paused",
+        "serve; await exec_ e $ID true; c task pause $ID; c task metrics $ID | awk '$1 == \"pids.current\" { print ($2 > 0) }'; \
+         test $(c task ps $ID | wc -l) -gt 1 && echo processes; c task resume $ID; finish; left $ID",
     ),
     (
         "killed",
@@ -78,6 +91,13 @@ const SCENARIOS: [(&str, &str); 16] = [
         "run -d $I $ID sleep 1000; c task metrics $ID >$W/m; grep -oE '^(memory|cpuacct|pids)[a-z_.]+' $W/m; \
          awk '$1 == \"pids.current\" { print $2 } $1 == \"memory.usage_in_bytes\" || $1 == \"cpuacct.usage\" { print ($2 > 0) }' $W/m; \
          finish",
+    ),
+    (
+        "out of memory",
+        "ctr --address $SOCK events >$W/events 2>&1 & e=$!; await sh -c \"ctr -a $SOCK -n $NS namespaces label $NS x=\\$RANDOM\\$\\$; grep -q namespaces $W/events\"; \
+         run --rm --memory-limit 67108864 $I $ID sh -c 'dd if=/dev/zero of=/dev/null bs=300M count=1 2>/dev/null; echo $?'; \
+         run --rm --memory-limit 67108864 $I $ID dd if=/dev/zero of=/dev/null bs=300M count=1; echo $?; \
+         await sh -c \"grep ' $NS /tasks/oom' $W/events | grep -c $ID | grep -x 2\"; kill $e; left $ID",
     ),
     (
         "killed from outside",

@@ -248,6 +248,16 @@ fn signals_about_input_and_output() {
 }
 
 #[test]
+fn pseudo_terminals() {
+    same(&["/t/pty"], 120);
+}
+
+#[test]
+fn terminals_of_sessions_and_groups() {
+    same(&["/t/pty_jobs"], 120);
+}
+
+#[test]
 fn file_events() {
     same(&["/t/inotify"], 60);
 }

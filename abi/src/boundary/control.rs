@@ -90,6 +90,9 @@ pub enum Request {
     Update(u32, Limits),
     /// Send this signal to init, or to all processes; answered by [`Report::Killed`] with the same number.
     Kill(u32, i32, bool),
+    /// Tell the VMM of all that was written to files and waits; answered by [`Report::Settled`] with the same number, and
+    /// [`super::doorbell::SETTLED`].
+    Settle(u32),
 }
 
 /// Limits of a container.
@@ -171,6 +174,8 @@ pub enum Report {
     Updated(u32, Result<(), i32>),
     /// Answers [`Request::Kill`].
     Killed(u32),
+    /// Answers [`Request::Settle`].
+    Settled(u32),
 }
 
 /// Encodes a message.

@@ -3,7 +3,7 @@
 /// First port of the doorbell range.
 pub const FIRST: u16 = 0x500;
 /// One past the last port of the doorbell range.
-pub const END: u16 = 0x50e;
+pub const END: u16 = 0x50f;
 
 /// Buffers were queued for the standard output or error of the session the value names (bound to an ioeventfd).
 pub const STDIO_OUT: u16 = 0x500;
@@ -35,3 +35,5 @@ pub const CONTROL: u16 = 0x50c;
 /// RAM beyond [`super::boot::BootInfo::ready_bytes`] is about to be used: the value is its end in large pages. Returns when
 /// all RAM up to there, or more, may be.
 pub const MEMORY: u16 = 0x50d;
+/// What [`super::control::Request::Settle`] asks for is done and told; returns when the guest may go on.
+pub const SETTLED: u16 = 0x50e;

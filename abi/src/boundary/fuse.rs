@@ -132,6 +132,11 @@ pub mod fattr {
     pub const MTIME: u32 = 1 << 5;
 }
 
+/// `FsyncIn::fsync_flags`: the data only.
+pub const FSYNC_DATA: u32 = 1;
+/// `FsyncIn::fsync_flags`: begin to write the data, and do not wait.
+pub const FSYNC_START: u32 = 1 << 1;
+
 /// `SetupmappingIn::flags`: the guest may read what is mapped.
 pub const MAP_READ: u64 = 1;
 /// `SetupmappingIn::flags`: the guest may write what is mapped.

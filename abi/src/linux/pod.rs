@@ -53,6 +53,8 @@ pod!(
     general::flock,
     general::winsize,
     general::termios,
+    general::termios2,
+    general::termio,
     general::open_how,
     system::new_utsname,
     net::sockaddr_un,

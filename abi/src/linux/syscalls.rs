@@ -289,7 +289,7 @@ macro_rules! syscall_table {
             274 get_robust_list(pid: Pid, head: Ptr, len: Ptr) => [futex::get_robust_list];
             275 splice(fd_in: Fd, off_in: OffIn, fd_out: Fd, off_out: OffIn, len: Len, flags: SpliceFlags) => [fs::pipe::splice];
             276 tee(fd_in: Fd, fd_out: Fd, len: Len, flags: SpliceFlags) => [fs::pipe::tee];
-            277 sync_file_range() => [];
+            277 sync_file_range(fd: Fd, offset: Off, nbytes: Off, flags: Hex) => [fs::attr::sync_file_range];
             278 vmsplice(fd: Fd, iov: Iov, nr_segs: Len, flags: SpliceFlags) => [fs::pipe::vmsplice];
             279 move_pages() => [];
             280 utimensat(dirfd: DirFd, path: Path, times: Timespecs, flags: AtFlags) => [fs::attr::utimensat];

@@ -49,6 +49,12 @@ pub fn handle(kernel: &'static Kernel, request: Request) {
             }
             host.control.report(&Report::Killed(ticket));
         }
+        Request::Settle(ticket) => {
+            kernel.fs.behind.flush(kernel);
+            host.control.report(&Report::Settled(ticket));
+            // Nothing more is written until whoever asked has looked, or frozen the guest.
+            host.stand_still();
+        }
         Request::Usage(ticket) => {
             let usage = usage(kernel);
             host.control.report(&Report::Usage(ticket, usage));

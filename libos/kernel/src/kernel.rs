@@ -6,7 +6,7 @@ use alloc::sync::Arc;
 use husk_abi::boundary::{boot::BootInfo, config::GuestConfig};
 
 use crate::syscall::seccomp::Filter;
-use crate::{fs, futex, host, ipc, mm, net, process, sched, signal, time, trace, translate};
+use crate::{fs, futex, host, ipc, mm, net, process, sched, signal, time, trace, translate, tty};
 
 /// Everything that is not a thread's or a process's own.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Kernel {
     pub translator: translate::Translator,
     /// Syscall records.
     pub trace: trace::Recorder,
+    /// Numbers of terminals.
+    pub ttys: tty::Numbers,
     /// Queues to the VMM.
     pub host: host::Host,
     /// Which system calls are served, if not all.
@@ -73,6 +75,7 @@ impl Kernel {
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),
             trace: trace::Recorder::new(boot, config.count_sites),
+            ttys: tty::Numbers::new(),
             host: host::Host::new(boot),
             namespaces,
             seccomp: config

@@ -15,6 +15,7 @@
 //! | `fs` | VFS, file systems, descriptors, pipes, polling |
 //! | `net` | sockets |
 //! | `ipc` | System V objects, POSIX message queues |
+//! | `tty` | terminals: line discipline, job control, pseudo-terminals |
 //! | `translate` | patching syscall sites into jumps |
 //! | `trace` | syscall records |
 //! | `host` | queues to the VMM |
@@ -53,6 +54,7 @@ pub mod syscall;
 pub mod time;
 pub mod trace;
 pub mod translate;
+pub mod tty;
 pub mod user;
 
 pub use boot::{exit_work, start, thread_started};

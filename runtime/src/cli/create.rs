@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::ValueEnum;
 use husk_abi::boundary::config::StreamKind;
+use oci_spec::runtime::LinuxMemory;
 
 use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, Rootless, SetupArgs};
 use super::filter::LogFilter;
-use super::{Error, logging};
+use super::{Error, logging, preserved};
 use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
@@ -37,9 +38,8 @@ pub fn container(
     if cli.rootless == Rootless::Yes || !nix::unistd::geteuid().is_root() {
         return Err(oci::Error::NotRoot.into());
     }
-    if setup.preserve_fds != 0 {
-        return Err(Error::PreserveFds);
-    }
+    preserved::check_activation()?;
+    preserved::check(setup.preserve_fds)?;
     let pid_file = setup.pid_file.as_deref().map(std::path::absolute);
     let console_socket = setup.console_socket.as_deref().map(std::path::absolute);
     let trace_path = record.trace.as_deref().map(std::path::absolute);
@@ -91,6 +91,7 @@ pub fn container(
         shadow: shadow::of_bundle(&bundle, &parts).map_err(oci::Error::from)?,
         guest,
         memory_bytes: memory.bytes,
+        cgroup_limit: cgroup_limit(&bundle),
         root: RootSource::Directory,
         libos: None,
         gdb: None,
@@ -191,17 +192,28 @@ pub fn log(cli: &Cli, filter: &LogFilter) -> Result<Option<Log>, Error> {
     }))
 }
 
+/// `linux.resources.memory`.
+fn memory_of(bundle: &Bundle) -> Option<&LinuxMemory> {
+    let linux = bundle.spec.linux().as_ref()?;
+    linux.resources().as_ref()?.memory().as_ref()
+}
+
+/// The limit of memory of the bundle, if it has one.
+fn memory_limit(bundle: &Bundle) -> Option<u64> {
+    let limit = memory_of(bundle)?.limit()?;
+    u64::try_from(limit).ok().filter(|limit| *limit > 0)
+}
+
+/// The limit that the cgroup gets, unless it stops who comes to it instead of killing.
+fn cgroup_limit(bundle: &Bundle) -> Option<u64> {
+    let stops = memory_of(bundle)?.disable_oom_killer().unwrap_or(false);
+    let limit = memory_limit(bundle).filter(|_| !stops)?;
+    Some(limit.saturating_add(shadow::VMM_OVERHEAD_BYTES.unsigned_abs()))
+}
+
 /// The container's memory: the cgroup's limit, else the host's.
 fn memory(bundle: &Bundle, host: &Host) -> Result<MemorySize, Error> {
-    let limit = bundle
-        .spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.resources().as_ref())
-        .and_then(|resources| resources.memory().as_ref())
-        .and_then(|memory| memory.limit())
-        .and_then(|limit| u64::try_from(limit).ok())
-        .filter(|limit| *limit > 0);
+    let limit = memory_limit(bundle);
     let memory = MemorySize {
         bytes: limit.unwrap_or(u64::MAX).min(host.memory.bytes),
     };

@@ -2,10 +2,8 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::{Value, json};
 
 use super::Error;
@@ -43,7 +41,9 @@ pub fn run(cli: &Cli, args: &EventsArgs) -> Result<ExitCode, Error> {
                 return Ok(ExitCode::SUCCESS);
             }
             print(&stats(&all, &args.id)?)?;
-        } else if is_told(&client, left)? && !client.receive().map_err(oci::Error::Control)? {
+        } else if client.is_told(left).map_err(oci::Error::Control)?
+            && !client.receive().map_err(oci::Error::Control)?
+        {
             // The container has ended.
             return Ok(ExitCode::SUCCESS);
         }
@@ -52,18 +52,6 @@ pub fn run(cli: &Cli, args: &EventsArgs) -> Result<ExitCode, Error> {
 
 fn look(all: &Directory, id: &str) -> Result<Status, Error> {
     Ok(all.look(id).map_err(oci::Error::from)?.status)
-}
-
-/// Waits until the VMM tells something, or it is time for the next figures.
-fn is_told(client: &Client, left: Duration) -> Result<bool, Error> {
-    // Rounded up: a timeout of 0 would be a busy wait.
-    let left = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
-    let mut fds = [PollFd::new(client.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::from(left)) {
-        Ok(count) => Ok(count > 0),
-        Err(Errno::EINTR) => Ok(false),
-        Err(errno) => Err(oci::Error::Control(errno.into()).into()),
-    }
 }
 
 fn stats(all: &Directory, id: &str) -> Result<Value, Error> {

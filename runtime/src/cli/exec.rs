@@ -16,9 +16,9 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe, setsid};
 
-use super::Error;
 use super::args::{Cli, ExecArgs};
 use super::terminal::Relay;
+use super::{Error, preserved};
 use crate::control::client::Client;
 use crate::control::proxy::{self, Signals};
 use crate::control::wire::{Answer, Ask};
@@ -77,9 +77,7 @@ struct Start {
 
 /// Runs another process in a container.
 pub fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
-    if args.preserve_fds != 0 {
-        return Err(Error::PreserveFds);
-    }
+    preserved::check(args.preserve_fds)?;
     let wanted = wanted(args)?;
     let all = Directory::new(&cli.state());
     let seen = all.look(&args.id).map_err(oci::Error::from)?;

@@ -16,6 +16,7 @@ mod kill;
 mod list;
 mod logging;
 mod pause;
+mod preserved;
 mod progress;
 mod ps;
 mod pull;
@@ -79,8 +80,17 @@ pub enum Error {
     NoConsoleSocket,
     #[error("cannot use console socket if husk will not detach or allocate tty")]
     NoTerminal,
-    #[error("--preserve-fds: a guest cannot be given descriptors of the host")]
-    PreserveFds,
+    #[error(
+        "{asked_by}: descriptor {number} ({}) cannot be passed on: a guest has no descriptors of the host's",
+        what.display()
+    )]
+    PreserveFds {
+        asked_by: &'static str,
+        number: u32,
+        what: std::path::PathBuf,
+    },
+    #[error("{asked_by}: descriptor {number} is not open")]
+    NoPreservedFd { asked_by: &'static str, number: u32 },
     #[error("cannot write {}: {source}", path.display())]
     Spec { path: PathBuf, source: io::Error },
     #[error("cannot look at process {pid}: {source}")]

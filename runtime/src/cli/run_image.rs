@@ -154,6 +154,8 @@ fn contained(
         ),
         guest: plan.guest,
         memory_bytes: plan.memory_bytes,
+        // Its end is told to nobody but the caller.
+        cgroup_limit: None,
         root: RootSource::Held {
             archive: plan.root_archive,
             trees: plan.trees,
@@ -214,6 +216,7 @@ fn embedded(parts: Parts, kvm: kvm_ioctls::Kvm, args: &RunArgs) -> Result<ExitCo
         kvm,
         reporter: None,
         control: None,
+        memory_events: None,
         guest: plan.guest,
         trace: parts.trace.map(|trace| Trace {
             file: trace.file,

@@ -25,6 +25,7 @@ fn doorbell_name(port: u16) -> &'static str {
         doorbell::FUSE => "files",
         doorbell::STARTED => "started",
         doorbell::MEMORY => "memory",
+        doorbell::SETTLED => "settled",
         _ => "unknown",
     }
 }

@@ -22,8 +22,11 @@ use crate::gdb;
 use crate::oci::executor::PROCESS_NAME;
 use crate::sandbox::handover::{Before, Handover, HeldTree, Root, monotonic};
 use crate::sandbox::report::{Report, Reporter};
-use crate::sandbox::{self, Debugging, Ended, Plan, Trace};
+use crate::sandbox::{self, Debugging, Ended, MemoryEvents, Plan, Trace};
 use crate::vmm;
+
+/// Wait status of what `SIGKILL` ended.
+const KILLED: u32 = 9;
 
 /// Whether this process was executed as a VMM.
 #[must_use]
@@ -61,6 +64,7 @@ struct After {
     program: Vec<u8>,
     timeout: Option<Duration>,
     stats: Option<Before>,
+    cgroup_limit: Option<u64>,
 }
 
 fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
@@ -96,6 +100,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
         program: guest.process.args.first().cloned().unwrap_or_default(),
         timeout: handover.timeout,
         stats: handover.stats,
+        cgroup_limit: handover.cgroup_limit,
     };
     let plan = Plan {
         id: handover.id,
@@ -107,6 +112,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
         control: handover
             .control
             .map(|socket| UnixListener::from(socket.take())),
+        memory_events: Some(MemoryEvents::new(File::from(handover.memory_events.take()))),
         guest,
         trace: handover.trace.map(|trace| Trace {
             file: File::from(trace.file.take()),
@@ -229,6 +235,12 @@ fn run(mut plan: Plan, reporter: Reporter, after: &After) -> ExitCode {
         };
         let text = stats::table(&spent, &outcome);
         let _ = io::stderr().write_all(text.as_bytes());
+    }
+    if outcome.ended == Ended::Init(KILLED)
+        && outcome.oom_kills > 0
+        && let Some(limit) = after.cgroup_limit
+    {
+        sandbox::overrun::until_killed(limit);
     }
     ExitCode::from(status)
 }

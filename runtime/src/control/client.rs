@@ -4,6 +4,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::wire::{Answer, Ask, Inbox, send};
 use crate::oci::socket;
@@ -67,6 +71,22 @@ impl Client {
     /// What is no answer.
     pub fn received(&mut self) -> io::Result<Option<Answer>> {
         Ok(self.inbox.take()?.map(|(answer, _)| answer))
+    }
+
+    /// Waits until the VMM tells something, or has ended, at most for `left`; whether it has. For when nothing was
+    /// [`Client::received`].
+    ///
+    /// # Errors
+    /// What poll(2) gives.
+    pub fn is_told(&self, left: Duration) -> io::Result<bool> {
+        // Rounded up: a timeout of 0 would be a busy wait.
+        let left = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
+        let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::from(left)) {
+            Ok(count) => Ok(count > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// What to wait for, if nothing was [`Client::received`].

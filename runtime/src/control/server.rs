@@ -21,6 +21,7 @@ use super::wire::{Answer, Ask, Inbox, send};
 use crate::confine::{self, rules::Role};
 use crate::gate::stdio::{self, Listener, StreamObserver};
 use crate::gate::{ControlObserver, Error, Interrupt};
+use crate::sandbox::{Hold, MemoryEvents};
 use crate::vmm::Machine;
 
 /// Connections at a time.
@@ -53,6 +54,18 @@ struct Server {
     watching: BTreeSet<u64>,
     next: u64,
     observer: Option<Arc<dyn ControlObserver>>,
+    container: Container,
+    /// Who holds the guest still.
+    holding: BTreeSet<u64>,
+}
+
+/// What else of the container it reaches.
+#[derive(Debug)]
+pub struct Container {
+    /// Where it is told that memory ran out.
+    pub memory_events: Option<Arc<MemoryEvents>>,
+    /// Holds the guest still.
+    pub hold: Arc<Hold>,
 }
 
 /// Why a connection is closed.
@@ -67,6 +80,7 @@ pub fn start(
     listener: UnixListener,
     observer: Option<Arc<dyn StreamObserver>>,
     control: Option<Arc<dyn ControlObserver>>,
+    container: Container,
 ) -> Result<(), Error> {
     let failed = |source| Error::Start {
         service: "control",
@@ -100,6 +114,8 @@ pub fn start(
         watching: BTreeSet::new(),
         next: 1,
         observer: control,
+        container,
+        holding: BTreeSet::new(),
     };
     std::thread::Builder::new()
         .name("control".into())
@@ -130,6 +146,7 @@ fn described(ask: &Ask) -> (&'static str, &[u8], Option<u64>) {
         Ask::List => ("list", b"", None),
         Ask::Usage => ("usage", b"", None),
         Ask::Watch => ("watch", b"", None),
+        Ask::Settle => ("settle", b"", None),
         Ask::Update(limits) => ("update", b"", limits.memory_bytes),
         Ask::Kill(signo, false) => ("kill", b"init", signal(signo)),
         Ask::Kill(signo, true) => ("kill", b"all", signal(signo)),
@@ -245,6 +262,12 @@ impl Server {
             (Ask::List, None) => Request::List(self.ticket(id)),
             (Ask::Kill(signo, all), None) => Request::Kill(self.ticket(id), signo, all),
             (Ask::Usage, None) => Request::Usage(self.ticket(id)),
+            (Ask::Settle, None) => {
+                if self.holding.insert(id) {
+                    self.container.hold.hold();
+                }
+                Request::Settle(self.ticket(id))
+            }
             (Ask::Watch, None) => {
                 self.watching.insert(id);
                 return Ok(());
@@ -330,6 +353,9 @@ impl Server {
         };
         self.tickets.retain(|_, waiting| *waiting != id);
         self.watching.remove(&id);
+        if self.holding.remove(&id) {
+            self.container.hold.release();
+        }
         let Some(number) = connection.session else {
             return;
         };
@@ -380,9 +406,13 @@ impl Server {
                 }
             }
             Report::Processes(ticket, list) => self.resolve(ticket, &Answer::Processes(list)),
+            Report::Settled(ticket) => self.resolve(ticket, &Answer::Settled),
             Report::Killed(ticket) => self.resolve(ticket, &Answer::Killed),
             Report::Usage(ticket, usage) => self.resolve(ticket, &Answer::Usage(usage)),
             Report::OutOfMemory(kills) => {
+                if let Some(events) = &self.container.memory_events {
+                    events.killed(kills);
+                }
                 for id in self.watching.clone() {
                     self.answer(id, &Answer::OutOfMemory(kills));
                 }

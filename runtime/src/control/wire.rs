@@ -42,6 +42,9 @@ pub enum Ask {
     Usage,
     /// Tell of each process that is killed because memory runs out, from now on.
     Watch,
+    /// Write what the container has written to files and still waits, and let it stand still from then on, while this
+    /// connection lasts.
+    Settle,
 }
 
 /// What the VMM answers.
@@ -65,6 +68,8 @@ pub enum Answer {
     Refused(String),
     /// The signal was sent.
     Killed,
+    /// What waited is written, and the container stands still.
+    Settled,
 }
 
 fn invalid(what: &'static str) -> io::Error {

@@ -18,6 +18,7 @@ use super::state::Container;
 use crate::gate::fuse::TreeSource;
 use crate::gdb;
 use crate::record::Options;
+use crate::sandbox::MemoryEvents;
 use crate::sandbox::handover::{self, Before, Handover};
 use crate::sandbox::report::Reporter;
 use crate::vmm;
@@ -74,6 +75,8 @@ pub struct Launch {
     pub guest: GuestConfig,
     /// Its memory.
     pub memory_bytes: u64,
+    /// The limit of memory of its cgroup, where the host's kernel enforces one by killing.
+    pub cgroup_limit: Option<u64>,
     /// Its root.
     pub root: RootSource,
     /// Another libOS than the built-in one, for its developers.
@@ -138,6 +141,10 @@ impl Launch {
         let control = super::socket::bind(&container.file(super::socket::CONTROL))
             .map_err(Error::host("make the control socket"))?;
         let control = keep(control.into());
+        let memory_events = File::create_new(container.file(MEMORY_EVENTS))
+            .and_then(|file| MemoryEvents::init(&file).map(|()| file))
+            .map_err(Error::host("make the file of memory events"))?;
+        let memory_events = keep(memory_events.into());
         let looked_for =
             matches!(self.root, RootSource::Directory).then(|| Program::of(&self.guest));
         let handover = Handover {
@@ -157,6 +164,8 @@ impl Launch {
             kvm: keep(kvm),
             report,
             control: Some(control),
+            memory_events,
+            cgroup_limit: self.cgroup_limit,
             libos: self.libos.map(|file| keep(file.into())),
             gdb: self.gdb.map(|listener| keep(listener.into_socket())),
             trace: self.trace.map(|trace| handover::Trace {
@@ -195,6 +204,9 @@ impl Launch {
         })
     }
 }
+
+/// What was killed inside for want of memory, in the container's directory: see [`MemoryEvents`].
+pub const MEMORY_EVENTS: &str = "memory.events";
 
 /// The name of the hook that runs, or ran last, in the container's directory.
 pub const HOOK_NOTE: &str = "hook";

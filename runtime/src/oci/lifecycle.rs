@@ -418,11 +418,18 @@ pub fn signal_vmm(container: &Container, number: Signal) -> Result<(), Error> {
 /// # Errors
 /// [`Error::NotRunning`]; without a freezer.
 pub fn pause(container: &Container) -> Result<(), Error> {
-    match container.status() {
-        Status::Created | Status::Running => {}
+    // Who looks at its files while it is paused sees all it has written.
+    let standing = match container.status() {
+        Status::Created => None,
+        Status::Running => Some(super::control::settle(container.dir(), SETTLE_PATIENCE)),
         Status::Paused => return Ok(()),
         Status::Creating | Status::Stopped => return Err(Error::NotRunning),
+    };
+    if let Some(Err(error)) = &standing {
+        // A guest that does not answer is paused all the same.
+        tracing::warn!("what it has written to files last may be missing: {error}");
     }
+    // It goes on where it stands, after it was thawed.
     freeze(container, true)
 }
 
@@ -460,6 +467,8 @@ fn freeze(container: &Container, frozen: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// How long the guest may take to write what waits.
+const SETTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long freezing may take.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -9,6 +9,7 @@
 //!                 ID/hook     the name of the last hook libcontainer has run
 //!                 ID/report   a FIFO: the VMM tells whether the first program runs
 //!                 ID/control  a socket: what `exec` and others ask of the VMM
+//!                 ID/memory.events  how many processes were killed inside because memory ran out
 //!                 ID/process.json  the bundle's process, which `exec` changes
 //! ```
 //!

@@ -83,9 +83,9 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         memory_bytes: given(new.memory.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
         pids: given(new.pids.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
     };
-    if limits != Limits::default() && status != Status::Running {
+    if limits != Limits::default() && status == Status::Created {
         return Err(Error::Refused(
-            "the limits of memory and processes can be changed while the container runs".to_owned(),
+            "the limits of memory and processes can be changed when the container runs".to_owned(),
         ));
     }
     let cgroup = container.cgroup()?;
@@ -95,7 +95,8 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         memory(&cgroup, &new.memory)?;
     }
     if limits != Limits::default() {
-        control::limit(dir, limits)?;
+        // A paused one takes them when it goes on; the host's hold at once.
+        control::limit(dir, limits, status == Status::Running)?;
     }
     if !raises {
         memory(&cgroup, &new.memory)?;

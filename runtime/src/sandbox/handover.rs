@@ -112,6 +112,10 @@ pub struct Handover {
     pub report: Inherited,
     /// The control socket, listening.
     pub control: Option<Inherited>,
+    /// Where it is told that memory ran out.
+    pub memory_events: Inherited,
+    /// The limit of memory of the cgroup, where the host's kernel enforces one by killing.
+    pub cgroup_limit: Option<u64>,
     /// Another libOS than the built-in one, for its developers.
     pub libos: Option<Inherited>,
     /// Where gdb is waited for.
@@ -145,7 +149,7 @@ impl Handover {
     /// The descriptors it names.
     #[must_use]
     pub fn descriptors(&self) -> Vec<RawFd> {
-        let mut all = vec![self.kvm.0, self.report.0];
+        let mut all = vec![self.kvm.0, self.report.0, self.memory_events.0];
         if let Root::Held { archive, trees } = &self.root {
             all.extend(archive.map(|file| file.0));
             all.extend(trees.iter().map(|tree| tree.file.0));

@@ -4,6 +4,9 @@ mod debugging;
 mod guest_log;
 mod guest_report;
 pub mod handover;
+mod hold;
+mod memory_events;
+pub mod overrun;
 pub mod report;
 pub mod signals;
 
@@ -31,7 +34,9 @@ use crate::record;
 use crate::vmm::{self, DoorbellHandler, End, Machine, MachineConfig, Served};
 pub use debugging::Debugging;
 use guest_log::GuestLog;
+pub use hold::Hold;
 use kvm_ioctls::Kvm;
+pub use memory_events::MemoryEvents;
 use report::{Report, Reporter};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -52,6 +57,8 @@ pub struct Plan {
     pub reporter: Option<Reporter>,
     /// The control socket, listening.
     pub control: Option<UnixListener>,
+    /// Where it is told that memory ran out.
+    pub memory_events: Option<MemoryEvents>,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go, if anywhere.
@@ -161,6 +168,7 @@ struct Handler {
     doorbells: [AtomicU64; DOORBELLS],
     /// Taken by the first report.
     reporter: Mutex<Option<Reporter>>,
+    hold: Arc<Hold>,
 }
 
 impl Handler {
@@ -271,6 +279,7 @@ impl DoorbellHandler for Handler {
                 self.control("started", b"", None);
                 self.report(&Report::Started);
             }
+            doorbell::SETTLED => self.hold.stand(),
             doorbell::FUSE => {
                 if let Some(files) = self.files.get() {
                     files.ring();
@@ -360,6 +369,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         files: OnceLock::new(),
         doorbells: Default::default(),
         reporter: Mutex::new(plan.reporter),
+        hold: Arc::new(Hold::default()),
     });
     let on_usr1 = plan.debugging.is_verbose.then(|| {
         let inspector = inspector.clone();
@@ -385,8 +395,13 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         .is_some()
         .then(|| handler.clone() as Arc<dyn ControlObserver>);
     let services = gate::Services::start(&machine, observer.clone(), control.clone())?;
+    let memory_events = plan.memory_events.map(Arc::new);
     if let Some(listener) = plan.control {
-        control::server::start(&machine, listener, observer, control)?;
+        let container = control::server::Container {
+            memory_events: memory_events.clone(),
+            hold: handler.hold.clone(),
+        };
+        control::server::start(&machine, listener, observer, control, container)?;
     }
     if let Some(window) = machine.window() {
         let files = Files::start(
@@ -440,6 +455,11 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
             .finish()
     });
     let (exec_errno, started_ns) = guest_report::start(&memory, report_page);
+    let oom_kills = guest_report::oom_kills(&memory, report_page);
+    if let Some(events) = memory_events {
+        // A kill that ended the guest may not have been reported.
+        events.killed(oom_kills);
+    }
     let crashed = |reason: String| Ended::Crashed {
         reason,
         backtrace: debugging::backtrace(&inspector),
@@ -474,7 +494,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         },
         doorbells: std::array::from_fn(|index| handler.doorbells[index].load(Ordering::Relaxed)),
         recorded,
-        oom_kills: guest_report::oom_kills(&memory, report_page),
+        oom_kills,
         guest: guest_report::last(&memory, report_page),
     })
 }

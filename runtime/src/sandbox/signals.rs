@@ -16,8 +16,8 @@ use crate::confine::{self, rules::Role};
 use crate::control::proxy;
 use crate::vmm::{GuestMemory, Kicker};
 
-/// What is passed on. Stopping and continuing stay husk's own: they stop and continue the whole guest.
-const FORWARDED: [Signal; 8] = [
+/// What is passed on. `SIGSTOP` and `SIGCONT` stay husk's own: they stop and continue the whole guest.
+const FORWARDED: [Signal; 9] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -25,6 +25,7 @@ const FORWARDED: [Signal; 8] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGTERM,
+    Signal::SIGTSTP,
     Signal::SIGWINCH,
 ];
 
@@ -35,7 +36,7 @@ pub fn is_forwarded(number: i32) -> bool {
 }
 
 /// What a terminal sends.
-const OF_TERMINAL: [Signal; 2] = [Signal::SIGINT, Signal::SIGQUIT];
+const OF_TERMINAL: [Signal; 3] = [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP];
 /// `si_code` of a signal the kernel sent.
 const SI_KERNEL: i32 = 0x80;
 

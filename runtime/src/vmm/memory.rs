@@ -177,6 +177,18 @@ pub fn guest_into_file(
     transfer(memory, ranges, file, what)
 }
 
+/// Has the host begin to write the data of `file` to its disk.
+///
+/// # Errors
+/// What `sync_file_range(2)` gives.
+pub fn start_writing(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    match unsafe { libc::sync_file_range(file.as_raw_fd(), 0, 0, libc::SYNC_FILE_RANGE_WRITE) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Reads `file` at `offset` into ranges of guest memory; returns how many bytes, 0 at the end.
 ///
 /// # Errors

@@ -370,6 +370,28 @@ pub fn fdatasync(t: &Thread, fd: Fd) -> SysResult {
     sync_file(&*t.file(fd)?, true)
 }
 
+/// `sync_file_range(2)`, for all of the file.
+pub fn sync_file_range(t: &Thread, fd: Fd, offset: Off, nbytes: Off, flags: Hex) -> SysResult {
+    const WAIT: u32 = general::SYNC_FILE_RANGE_WAIT_BEFORE | general::SYNC_FILE_RANGE_WAIT_AFTER;
+    let file = t.file(fd)?;
+    let flags = flags as u32;
+    let is_known = flags & !(WAIT | general::SYNC_FILE_RANGE_WRITE) == 0;
+    let is_range = offset >= 0 && nbytes >= 0 && offset.checked_add(nbytes).is_some();
+    if !is_known || !is_range {
+        return Err(Errno::EINVAL);
+    }
+    match file.inode.kind() {
+        FileKind::Regular | FileKind::Directory | FileKind::BlockDevice | FileKind::Symlink => {}
+        _ => return Err(Errno::ESPIPE),
+    }
+    if flags & WAIT != 0 {
+        file.inode.sync(true)?;
+    } else if flags != 0 {
+        file.inode.start_sync()?;
+    }
+    Ok(0)
+}
+
 /// `sync(2)`.
 pub fn sync(t: &Thread) -> SysResult {
     for mount in t.kernel.fs.mounts() {

@@ -100,6 +100,11 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
         Vec::new()
     }
 
+    /// Whether a wake-up there is news for who asked for signals.
+    fn is_async_news(&self, _band: Band) -> bool {
+        true
+    }
+
     /// `ioctl(2)`.
     ///
     /// # Errors

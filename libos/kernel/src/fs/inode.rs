@@ -267,6 +267,14 @@ pub trait Inode: Send + Sync + core::fmt::Debug {
         Ok(())
     }
 
+    /// Has what was written to the file begin its way to where it survives.
+    ///
+    /// # Errors
+    /// As [`Inode::sync`].
+    fn start_sync(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// The value of an extended attribute (`xattr(7)`).
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use husk_abi::linux::general;
 
+use super::devpts::Devpts;
 use super::procfs::ProcFs;
 use super::tmpfs::{Options, Tmpfs};
 use super::{FileSystem, Location, Lookup, lookup_at};
@@ -44,7 +45,7 @@ pub(super) fn kept_flags(flags: u32) -> u32 {
     }
 }
 
-/// `mount(2)`: tmpfs, proc, mqueue, bind mounts, remounting; changes of propagation have nothing to change.
+/// `mount(2)`: tmpfs, proc, devpts, mqueue, bind mounts, remounting; changes of propagation have nothing to change.
 pub fn mount(
     t: &Thread,
     source: Path,
@@ -89,6 +90,10 @@ pub fn mount(
     let fs: Arc<dyn FileSystem> = match kind.as_slice() {
         b"tmpfs" => new_tmpfs(t, &options, flags)?,
         b"proc" => ProcFs::new(t.kernel),
+        b"devpts" => {
+            let options = core::str::from_utf8(&options).map_err(|_| Errno::EINVAL)?;
+            Devpts::new(t.kernel, options)?
+        }
         b"mqueue" => t.namespaces().ipc.mqueue.clone(),
         _ => return Err(Errno::ENODEV),
     };

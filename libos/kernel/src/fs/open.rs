@@ -239,6 +239,14 @@ fn open_location(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef
     Ok(file)
 }
 
+/// Opens what the kernel has found itself, with `O_*` flags, without asking whether one may.
+///
+/// # Errors
+/// What opening it gives.
+pub fn open_found(t: &Thread, location: Location, flags: u32) -> Result<FileRef> {
+    open_created(t, location, OpenHow::new(flags & VALID_FLAGS, 0, 0)?)
+}
+
 /// Opens without asking whether one may.
 fn open_created(t: &Thread, location: Location, how: OpenHow) -> Result<FileRef> {
     let ops = location.inode.clone().open(t, how.flags)?;

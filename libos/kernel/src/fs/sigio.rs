@@ -93,7 +93,9 @@ struct Source {
 
 impl Listener for Source {
     fn woken(&self) {
-        if let Some(file) = self.file.upgrade() {
+        if let Some(file) = self.file.upgrade()
+            && file.ops.is_async_news(self.band)
+        {
             let owner = file.async_io.owner.lock().clone();
             owner.notify(self.kernel, self.fd, self.band);
         }

@@ -8,20 +8,19 @@ use alloc::sync::Arc;
 use husk_abi::boundary::config::{ProcessConfig, StreamKind};
 use husk_abi::boundary::control::Report;
 use husk_abi::boundary::stdio::STREAMS;
-use husk_abi::linux::general;
+use husk_abi::linux::general::{self, SIGTTIN, SIGTTOU};
 
 use super::anon::AnonInode;
 use super::devfs::{self, MemoryDevice};
 use super::poll::PollTable;
 use super::{Attributes, File, FileKind, FileOps, FileRef, Inode, PollEvents, SetAttributes};
 use crate::host::Console;
+use crate::tty::{job, pty};
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result, SysResult, Thread};
 
 /// Number of standard input.
 const INPUT: u32 = 0;
-/// Major number of terminals.
-const TERMINAL_MAJOR: u64 = 136;
 
 /// A session's streams, as long as anybody has one of them open.
 #[derive(Debug)]
@@ -85,6 +84,9 @@ impl FileOps for StreamFile {
         if buf.remaining() == 0 {
             return Ok(0);
         }
+        if self.stream.is_terminal() {
+            job::check_foreground(t, &*self.stream.set.console, SIGTTIN)?;
+        }
         self.stream.console().read(t, buf, file.is_nonblocking())
     }
 
@@ -96,6 +98,9 @@ impl FileOps for StreamFile {
             return Ok(0);
         }
         let stream = self.stream.output();
+        if self.stream.is_terminal() && self.stream.console().terminal.stops_background_output() {
+            job::check_foreground(t, &*self.stream.set.console, SIGTTOU)?;
+        }
         let result = self
             .stream
             .console()
@@ -121,7 +126,7 @@ impl FileOps for StreamFile {
         if !self.stream.is_terminal() {
             return Err(Errno::ENOTTY);
         }
-        let console = self.stream.console();
+        let console = &self.stream.set.console;
         let stream = self.stream.output();
         console.terminal.ioctl(t, console, stream, request, arg)
     }
@@ -272,7 +277,7 @@ fn terminal_device(set: &StreamSet, owner: (u32, u32)) -> Arc<AnonInode> {
         let (kind, mode, ..) = appearance(StreamKind::Terminal);
         let anon = AnonInode::owned_by(owner.0, owner.1, kind, mode);
         anon.edit(|attributes| {
-            attributes.rdev = devfs::makedev(TERMINAL_MAJOR, number.into());
+            attributes.rdev = terminal_number(number);
             if let Some(place) = set.kernel.host.terminal_place() {
                 place.fill(attributes, number);
             }
@@ -326,12 +331,22 @@ pub(super) fn open_console(t: &Thread) -> Result<Arc<dyn FileOps>> {
 /// # Errors
 /// `ENXIO` if it has none.
 pub(super) fn open_controlling(t: &Thread) -> Result<Arc<dyn FileOps>> {
-    let sid = t.process.sid();
-    let set = t
-        .kernel
-        .host
-        .streams(|console| console.is_terminal() && console.terminal.session() == sid);
-    set.map(open_terminal).ok_or(Errno::ENXIO)
+    let tty = t.process.controlling.get().ok_or(Errno::ENXIO)?;
+    tty.open(t)
+}
+
+/// Opens the terminal of session `session` at the host.
+///
+/// # Errors
+/// `EIO` if nobody has it open any more.
+pub(super) fn open_session(kernel: &'static Kernel, session: u32) -> Result<Arc<dyn FileOps>> {
+    let set = kernel.host.streams(|console| console.session == session);
+    set.map(open_terminal).ok_or(Errno::EIO)
+}
+
+/// The device number of terminal `number`.
+pub(super) fn terminal_number(number: u32) -> u64 {
+    devfs::makedev(pty::MAJOR, number.into())
 }
 
 #[cfg(test)]

@@ -146,7 +146,7 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
         MountKind::Tmpfs(copy_up) => tmpfs(t, wanted, flags, copy_up),
         MountKind::Sysfs => place(sysfs(t.kernel)),
         MountKind::Cgroup => place(cgroup(t.kernel)),
-        MountKind::Devpts => place(Devpts::new(t.kernel, data)),
+        MountKind::Devpts => place(Devpts::new(t.kernel, data)?),
         MountKind::Mqueue => place(t.namespaces().ipc.mqueue.clone()),
         MountKind::Host => {
             let mut trees = t.kernel.config.trees.iter().enumerate();

@@ -12,16 +12,33 @@ use husk_abi::linux::ioctl;
 use spin::Once;
 
 use super::anon::AnonInode;
+use super::{FileOps, stdio};
 use crate::host::Console;
-use crate::signal::{self, Info};
 use crate::sync::SpinLock;
+use crate::tty::{Job, Tty, job};
 use crate::user::UserAddr;
-use crate::{Errno, Kernel, SysResult, Thread};
+use crate::{Errno, Kernel, Result, SysResult, Thread};
+
+impl Tty for Console {
+    fn job(&self) -> &Job {
+        &self.terminal.job
+    }
+
+    fn device(&self) -> u64 {
+        stdio::terminal_number(self.terminal.number().unwrap_or(0))
+    }
+
+    fn open(self: Arc<Self>, t: &Thread) -> Result<Arc<dyn FileOps>> {
+        stdio::open_session(t.kernel, self.session)
+    }
+}
 
 /// A terminal.
 #[derive(Debug)]
 pub struct Terminal {
     state: SpinLock<State>,
+    /// Whose it is.
+    pub job: Job,
     /// Its number below `/dev/pts`.
     number: Once<u32>,
     /// Its device there.
@@ -32,9 +49,6 @@ pub struct Terminal {
 struct State {
     settings: termios,
     size: winsize,
-    /// Process group and session whose terminal it is.
-    foreground: u32,
-    session: u32,
 }
 
 /// A `struct termios` as its bytes.
@@ -93,9 +107,8 @@ impl Terminal {
                     ws_xpixel: 0,
                     ws_ypixel: 0,
                 },
-                foreground: 1,
-                session: 1,
             }),
+            job: Job::default(),
             number: Once::new(),
             device: Once::new(),
         }
@@ -119,21 +132,18 @@ impl Terminal {
 
     /// Becomes the terminal of session `session`, whose leader's group is in the foreground.
     pub fn belong_to(&self, session: u32) {
-        let mut state = self.state.lock();
-        (state.foreground, state.session) = (session, session);
+        self.job.belong_to(session, session);
     }
 
-    /// The session whose terminal it is.
+    /// Whether background processes that write to it are stopped (`TOSTOP`).
     #[must_use]
-    pub fn session(&self) -> u32 {
-        self.state.lock().session
+    pub fn stops_background_output(&self) -> bool {
+        self.state.lock().settings.c_lflag & general::TOSTOP != 0
     }
 
     /// Sends `signo` to the foreground processes.
     pub fn signal(&self, kernel: &Kernel, signo: i32) {
-        let group = self.state.lock().foreground;
-        // Nobody may be in the foreground.
-        let _ = signal::send_group(kernel, group, &Info::kernel(signo));
+        self.job.signal(kernel, signo.cast_unsigned());
     }
 
     /// Takes another size, and tells the foreground processes if it is one.
@@ -164,7 +174,7 @@ impl Terminal {
     pub fn ioctl(
         &self,
         t: &Thread,
-        console: &Console,
+        console: &Arc<Console>,
         stream: u32,
         request: u32,
         arg: u64,
@@ -174,6 +184,7 @@ impl Terminal {
         match request {
             ioctl::TCGETS => arg.write(&state.settings)?,
             ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => {
+                job::check_change(t, &**console)?;
                 let settings: termios = arg.read()?;
                 console.set_settings(t, stream, &settings_bytes(&settings))?;
                 self.state.lock().settings = settings;
@@ -189,16 +200,11 @@ impl Terminal {
                 };
                 self.resize(t.kernel, size);
             }
-            ioctl::TIOCGPGRP => arg.write(&state.foreground)?,
-            ioctl::TIOCSPGRP => {
-                let group: i32 = arg.read()?;
-                let group = u32::try_from(group).map_err(|_| Errno::EINVAL)?;
-                self.state.lock().foreground = group;
-            }
-            ioctl::TIOCGSID => arg.write(&state.session)?,
-            // It belongs to the session it came with.
-            ioctl::TIOCSCTTY if t.process.sid() != state.session => return Err(Errno::EPERM),
-            ioctl::TIOCSCTTY => {}
+            ioctl::TIOCGPGRP => arg.write(&job::foreground(t, &**console, false)?)?,
+            ioctl::TIOCSPGRP => job::set_foreground(t, &**console, || arg.read::<i32>())?,
+            ioctl::TIOCGSID => arg.write(&job::session(t, &**console, false)?)?,
+            ioctl::TIOCSCTTY => job::set_controlling(t, console.clone(), true, arg.0)?,
+            ioctl::TIOCNOTTY => job::give_up(t, &**console)?,
             ioctl::TCFLSH | ioctl::TCSBRK | ioctl::TCXONC => {}
             _ => return Err(Errno::ENOTTY),
         }

@@ -178,15 +178,24 @@ impl Host {
     }
 
     /// Gives a session's terminal the lowest number that is free.
-    pub fn number_terminal(&self, console: &Console) {
+    pub fn number_terminal(&self, kernel: &Kernel, console: &Console) {
+        kernel.ttys.choose_outside(|is_taken| {
+            let own = self.terminal_numbers();
+            let free = (0..).find(|number| !own.contains(number) && !is_taken(*number));
+            if let Some(free) = free {
+                console.terminal.set_number(free);
+            }
+        });
+    }
+
+    /// Numbers of all sessions' terminals, open or not.
+    #[must_use]
+    pub fn terminal_numbers(&self) -> Vec<u32> {
         let sessions = self.sessions.lock();
-        let is_taken = |number: &u32| {
-            let mut others = sessions.values();
-            others.any(|other| other.console.terminal.number() == Some(*number))
-        };
-        if let Some(free) = (0..=MAX_SESSIONS).find(|number| !is_taken(number)) {
-            console.terminal.set_number(free);
-        }
+        sessions
+            .values()
+            .filter_map(|session| session.console.terminal.number())
+            .collect()
     }
 
     /// Numbers of the terminals that somebody has open.
@@ -265,6 +274,11 @@ impl Host {
         );
         husk_hal::cpu::shared_started();
         bell::ring(doorbell::STARTED, 0);
+    }
+
+    /// Lets the VMM keep this vCPU for as long as the guest is to stand still.
+    pub fn stand_still(&self) {
+        bell::ring(doorbell::SETTLED, 0);
     }
 
     /// Tells the VMM why the first program could not be started, which ends the machine.

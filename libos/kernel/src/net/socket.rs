@@ -2,18 +2,19 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
-use husk_abi::linux::{general, net};
+use husk_abi::linux::{general, ioctl, net};
 use spin::Once;
 
 use super::message::{Incoming, Outgoing};
 use super::options::Options;
 use crate::fs::anon::AnonInode;
 use crate::fs::poll::PollTable;
+use crate::fs::sigio::{self, Band};
 use crate::fs::{Attributes, File, FileKind, FileOps, FileRef, Inode, PollEvents, SetAttributes};
 use crate::sync::{Interruptible, SpinLock, WaitError, WaitQueue};
-use crate::user::IoBuf;
+use crate::user::{IoBuf, UserAddr};
 use crate::{Errno, Kernel, Result, SysResult, Thread};
 
 /// Device number of sockets (`st_dev`), as Linux's sockfs has.
@@ -109,6 +110,8 @@ pub struct Base {
     /// Threads and pollers that wait for room to send, and for the end.
     pub writers: Arc<WaitQueue>,
     options: SpinLock<Options>,
+    /// Somebody was told that there is no room to send, and nobody that there is again (`SOCKWQ_ASYNC_NOSPACE`).
+    lacks_room: AtomicBool,
     /// The pending error's number, 0 for none (`SO_ERROR`).
     error: AtomicI32,
     /// Of a socket that a program has; a connection in a listener's queue has none.
@@ -127,6 +130,7 @@ impl Base {
             readers: Arc::new(WaitQueue::new()),
             writers: Arc::new(WaitQueue::new()),
             options: SpinLock::new(Options::default()),
+            lacks_room: AtomicBool::new(false),
             error: AtomicI32::new(0),
             inode: Once::new(),
         }
@@ -170,6 +174,18 @@ impl Base {
     pub fn wake_all(&self) {
         self.readers.wake_all();
         self.writers.wake_all();
+    }
+
+    /// It can be sent to now that it is connected.
+    pub fn connected(&self) {
+        self.note_no_room();
+        self.writers.wake_all();
+        self.lacks_room.store(false, Ordering::Relaxed);
+    }
+
+    /// Somebody finds no room to send: its coming is worth a signal (`O_ASYNC`).
+    pub fn note_no_room(&self) {
+        self.lacks_room.store(true, Ordering::Relaxed);
     }
 
     /// How long a receiving call waits.
@@ -409,8 +425,32 @@ impl FileOps for SocketFile {
         self.socket.poll(table)
     }
 
-    fn ioctl(&self, t: &Thread, _file: &File, request: u32, arg: u64) -> SysResult {
-        self.socket.ioctl(t, request, arg)
+    fn async_queues(&self) -> Vec<(Arc<WaitQueue>, Band)> {
+        let base = self.socket.base();
+        alloc::vec![
+            (base.readers.clone(), Band::In),
+            (base.writers.clone(), Band::Out)
+        ]
+    }
+
+    fn is_async_news(&self, band: Band) -> bool {
+        let lacks_room = &self.socket.base().lacks_room;
+        band == Band::In || lacks_room.swap(false, Ordering::Relaxed)
+    }
+
+    fn ioctl(&self, t: &Thread, file: &File, request: u32, arg: u64) -> SysResult {
+        let at = UserAddr(arg);
+        let owner = |command, number: i32| {
+            sigio::fcntl(t, file, command, number as u64).unwrap_or(Err(Errno::EINVAL))
+        };
+        match request {
+            ioctl::FIOSETOWN | ioctl::SIOCSPGRP => owner(general::F_SETOWN, at.read()?),
+            ioctl::FIOGETOWN | ioctl::SIOCGPGRP => {
+                at.write(&(owner(general::F_GETOWN, 0)? as i32))?;
+                Ok(0)
+            }
+            _ => self.socket.ioctl(t, request, arg),
+        }
     }
 
     fn released(&self) {

@@ -18,6 +18,7 @@ use crate::signal::{self, ProcessSignals, ThreadSignals};
 use crate::sync::{Interruptible, SpinLock, WaitQueue};
 use crate::syscall::filters::Filters;
 use crate::time::ProcessTimers;
+use crate::tty::Controlling;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult};
 
@@ -401,6 +402,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         ppid: AtomicU32::new(parent.as_ref().map_or(0, |parent| parent.pid)),
         pgid: AtomicU32::new(this.pgid()),
         sid: AtomicU32::new(this.sid()),
+        controlling: this.controlling.inherited(),
         family: SpinLock::new(Family {
             parent: parent.as_ref().map_or_else(Weak::new, Arc::downgrade),
             parent_thread,
@@ -424,6 +426,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         children_times: SpinLock::default(),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
+        login: SpinLock::new(*this.login.lock()),
         oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
         oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
         record_marks: AtomicU32::new(
@@ -477,6 +480,7 @@ pub(crate) fn process_from_outside(
         ppid: AtomicU32::new(0),
         pgid: AtomicU32::new(pid),
         sid: AtomicU32::new(pid),
+        controlling: Controlling::default(),
         family: SpinLock::new(Family {
             parent: Weak::new(),
             parent_thread: Weak::new(),
@@ -500,6 +504,7 @@ pub(crate) fn process_from_outside(
         children_times: SpinLock::default(),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
+        login: SpinLock::default(),
         oom_score_adj: AtomicI32::new(parts.oom_score_adj),
         oom_score_adj_min: AtomicI32::new(parts.oom_score_adj),
         record_marks: AtomicU32::new(kernel.trace.marks(0, pid)),

@@ -15,7 +15,7 @@ use super::clone::finish_vfork;
 use super::thread::Life;
 use super::{Process, Thread, ptrace};
 use crate::signal::{self, ChildPolicy, Info};
-use crate::{SysResult, futex, sched};
+use crate::{SysResult, futex, sched, tty};
 
 /// `exit(2)`: ends the calling thread.
 ///
@@ -120,6 +120,8 @@ fn exit_last(process: &Arc<Process>, status: i32) {
     }
     let program = process.program.lock().take();
     drop(program);
+    tty::job::process_ends(process);
+    signal::leave_orphans(process, process.parent().as_ref(), true);
     hand_on_children(process);
     if let Some(outside) = &process.outside {
         // Its parent is outside, and waits there.
@@ -217,6 +219,7 @@ fn hand_on_children(process: &Arc<Process>) {
         }
         child.ppid.store(heir.pid, Ordering::Relaxed);
         heir.family.lock().children.push(child.clone());
+        signal::leave_orphans(&child, Some(process), false);
         if let Some(signo) = signal::parent_death_signal(&child) {
             let _ = signal::send_process(&child, &Info::kernel(signo));
         }

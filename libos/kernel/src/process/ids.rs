@@ -128,5 +128,6 @@ pub fn setsid(t: &Thread) -> SysResult {
     }
     process.sid.store(process.pid, Ordering::Relaxed);
     process.pgid.store(process.pid, Ordering::Relaxed);
+    process.controlling.set(None);
     Ok(process.pid as usize)
 }

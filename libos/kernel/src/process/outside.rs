@@ -73,8 +73,9 @@ pub fn start(kernel: &'static Kernel, console: Arc<Console>, config: ProcessConf
     };
     let thread = clone::process_from_outside(kernel, parts)?;
     if config.streams.contains(&StreamKind::Terminal) {
-        kernel.host.number_terminal(&console);
+        kernel.host.number_terminal(kernel, &console);
         console.becomes_terminal(thread.process.pid, config.window);
+        thread.process.controlling.set(Some(console.clone()));
     }
     if let Some(outside) = &thread.process.outside {
         *outside.config.lock() = Some(Box::new(config));

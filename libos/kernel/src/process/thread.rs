@@ -14,6 +14,7 @@ use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::limits::{CpuLimit, cpu_limit};
+use super::login::Login;
 use super::{Credentials, Namespaces, Outside, ptrace};
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::ipc;
@@ -24,6 +25,7 @@ use crate::signal::{Handlers, ProcessSignals, ThreadSignals};
 use crate::sync::{SpinLock, WaitQueue};
 use crate::syscall::filters::Filters;
 use crate::time::ProcessTimers;
+use crate::tty::Controlling;
 use crate::user::UserAddr;
 use crate::{Errno, Kernel, Result};
 
@@ -277,6 +279,8 @@ pub struct Process {
     pub(super) ppid: AtomicU32,
     pub(super) pgid: AtomicU32,
     pub(super) sid: AtomicU32,
+    /// Its controlling terminal.
+    pub controlling: Controlling,
     pub(super) family: SpinLock<Family>,
     /// What keeps a thread alive while it is parked; it takes itself out when it ends.
     pub(super) threads: SpinLock<BTreeMap<u32, Arc<Thread>>>,
@@ -302,6 +306,8 @@ pub struct Process {
     pub(super) children_times: SpinLock<CpuTimes>,
     pub(super) child_subreaper: AtomicBool,
     pub(super) dumpable: AtomicBool,
+    /// Who logged in.
+    pub login: SpinLock<Login>,
     /// `/proc/PID/oom_score_adj`, and the least it may be set to without privilege.
     pub oom_score_adj: AtomicI32,
     pub(super) oom_score_adj_min: AtomicI32,

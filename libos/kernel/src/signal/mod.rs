@@ -58,6 +58,7 @@ pub use state::{
     set_parent_death_signal,
 };
 
+pub use stop::{is_orphaned, leave_orphans};
 pub use wait::take_pending;
 
 #[cfg(test)]

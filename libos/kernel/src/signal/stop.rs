@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use crate::{Process, Thread};
 
 use super::info::{Info, STATUS_CONTINUED};
-use super::set::{SIGCHLD, SIGCONT, SIGSTOP, SigSet};
+use super::set::{SIGCHLD, SIGCONT, SIGHUP, SIGSTOP, SigSet};
 use super::state::{
     EXITING, REPORT, STOP, STOPPED, TOOK_PART, TRACE_STOPPED, TRAP_NOTIFY, TRAP_STOP,
 };
@@ -232,15 +232,40 @@ fn send_sigchld(t: &Thread, wait_status: i32) {
 
 /// Whether no process of `process`'s group has a parent in the same session but another group: a shell that
 /// could continue it (`setpgid(2)`).
-fn is_orphaned(process: &Process) -> bool {
+pub fn is_orphaned(process: &Process) -> bool {
+    is_orphaned_without(process, None)
+}
+
+/// The same, not counting what `ending` does for it.
+fn is_orphaned_without(process: &Process, ending: Option<&Process>) -> bool {
     let (pgid, sid) = (process.pgid(), process.sid());
     !process.kernel.tasks.processes().iter().any(|member| {
         member.pgid() == pgid
             && member.thread_count() > 0
+            && !ending.is_some_and(|ending| core::ptr::eq(ending, &raw const **member))
             && member
                 .parent()
                 .is_some_and(|parent| parent.pgid() != pgid && parent.sid() == sid)
     })
+}
+
+/// `parent` is not the parent of `process` any more, which is ending itself if it `ends`. If that leaves its group without
+/// anybody who could continue it, and some of it stands still, that is told so and goes on (`_exit(2)`).
+pub fn leave_orphans(process: &Arc<Process>, parent: Option<&Arc<Process>>, ends: bool) {
+    let (pgid, sid) = (process.pgid(), process.sid());
+    if !parent.is_some_and(|parent| parent.pgid() != pgid && parent.sid() == sid)
+        || !is_orphaned_without(process, ends.then_some(&**process))
+    {
+        return;
+    }
+    let kernel = process.kernel;
+    let stands = |member: &Arc<Process>| member.pgid() == pgid && member.signals.is_stopped();
+    if kernel.tasks.processes().iter().any(stands) {
+        for signo in [SIGHUP, SIGCONT] {
+            // A standard signal is always accepted.
+            let _ = super::send::send_group(kernel, pgid, &Info::kernel(signo));
+        }
+    }
 }
 
 #[cfg(test)]

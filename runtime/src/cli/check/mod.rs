@@ -241,6 +241,7 @@ fn boot() -> Finding {
         kvm,
         reporter: None,
         control: None,
+        memory_events: None,
         guest: GuestConfig {
             process: ProcessConfig {
                 args: vec![b"/husk-check".to_vec()],

@@ -69,6 +69,19 @@ e logs $C
 "#,
     ),
     Scenario::new(
+        "what was written before a pause",
+        r#"
+up $I sh -c 'i=0; while :; do i=$((i+1)); echo $i >>/n; echo $i; done'
+says 100
+for round in 1 2 3; do
+    e pause $C >/dev/null
+    said=$(e logs $C | tail -n 1)
+    [ $(e cp $C:/n - | tar -xO | tail -n 1) -ge $said ] && echo all of it
+    e unpause $C >/dev/null
+done
+"#,
+    ),
+    Scenario::new(
         "diff",
         r#"
 up $I sh -c 'echo x >/new; rm /var/poem; mkdir /d; echo y >/d/f; echo z >>/etc/group; echo up; while :; do sleep 0.05; done'

@@ -22,6 +22,18 @@ run --memory 64m --memory-swap 64m $I sh -c 'dd if=/dev/zero bs=20M count=1 | wc
 "#,
     ),
     Scenario::new(
+        "out of memory",
+        r#"
+up --memory 64m --memory-swap 64m $I dd if=/dev/zero of=/dev/null bs=300M count=1
+becomes '{{.State.Status}}' exited
+inspect '{{.State.ExitCode}} {{.State.OOMKilled}}'
+e rm $C >/dev/null
+up --memory 64m --memory-swap 64m $I sh -c 'kill -9 $$; exit 7'
+becomes '{{.State.Status}}' exited
+inspect '{{.State.ExitCode}} {{.State.OOMKilled}}'
+"#,
+    ),
+    Scenario::new(
         "update",
         r#"
 up --memory 256m --memory-swap 512m $I sleep 1000
@@ -42,6 +54,50 @@ e stats --no-stream $C >/dev/null
 e stats --no-stream --format '{{.CPUPerc}} {{.MemUsage}} {{.PIDs}}' $C | awk '{ print ($1 + 0 > 0.2) ? "busy" : $0, ($2 + 0 > 0) ? "memory" : $0, ($5 + 0 > 0) ? "processes" : $0 }' | tr -d x
 "#,
     ),
+    Scenario::new(
+        "figures while it is paused",
+        r#"
+up $I sleep 1000
+e pause $C >/dev/null
+e stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' $C | awk '{ print ($1 + 0 > 0) ? "memory" : $0, ($4 + 0 > 0) ? "processes" : $0 }'
+e unpause $C >/dev/null
+e exec $C echo goes on
+"#,
+    ),
+    Scenario::new(
+        "update while it is paused",
+        r#"
+up --memory 256m --memory-swap 512m $I sleep 1000
+e pause $C >/dev/null
+rc e update --memory 64m --memory-swap 512m $C >/dev/null
+inspect '{{.HostConfig.Memory}} {{.State.Status}}'
+e unpause $C >/dev/null
+e exec $C echo goes on
+"#,
+    ),
+    Scenario::new(
+        "update of processors and processes",
+        r#"
+up $I sleep 1000
+rc e update --cpus 0.5 --cpuset-cpus 0 --pids-limit 4 $C >/dev/null
+inspect '{{.HostConfig.CpusetCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}'
+e exec $C sh -c '(sleep 1 & sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait) 2>&1 | grep -c fork'
+e restart -t 0 $C >/dev/null
+e exec $C echo goes on
+"#,
+    )
+    .only("docker"),
+    Scenario::new(
+        "top while it is paused",
+        r#"
+up $I sleep 1000
+e pause $C >/dev/null
+rc e top $C >$W/top
+wc -l <$W/top
+e unpause $C >/dev/null
+"#,
+    )
+    .only("docker"),
     Scenario::new(
         "top",
         r#"

@@ -9,6 +9,7 @@ mod tree;
 use alloc::sync::Arc;
 
 use super::FileOps;
+use crate::tty::pty;
 use crate::{Errno, Result, Thread};
 
 pub use memory::{ENTROPY_BITS, MemoryDevice};
@@ -41,6 +42,12 @@ pub fn open_char(t: &Thread, rdev: u64) -> Result<Arc<dyn FileOps>> {
         (1, minor) => memory::open(minor),
         (5, 0) => super::stdio::open_controlling(t),
         (5, 1) => super::stdio::open_console(t),
+        (5, 2) => {
+            let devpts = t.kernel.ttys.first().ok_or(Errno::ENODEV)?;
+            devpts.open_master(t)
+        }
+        // They are in devpts only.
+        (pty::MAJOR, _) => Err(Errno::EIO),
         _ => Err(Errno::ENXIO),
     }
 }

@@ -204,9 +204,10 @@ pub fn statfs(kernel: &Kernel, node: u64) -> Result<StatfsOut> {
         .ok_or(Errno::EIO)
 }
 
-pub fn fsync(kernel: &Kernel, node: u64, data_only: bool) -> Result<()> {
+/// `flags` are `FSYNC_*`.
+pub fn fsync(kernel: &Kernel, node: u64, flags: u32) -> Result<()> {
     let arguments = FsyncIn {
-        fsync_flags: data_only.into(),
+        fsync_flags: flags,
         ..FsyncIn::default()
     };
     call(kernel, &ask(op::FSYNC, node, &body!(arguments))).map(drop)

@@ -108,11 +108,14 @@ pub(super) fn stat(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()
     };
     let signals = task.thread.as_ref().map(|thread| &thread.signals);
     let (ignored, caught) = process.handlers().ignored_and_caught();
+    let (terminal, foreground) = process.controlling.get().map_or((0, -1), |tty| {
+        (tty.device(), i64::from(tty.job().foreground()))
+    });
     write!(text, "{} (", task.tid);
     text.push_escaped(&name(subject)?, b"\n");
     write!(
         text,
-        ") {} {} {} {} 0 -1 4194304 0 0 0 0 {} {} {} {} 20 0 {} 0 {} {} {} {} ",
+        ") {} {} {} {} {terminal} {foreground} 4194304 0 0 0 0 {} {} {} {} 20 0 {} 0 {} {} {} {} ",
         task.state.letter(),
         process.ppid(),
         process.pgid(),

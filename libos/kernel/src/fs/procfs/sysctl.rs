@@ -7,6 +7,7 @@ use crate::fs::{inotify, pipe, random};
 use crate::ipc::mqueue;
 use crate::net;
 use crate::process::uts;
+use crate::tty::numbers;
 use crate::{Result, Thread};
 
 const fn sysctl(name: &'static str, mode: u32, generate: super::row::Generate) -> Row {
@@ -120,6 +121,7 @@ const KERNEL: &[Row] = &[
     setting!("overflowuid", 65534),
     setting!("panic", 0),
     setting!("pid_max", crate::process::PID_MAX),
+    directory("pty", PTY),
     directory("random", RANDOM),
     setting!("randomize_va_space", 2),
     sysctl("sem", 0o644, |t, _, text| {
@@ -133,6 +135,15 @@ const KERNEL: &[Row] = &[
     setting!("tainted", 0),
     setting!("threads-max", 32768),
     setting!("version", 0o444, uts::VERSION),
+];
+
+const PTY: &[Row] = &[
+    setting!("max", numbers::MAX),
+    sysctl("nr", 0o444, |_, subject, text| {
+        write!(text, "{}\n", subject.kernel.ttys.count());
+        Ok(())
+    }),
+    setting!("reserve", numbers::RESERVED),
 ];
 
 const RANDOM: &[Row] = &[

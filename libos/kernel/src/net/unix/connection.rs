@@ -374,6 +374,8 @@ impl UnixSocket {
         });
         if phase != Phase::Listening && self.outlet.is_writable() && !peer_is_full {
             events |= WRITABLE;
+        } else {
+            self.base.note_no_room();
         }
         events
     }

@@ -61,6 +61,10 @@ impl UnixSocket {
             if self.inner.lock().shut.sending {
                 return Some(Err(Errno::EPIPE));
             }
+            if !self.outlet.has_room() {
+                self.base.note_no_room();
+            }
+            // Looked at again: it may have come before it was known that it is missed.
             self.outlet.has_room().then(|| Ok(self.outlet.charge(cost)))
         };
         patience.wait(t, &self.base.writers, ready)?

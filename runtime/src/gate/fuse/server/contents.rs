@@ -4,8 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use husk_abi::boundary::fuse::{
-    CHUNK_BYTES, CopyIn, CountIn, FallocateIn, FsyncIn, LseekIn, LseekOut, MAP_READ, MAP_WRITE,
-    OpenIn, ReadIn, RemovemappingOne, SetupmappingIn, WriteIn, WriteOut,
+    CHUNK_BYTES, CopyIn, CountIn, FSYNC_DATA, FSYNC_START, FallocateIn, FsyncIn, LseekIn, LseekOut,
+    MAP_READ, MAP_WRITE, OpenIn, ReadIn, RemovemappingOne, SetupmappingIn, WriteIn, WriteOut,
 };
 use rustix::fs::{FallocateFlags, FileType, SeekFrom};
 use rustix::io::Errno;
@@ -15,6 +15,7 @@ use crate::gate::fuse::message::{Reply, Request};
 use crate::gate::fuse::nodes::TreeId;
 use crate::gate::fuse::tree;
 use crate::gate::fuse::window::Chunk;
+use crate::vmm::start_writing;
 
 /// `lseek(2)`'s.
 const SEEK_DATA: u32 = 3;
@@ -108,7 +109,9 @@ impl Server {
     pub(super) fn fsync(&self, request: &Request) -> Answer {
         let (args, _) = FsyncIn::take(&request.body).ok_or(Errno::INVAL)?;
         let (file, _) = self.contents(request.header.nodeid)?;
-        if args.fsync_flags & 1 != 0 {
+        if args.fsync_flags & FSYNC_START != 0 {
+            start_writing(file.as_fd()).map_err(errno)?;
+        } else if args.fsync_flags & FSYNC_DATA != 0 {
             rustix::fs::fdatasync(&*file)?;
         } else {
             rustix::fs::fsync(&*file)?;

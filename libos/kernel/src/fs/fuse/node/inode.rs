@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 use core::sync::atomic::Ordering;
 
-use husk_abi::boundary::fuse::{LockIn, LockOut, SetattrIn, fattr};
+use husk_abi::boundary::fuse::{FSYNC_DATA, FSYNC_START, LockIn, LockOut, SetattrIn, fattr};
 use husk_abi::linux::general;
 use husk_hal::phys::Frame;
 
@@ -315,7 +315,12 @@ impl Inode for Node {
 
     fn sync(&self, data_only: bool) -> Result<()> {
         self.flush()?;
-        calls::fsync(self.kernel(), self.id, data_only)
+        calls::fsync(self.kernel(), self.id, u32::from(data_only) * FSYNC_DATA)
+    }
+
+    fn start_sync(&self) -> Result<()> {
+        self.flush()?;
+        calls::fsync(self.kernel(), self.id, FSYNC_START)
     }
 
     fn parent(&self) -> Option<Arc<dyn Inode>> {

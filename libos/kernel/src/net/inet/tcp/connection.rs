@@ -254,7 +254,7 @@ impl TcpSocket {
         }
         listener.base.readers.wake_all();
         self.connecting.wake_all();
-        self.base.wake_all();
+        self.base.connected();
         Attempt::Connected
     }
 
@@ -493,6 +493,7 @@ impl TcpSocket {
             && !self.has_much_room(&peer)
         {
             events.remove(PollEvents::OUT | PollEvents::WRNORM);
+            self.base.note_no_room();
         }
         if self.base.has_error() {
             events |= PollEvents::ERR;

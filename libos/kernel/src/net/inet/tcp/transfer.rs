@@ -83,7 +83,12 @@ impl TcpSocket {
     fn send_all(&self, t: &Thread, message: &mut Outgoing<'_, '_>, sent: &mut usize) -> Result<()> {
         let patience = self.base.send_patience(message.is_nonblocking());
         loop {
-            let (peer, room) = patience.wait(t, &self.base.writers, || self.room())??;
+            let (peer, room) = patience.wait(t, &self.base.writers, || {
+                self.room().or_else(|| {
+                    self.base.note_no_room();
+                    self.room()
+                })
+            })??;
             let len = room.min(STEP).min(message.buf.remaining());
             if len == 0 {
                 return Ok(());

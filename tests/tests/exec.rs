@@ -1,11 +1,11 @@
 //! `exec`, `pause`, `resume` and `update` of a running container: equal under runc and under husk.
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use husk_tests::capture::capture;
+use husk_tests::capture::{End, capture};
 use husk_tests::image::Image;
 use husk_tests::oci::{Bundle, Runtime, both};
 use serde_json::{Value, json};
@@ -197,11 +197,7 @@ fn many_at_once() -> Result<()> {
         .collect();
     for (number, thread) in (0..).zip(running) {
         let done = thread.join().ok().context("a thread died")??;
-        ensure!(
-            done.end == husk_tests::capture::End::Status(number),
-            "{:?}",
-            done.end
-        );
+        ensure!(done.end == End::Status(number), "{:?}", done.end);
     }
     Ok(())
 }
@@ -225,5 +221,66 @@ fn a_paused_container_says_so_and_takes_no_exec() -> Result<()> {
         runtime.must_fail(&["pause", &id])?;
         Ok(format!("{paused} {resumed} {after}"))
     })?;
+    Ok(())
+}
+
+/// Runs a verb with what `redirection` makes of its descriptors; `assignments` are variables in its environment.
+fn with_descriptors(
+    runtime: &Runtime,
+    assignments: &str,
+    redirection: &str,
+    verb: &[&str],
+) -> Result<husk_tests::Captured> {
+    let command = runtime.command();
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(format!("{assignments} exec \"$@\" {redirection}"))
+        .arg("sh")
+        .arg(command.get_program())
+        .args(command.get_args())
+        .args(verb);
+    capture(&shell, b"", LIMIT)
+}
+
+/// For husk alone: runc passes them on, and some of its own for those that are not open.
+#[test]
+fn descriptors_that_cannot_be_passed_on() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let bundle = Bundle::new(&runtime, &Image::busybox()?, "sleep 1000")?;
+    let id = bundle.started()?;
+    let refused = |done: &husk_tests::Captured, words: &str| {
+        ensure!(
+            done.end != End::Status(0) && done.stderr_text().contains(words),
+            "{:?} {}",
+            done.end,
+            done.stderr_text()
+        );
+        Ok(())
+    };
+    let exec = ["exec", "--preserve-fds", "1", &id, "true"];
+    let done = with_descriptors(&runtime, "", "3</dev/null", &exec)?;
+    refused(
+        &done,
+        "--preserve-fds: descriptor 3 (/dev/null) cannot be passed on",
+    )?;
+    let done = with_descriptors(&runtime, "", "3<&-", &exec)?;
+    refused(&done, "--preserve-fds: descriptor 3 is not open")?;
+    let done = with_descriptors(&runtime, "", "3</dev/null", &["exec", &id, "true"])?;
+    ensure!(done.end == End::Status(0), "{}", done.stderr_text());
+    let other = format!("{id}-2");
+    let path = bundle.path().to_string_lossy();
+    let create = ["create", "--bundle", &path, &other];
+    let done = with_descriptors(
+        &runtime,
+        "export LISTEN_FDS=1 LISTEN_PID=$$;",
+        "3</dev/null",
+        &create,
+    )?;
+    refused(
+        &done,
+        "LISTEN_FDS: descriptor 3 (/dev/null) cannot be passed on",
+    )?;
+    runtime.must_fail(&["state", &other])?;
     Ok(())
 }

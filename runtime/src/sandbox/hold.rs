@@ -2,38 +2,56 @@
 //!
 //! The guest comes to a doorbell when it has; its vCPU stays there as long as somebody holds it.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many want the guest to stand still.
+/// Who wants the guest to stand still.
 #[derive(Debug, Default)]
 pub struct Hold {
-    holders: Mutex<u32>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    holders: u32,
+    /// How often the last of them let go.
+    ended: u64,
+}
+
+impl State {
+    /// Whether whoever held the guest in this turn has let go.
+    fn is_over(&self, turn: u64) -> bool {
+        self.holders == 0 || self.ended != turn
+    }
+}
+
 impl Hold {
-    fn change(&self, change: impl FnOnce(u32) -> u32) {
-        let mut holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
-        *holders = change(*holders);
-        self.changed.notify_all();
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more wants it; [`Hold::release`] takes that back.
     pub fn hold(&self) {
-        self.change(|holders| holders.saturating_add(1));
+        self.state().holders += 1;
     }
 
     /// One less does.
     pub fn release(&self) {
-        self.change(|holders| holders.saturating_sub(1));
+        let mut state = self.state();
+        state.holders = state.holders.saturating_sub(1);
+        if state.holders == 0 {
+            state.ended += 1;
+            self.changed.notify_all();
+        }
     }
 
-    /// Waits until nobody wants it.
+    /// Waits until all have let go who want it now. Who comes after that has the guest come here again.
     pub fn stand(&self) {
-        let holders = self.holders.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
+        let turn = state.ended;
         drop(
             self.changed
-                .wait_while(holders, |holders| *holders > 0)
+                .wait_while(state, |state| !state.is_over(turn))
                 .unwrap_or_else(PoisonError::into_inner),
         );
     }
@@ -53,7 +71,7 @@ mod tests {
         hold.hold();
         hold.hold();
         let released = Arc::new(AtomicBool::new(false));
-        let standing = {
+        let waiting = {
             let (hold, released) = (hold.clone(), released.clone());
             thread::spawn(move || {
                 hold.stand();
@@ -63,7 +81,18 @@ mod tests {
         hold.release();
         released.store(true, Ordering::SeqCst);
         hold.release();
-        assert!(standing.join().unwrap());
+        assert!(waiting.join().unwrap());
         hold.stand();
+    }
+
+    #[test]
+    fn who_holds_next_does_not_prolong_a_turn() {
+        let hold = Hold::default();
+        hold.hold();
+        let turn = hold.state().ended;
+        assert!(!hold.state().is_over(turn));
+        hold.release();
+        hold.hold();
+        assert!(hold.state().is_over(turn));
     }
 }

@@ -234,7 +234,7 @@ impl Machine {
         };
         write(layout.boot_info, &raw::boot_info_bytes(&info))?;
 
-        let cpuid = cpuid::supported(&kvm).map_err(Error::kvm("list CPU features"))?;
+        let cpuid = cpuid::supported(kvm).map_err(Error::kvm("list CPU features"))?;
         let memory: GuestMemory = Arc::new(memory);
         let kickers = layout
             .vcpus

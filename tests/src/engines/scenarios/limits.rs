@@ -79,10 +79,11 @@ e exec $C echo goes on
         "update of processors and processes",
         r#"
 up $I sleep 1000
-rc e update --cpus 0.5 --cpuset-cpus 0 --pids-limit 4 $C >/dev/null
+rc e update --cpus 0.5 --cpuset-cpus 0 --pids-limit 24 $C >/dev/null
 inspect '{{.HostConfig.CpusetCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}'
-e exec $C sh -c '(sleep 1 & sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait) 2>&1 | grep -c fork'
+e exec $C sh -c '(for i in 1 2 3 4 5; do sleep 5 & sleep 5 & sleep 5 & sleep 5 & sleep 5 & sleep 5 & done) 2>/tmp/said'
 e restart -t 0 $C >/dev/null
+e exec $C grep -c fork /tmp/said
 e exec $C echo goes on
 "#,
     )

@@ -86,6 +86,31 @@ e run --rm --name $C $F --network host $I sh -c 'hostname; (echo hi | nc -l -p 3
 "#,
     ),
     Scenario::new(
+        "the network of another container",
+        r#"
+up $I sleep 1000
+rc e run --rm --name $C-2 $F --network container:$C $I sh -c 'hostname | wc -c; tail -n +3 /proc/net/dev | cut -d: -f1'
+"#,
+    ),
+    Scenario::new(
+        "a pod",
+        r#"
+e pod create --name $C-pod --infra-image $I --infra-command 'sleep 1000' --network none $F >/dev/null
+rc e run --rm --name $C --pod $C-pod $I sh -c 'hostname | sed "s/.*-pod$/the pod/"; tail -n +3 /proc/net/dev | cut -d: -f1'
+e run -d --name $C --pod $C-pod $I sleep 1000 >/dev/null
+e exec $C echo inside
+e pod pause $C-pod >/dev/null
+e pod ps --filter name=$C-pod --format '{{.Status}} {{.NumberOfContainers}}'
+e pod unpause $C-pod >/dev/null
+rc e pod stop -t 0 $C-pod >/dev/null
+rc e pod start $C-pod >/dev/null
+e exec $C echo inside again
+rc e pod rm -f -t 0 $C-pod >/dev/null
+e ps -aq --filter name=$C | wc -l
+"#,
+    )
+    .only("podman"),
+    Scenario::new(
         "read-only root",
         r#"
 run --read-only $I sh -c 'echo x >/x; echo $?; echo x >/dev/shm/x; echo $?; mount | grep \ /\  | grep -c [\(,]ro[,\)]'

@@ -257,3 +257,13 @@ pub fn both(observe: impl Fn(&Runtime) -> Result<String>) -> Result<String> {
     );
     Ok(ours)
 }
+
+/// Runs `script` in `image` under a changed specification; standard output and status must be equal. Returns them.
+pub fn equal(image: &Image, script: &str, change: impl Fn(&mut Value)) -> Result<String> {
+    both(|runtime| {
+        let mut bundle = Bundle::new(runtime, image, script)?;
+        bundle.edit(&change)?;
+        let done = bundle.run()?;
+        Ok(format!("{}{:?}", done.stdout_text(), done.end))
+    })
+}

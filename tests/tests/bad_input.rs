@@ -60,7 +60,6 @@ fn commands_that_cannot_run() {
 fn command_lines() {
     let cases: &[(&str, &[&str])] = &[
         ("no source", &["run"]),
-        ("unknown verb", &["frobnicate"]),
         ("unknown flag", &["run", "--frobnicate", GOOD, "--", "true"]),
         (
             "unknown kind of source",

@@ -85,6 +85,129 @@ fn create_needs_a_bundle() -> Result<()> {
     Ok(())
 }
 
+/// Verbs on what is not there: the same exit status, and husk's one line has the words that engines look for.
+#[test]
+fn verbs_need_a_container() -> Result<()> {
+    both(|runtime| {
+        let mut seen = String::new();
+        for verb in [
+            &["start", "none"] as &[&str],
+            &["state", "none"],
+            &["kill", "none"],
+            &["kill", "--all", "none", "KILL"],
+            &["ps", "none"],
+            &["ps", "--format", "json", "none"],
+            &["pause", "none"],
+            &["resume", "none"],
+            &["update", "--memory", "100000000", "none"],
+            &["events", "--stats", "none"],
+            &["delete", "none"],
+        ] {
+            let text = runtime.must_fail(verb)?;
+            ensure!(text.contains("does not exist"), "{verb:?}: {text}");
+            seen += &format!("{verb:?} {:?}\n", runtime.verb(verb)?.end);
+        }
+        Ok(seen)
+    })?;
+    Ok(())
+}
+
+/// Wrong command lines end as runc's do.
+#[test]
+fn wrong_command_lines() -> Result<()> {
+    let cases: [&[&str]; 19] = [
+        &["frobnicate"],
+        &["--frob", "list"],
+        &["list", "--frob"],
+        &["list", "extra"],
+        &["list", "--format", "xml"],
+        &["create"],
+        &["create", "a", "b"],
+        &["create", "--bundle"],
+        &["start"],
+        &["state"],
+        &["state", "a", "b"],
+        &["kill"],
+        &["delete"],
+        &["ps"],
+        &["events", "--interval", "soon", "x"],
+        &["checkpoint", "--leave-running", "none"],
+        &["restore", "none"],
+        &["--log-format", "xml", "list"],
+        &["--log", "/no/such/directory/log", "list"],
+    ];
+    let seen = both(|runtime| {
+        let mut seen = String::new();
+        for words in cases {
+            let done = runtime.verb(words)?;
+            if runtime.name == "husk" {
+                let text = done.stderr_text();
+                ensure!(
+                    text.lines().count() == 1 && text.starts_with("husk: "),
+                    "{words:?}: {text}"
+                );
+                ensure!(done.stdout.is_empty(), "{words:?}");
+            }
+            seen += &format!("{words:?} {:?}\n", done.end);
+        }
+        Ok(seen)
+    })?;
+    ensure!(seen.contains("[\"frobnicate\"] Status(3)"), "{seen}");
+    Ok(())
+}
+
+/// The terminal of a container in the background needs somebody to take it, and only that.
+#[test]
+fn terminals_and_console_sockets_go_together() -> Result<()> {
+    let image = image()?;
+    both(|runtime| {
+        let mut seen = String::new();
+        for (terminal, flags) in [
+            (true, &[] as &[&str]),
+            (true, &["--console-socket", "/no/such/socket"]),
+            (false, &["--console-socket", "/no/such/socket"]),
+        ] {
+            let mut bundle = Bundle::new(runtime, &image, "true")?;
+            bundle.edit(|v| v["process"]["terminal"] = json!(terminal))?;
+            let (id, path) = (bundle.id(), bundle.path().display().to_string());
+            let text =
+                runtime.must_fail(&[&["create", "--bundle", &path], flags, &[&id]].concat())?;
+            ensure!(
+                text.contains("console socket")
+                    || text.contains("console-socket")
+                    || text.contains("no such file")
+                    || text.contains("No such file"),
+                "{text}"
+            );
+            ensure!(runtime.must(&["list", "-q"])?.is_empty(), "half-made");
+            seen += &format!("{terminal} {flags:?}\n");
+        }
+        Ok(seen)
+    })?;
+    Ok(())
+}
+
+/// What a killed or broken command left is told of, and `delete --force` removes it.
+#[test]
+fn damaged_state_can_be_removed() -> Result<()> {
+    let image = image()?;
+    let runtime = Runtime::husk()?;
+    let bundle = Bundle::new(&runtime, &image, WAITS)?;
+    let id = bundle.started()?;
+    bundle.wait_for_text(&id, "up")?;
+    fs::write(
+        runtime.state().join("containers").join(&id).join("record"),
+        "{",
+    )?;
+    let text = runtime.must_fail(&["state", &id])?;
+    ensure!(text.contains("delete --force"), "{text}");
+    runtime.must_fail(&["delete", &id])?;
+    runtime.must(&["delete", "--force", &id])?;
+    runtime.must_fail(&["state", &id])?;
+    ensure!(cgroups(&id)?.is_empty());
+    Ok(())
+}
+
 #[test]
 fn create_does_not_run_the_program() -> Result<()> {
     let image = image()?;

@@ -9,22 +9,16 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use husk_tests::capture::{End, capture};
 use husk_tests::image::Image;
-use husk_tests::oci::{Bundle, Runtime, both};
+use husk_tests::oci::{self, Bundle, Runtime, both};
 use serde_json::{Value, json};
 
 fn image() -> Result<Image> {
     Image::busybox()
 }
 
-/// Runs `script` under a changed specification; standard output and status must be equal.
+/// [`oci::equal`] over busybox.
 fn equal(script: &str, change: impl Fn(&mut Value)) -> Result<String> {
-    let image = image()?;
-    both(|runtime| {
-        let mut bundle = Bundle::new(runtime, &image, script)?;
-        bundle.edit(&change)?;
-        let done = bundle.run()?;
-        Ok(format!("{}{:?}", done.stdout_text(), done.end))
-    })
+    oci::equal(&image()?, script, change)
 }
 
 #[test]
@@ -517,6 +511,73 @@ fn containers_of_images() -> Result<()> {
     Ok(())
 }
 
+/// `start` tells how a VMM ended that never ran the program, and what to do about it.
+#[test]
+fn a_vmm_that_dies_early_is_told_of() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let image = image()?;
+    // Killed while libcontainer's process, which becomes the VMM, runs a hook.
+    let mut bundle = Bundle::new(&runtime, &image, "true")?;
+    bundle.edit(|v| {
+        v["root"]["readonly"] = json!(false);
+        let args = json!(["sh", "-c", "touch /begun; sleep 1000"]);
+        v["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": args}]});
+    })?;
+    let id = bundle.create()?;
+    let mut command = runtime.command();
+    let start = command
+        .args(["start", &id])
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !bundle.path().join("rootfs/begun").exists() {
+        ensure!(Instant::now() < deadline, "no hook runs");
+        std::thread::yield_now();
+    }
+    let state: Value = serde_json::from_str(&runtime.must(&["state", &id])?)?;
+    let killed = Command::new("kill")
+        .args(["-KILL", &state["pid"].to_string()])
+        .status()?;
+    ensure!(killed.success());
+    let done = start.wait_with_output()?;
+    let text = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.code() == Some(1), "{:?}", done.status);
+    ensure!(
+        text.contains("its VMM was killed by SIGKILL before the program ran: somebody killed it"),
+        "{text}"
+    );
+    runtime.must(&["delete", &id])?;
+
+    // Killed by the kernel, for want of memory in its cgroup.
+    let bundle = Bundle::new(&runtime, &image, "true")?;
+    let id = bundle.create()?;
+    let limits = [
+        format!("/sys/fs/cgroup/memory/husk-{id}/memory.limit_in_bytes"),
+        format!("/sys/fs/cgroup/husk-{id}/memory.max"),
+    ];
+    let limit = limits.iter().find(|file| Path::new(file).exists());
+    fs::write(limit.context("no cgroup of memory")?, "4194304")?;
+    let text = runtime.must_fail(&["start", &id])?;
+    ensure!(
+        text.contains(
+            "its VMM was killed by SIGKILL before the program ran: the container's cgroup"
+        ),
+        "{text}"
+    );
+    runtime.must(&["delete", &id])?;
+
+    // A hook's failure is no death of the VMM.
+    let mut bundle = Bundle::new(&runtime, &image, "true")?;
+    bundle.edit(|v| {
+        let args = json!(["sh", "-c", "exit 3"]);
+        v["hooks"] = json!({"startContainer": [{"path": "/bin/sh", "args": args}]});
+    })?;
+    let text = runtime.must_fail(&["start", &bundle.create()?])?;
+    ensure!(text.contains("a startContainer hook failed"), "{text}");
+    Ok(())
+}
+
 /// `run` in the foreground keeps nobody from working on its container.
 #[test]
 fn a_foreground_run_can_be_killed() -> Result<()> {
@@ -565,6 +626,38 @@ fn cgroups_that_cannot_be_made() -> Result<()> {
             "{text}"
         );
         ensure!(matches!(run.end, End::Status(1 | 125)), "{:?}", run.end);
+        ensure!(runtime.must(&["list", "-q"])?.is_empty());
+    }
+    let left = leftovers(&runtime, &[id])?;
+    ensure!(left.is_empty(), "{left:#?}");
+    Ok(())
+}
+
+/// One clear line without `/dev/kvm`, and nothing half-made.
+#[test]
+fn a_bundle_without_kvm() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let bundle = Bundle::new(&runtime, &image()?, "true")?;
+    let (path, id) = (bundle.path().display().to_string(), bundle.id());
+    for (how, words) in [
+        ("mount --bind /dev/null /dev/kvm", "/dev/kvm"),
+        ("mount -t tmpfs none /dev", "/dev/kvm"),
+    ] {
+        let husk = runtime.command();
+        let mut command = Command::new("unshare");
+        command
+            .args(["--mount", "sh", "-c"])
+            .arg(format!("{how} && exec \"$0\" \"$@\""))
+            .arg(husk.get_program())
+            .args(husk.get_args())
+            .args(["create", "--bundle", &path, &id]);
+        let run = capture(&command, b"", Duration::from_secs(60))?;
+        let text = run.stderr_text();
+        ensure!(
+            text.lines().count() == 1 && text.contains(words),
+            "{how}: {text}"
+        );
+        ensure!(run.end == End::Status(1), "{how}: {:?}", run.end);
         ensure!(runtime.must(&["list", "-q"])?.is_empty());
     }
     let left = leftovers(&runtime, &[id])?;

@@ -12,6 +12,7 @@ mod run;
 mod running;
 
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -50,12 +51,43 @@ pub struct Cli {
     /// Let systemd make the containers' cgroups
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Whether to do without what only root can have: true, false, or auto, which finds out
+    #[arg(long, value_name = "BOOL|auto", default_value = "auto")]
+    pub rootless: Rootless,
+    /// Accepted: containers are not saved yet
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub criu: Option<PathBuf>,
     /// What to log, such as mm=debug,sched=trace,vmm=debug,warn; like --debug, but only this
     #[arg(long, value_name = "FILTER")]
     pub log_filter: Option<LogFilter>,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
+}
+
+/// Whether to do without namespaces and cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rootless {
+    /// Where they cannot be had.
+    Auto,
+    /// Always.
+    Yes,
+    /// Never.
+    No,
+}
+
+impl FromStr for Rootless {
+    type Err = String;
+
+    /// The words of runc, and of Go for what is true and false.
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Self::Yes),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Self::No),
+            _ => Err("give true, false or auto".to_owned()),
+        }
+    }
 }
 
 /// Form of log lines.

@@ -7,14 +7,14 @@ use clap::ValueEnum;
 use husk_abi::boundary::config::StreamKind;
 use oci_spec::runtime::LinuxMemory;
 
-use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, SetupArgs};
+use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, Rootless, SetupArgs};
 use super::filter::LogFilter;
 use super::{Error, logging, preserved};
 use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
 use crate::oci::state::{Container, Directory, check_id};
-use crate::oci::{self, cgroup, process, shadow};
+use crate::oci::{self, process, shadow, systemd};
 use crate::plan::{Host, MemorySize};
 use crate::record::{self, Format, Policy};
 use crate::vmm;
@@ -35,7 +35,7 @@ pub fn container(
     foreground: bool,
 ) -> Result<Container, Error> {
     check_id(id).map_err(oci::Error::from)?;
-    if !nix::unistd::geteuid().is_root() {
+    if cli.rootless == Rootless::Yes || !nix::unistd::geteuid().is_root() {
         return Err(oci::Error::NotRoot.into());
     }
     preserved::check_activation()?;
@@ -75,7 +75,7 @@ pub fn container(
         cli.systemd_cgroup,
     );
     if cli.systemd_cgroup {
-        cgroup::check_systemd(&identity.cgroup)?;
+        systemd::check(&identity.cgroup)?;
     }
     let parts = shadow::Parts {
         rootfs: &bundle.rootfs,

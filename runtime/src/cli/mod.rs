@@ -128,11 +128,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             logging::usage(&args, &error.message);
             say(&error.message);
-            ExitCode::from(if error.is_run {
-                STATUS_RUN_FAILED
-            } else {
-                STATUS_FAILED
-            })
+            ExitCode::from(error.status)
         }
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use husk_images::{Algorithm, ContainerRoot, Digest, Image, ImageConfig, Stack, Store};
 use serde_json::json;
 
-use super::args::{Cli, RunArgs, Target, stored};
+use super::args::{Cli, Rootless, RunArgs, Target, stored};
 use super::filter::LogFilter;
 use super::foreground::{self, Foreground};
 use super::progress::Meter;
@@ -91,10 +91,16 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
         before,
         is_verbose: cli.is_verbose(),
     };
-    let result = if is_privileged() {
+    let is_contained = match cli.rootless {
+        Rootless::Auto => is_privileged(),
+        Rootless::No if !is_privileged() => return Err(oci::Error::NotRoot.into()),
+        Rootless::No => true,
+        Rootless::Yes => false,
+    };
+    let result = if is_contained {
         contained(cli, args, log, &host, parts)
     } else {
-        tracing::info!("no rights to make namespaces and a cgroup: the VMM runs in this process");
+        tracing::info!(rootless = ?cli.rootless, "no rights to make namespaces and a cgroup: the VMM runs in this process");
         embedded(parts, kvm, args)
     };
     if let Some(address) = &args.gdb {

@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Error;
+use super::systemd::Unit;
 
 /// How long processes may take to die.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Cgroup {
     directories: Vec<PathBuf>,
+    /// Where systemd made it.
+    unit: Option<Unit>,
 }
 
 /// Mount points of the cgroup hierarchies, those of version 1 and 2.
@@ -86,30 +89,6 @@ pub fn exists() -> bool {
     hierarchies().is_ok_and(|mounts| !mounts.is_empty())
 }
 
-/// Checks that systemd can be asked for the cgroup at `path`.
-///
-/// # Errors
-/// Where it does not run; for a path that is not in its words.
-pub fn check_systemd(path: &Path) -> Result<(), Error> {
-    let refused = |message: String| Error::Cgroup {
-        what: "made",
-        message,
-    };
-    // As sd_booted(3) tells.
-    if !Path::new("/run/systemd/system").is_dir() {
-        return Err(refused(
-            "systemd not running on this host, cannot use systemd cgroups manager".to_owned(),
-        ));
-    }
-    if path.to_string_lossy().split(':').count() != 3 {
-        return Err(refused(format!(
-            "linux.cgroupsPath must be slice:prefix:name with --systemd-cgroup, it is {}",
-            path.display()
-        )));
-    }
-    Ok(())
-}
-
 /// Whether the cgroup at `path` is frozen.
 pub fn is_frozen(path: &Path) -> bool {
     let mounts = hierarchies().unwrap_or_default();
@@ -151,12 +130,18 @@ impl Cgroup {
         let mounts = hierarchies().map_err(Error::host(format!("find the cgroup of {id}")))?;
         Ok(Self {
             directories: directories(&mounts, path, systemd),
+            unit: systemd.then(|| Unit::new(id, path)).flatten(),
         })
     }
 
     /// Its directories that exist.
     pub fn existing(&self) -> impl Iterator<Item = &PathBuf> {
         self.directories.iter().filter(|dir| dir.is_dir())
+    }
+
+    /// The unit of systemd that it is.
+    pub fn unit(&self) -> Option<&Unit> {
+        self.unit.as_ref()
     }
 
     /// Freezes or thaws it. False if there is no freezer.
@@ -246,6 +231,9 @@ impl Cgroup {
                 }
             }
             rest.take("emptied", "processes do not die")?;
+        }
+        if let Some(unit) = &self.unit {
+            unit.stop();
         }
         for dir in self.directories.iter().filter(|dir| dir.is_dir()) {
             for below in tree(dir) {

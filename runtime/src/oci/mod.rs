@@ -16,6 +16,7 @@
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
+//! | [`systemd`] | cgroups that systemd makes |
 //! | `hooks` | the hooks husk runs itself, and the relay for those libcontainer runs |
 //! | [`lifecycle`] | the verbs |
 //!
@@ -52,6 +53,7 @@ pub mod shadow;
 pub mod socket;
 pub mod spec;
 pub mod state;
+pub mod systemd;
 pub mod update;
 
 /// What can go wrong with a container.
@@ -87,7 +89,9 @@ pub enum Error {
     Cgroup { what: &'static str, message: String },
     #[error("{0:?} is no signal: give a name such as TERM or a number from 1 to 64")]
     Signal(String),
-    #[error("only root can make a container from a bundle: it needs namespaces and a cgroup")]
+    #[error(
+        "this needs namespaces and a cgroup, which root alone can make, and not with --rootless=true"
+    )]
     NotRoot,
     #[error("container not running")]
     NotRunning,

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use husk_abi::boundary::control::Limits;
+use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use serde::Deserialize;
 
 use super::cgroup::Cgroup;
@@ -104,7 +105,40 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
     if let Some(weight) = given(new.block_io.weight) {
         cgroup.set("blkio.weight", &weight.to_string())?;
     }
-    Ok(())
+    match cgroup.unit() {
+        // systemd writes its own idea of them again when it likes.
+        Some(unit) => unit.limit(&kept_by_systemd(new)),
+        None => Ok(()),
+    }
+}
+
+/// The limits of the host's cgroup that systemd has properties for.
+fn kept_by_systemd(new: &Resources) -> LinuxResources {
+    let mut memory = LinuxMemory::default();
+    let wide = |bytes: i64| match bytes {
+        1.. => bytes.saturating_add(VMM_OVERHEAD_BYTES),
+        _ => bytes,
+    };
+    memory
+        .set_limit(given(new.memory.limit).map(wide))
+        .set_swap(given(new.memory.swap).map(wide))
+        .set_reservation(given(new.memory.reservation).map(wide));
+    let mut cpu = LinuxCpu::default();
+    cpu.set_shares(given(new.cpu.shares))
+        .set_quota(given(new.cpu.quota))
+        .set_period(given(new.cpu.period))
+        .set_cpus(given(new.cpu.cpus.clone()))
+        .set_mems(given(new.cpu.mems.clone()));
+    let mut resources = LinuxResources::default();
+    // What says nothing is left out: an empty part would be an empty property.
+    if memory != LinuxMemory::default() {
+        resources.set_memory(Some(memory));
+    }
+    if cpu != LinuxCpu::default() {
+        resources.set_cpu(Some(cpu));
+    }
+    resources.set_devices(None);
+    resources
 }
 
 /// Whether a limit of memory is above the one the cgroup has.

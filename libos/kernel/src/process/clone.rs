@@ -426,6 +426,7 @@ fn new_process(t: &Thread, request: &Request, pid: u32) -> Arc<Process> {
         children_times: SpinLock::default(),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(this.dumpable.load(Ordering::Relaxed)),
+        login: SpinLock::new(*this.login.lock()),
         oom_score_adj: AtomicI32::new(this.oom_score_adj.load(Ordering::Relaxed)),
         oom_score_adj_min: AtomicI32::new(this.oom_score_adj_min.load(Ordering::Relaxed)),
         record_marks: AtomicU32::new(
@@ -503,6 +504,7 @@ pub(crate) fn process_from_outside(
         children_times: SpinLock::default(),
         child_subreaper: AtomicBool::new(false),
         dumpable: AtomicBool::new(true),
+        login: SpinLock::default(),
         oom_score_adj: AtomicI32::new(parts.oom_score_adj),
         oom_score_adj_min: AtomicI32::new(parts.oom_score_adj),
         record_marks: AtomicU32::new(kernel.trace.marks(0, pid)),

@@ -8,6 +8,7 @@ pub mod exec;
 pub mod exit;
 pub mod ids;
 pub mod limits;
+pub mod login;
 pub mod namespaces;
 pub mod outside;
 pub mod peer;

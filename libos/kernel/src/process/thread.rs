@@ -14,6 +14,7 @@ use husk_hal::thread::Context;
 use husk_hal::trap::LiveFrame;
 
 use super::limits::{CpuLimit, cpu_limit};
+use super::login::Login;
 use super::{Credentials, Namespaces, Outside, ptrace};
 use crate::fs::{FdTable, FileRef, FsContext};
 use crate::ipc;
@@ -305,6 +306,8 @@ pub struct Process {
     pub(super) children_times: SpinLock<CpuTimes>,
     pub(super) child_subreaper: AtomicBool,
     pub(super) dumpable: AtomicBool,
+    /// Who logged in.
+    pub login: SpinLock<Login>,
     /// `/proc/PID/oom_score_adj`, and the least it may be set to without privilege.
     pub oom_score_adj: AtomicI32,
     pub(super) oom_score_adj_min: AtomicI32,

@@ -2,31 +2,42 @@
 
 use std::ffi::OsString;
 
-use clap::Parser;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{CommandFactory, Parser};
 
 use super::Cli;
 
 /// Flags of [`Cli`] that take a value, for finding the verb when the line does not parse.
-const VALUED: [&str; 4] = ["--root", "--log", "--log-format", "--log-filter"];
-
-/// Verbs other than `run`.
-const OTHER_VERBS: [&str; 20] = [
-    "pull", "image", "create", "start", "state", "kill", "exec", "ps", "pause", "resume", "update",
-    "events", "delete", "list", "spec", "features", "check", "trace", "debug", "version",
+const VALUED: [&str; 6] = [
+    "--root",
+    "--log",
+    "--log-format",
+    "--log-filter",
+    "--rootless",
+    "--criu",
 ];
 
-/// Whether the first word of `args` (the program's name is not among them) that is no flag is another verb
-/// than `run`. An unknown verb, or none, counts as an attempt to run.
-fn is_other_verb(args: &[OsString]) -> bool {
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
+/// Verbs of runc that husk has not.
+const NOT_YET: [&str; 2] = ["checkpoint", "restore"];
+
+/// Exit status of a wrong command line.
+const STATUS_USAGE: u8 = 1;
+/// That of a wrong `run`, as engines and users of images have it.
+const STATUS_RUN: u8 = 125;
+/// That of a verb that is not known, runc's.
+const STATUS_NO_VERB: u8 = 3;
+
+/// The place in `args` (the program's name is not among them) of the first word that is neither a flag nor the value of one.
+fn verb_at(args: &[OsString]) -> Option<usize> {
+    let mut places = args.iter().enumerate();
+    while let Some((place, arg)) = places.next() {
         if VALUED.iter().any(|flag| arg == flag) {
-            args.next();
+            places.next();
         } else if !arg.as_encoded_bytes().starts_with(b"-") {
-            return OTHER_VERBS.iter().any(|verb| arg == verb);
+            return Some(place);
         }
     }
-    false
+    None
 }
 
 /// What is wrong with a command line, in one line.
@@ -34,8 +45,8 @@ fn is_other_verb(args: &[OsString]) -> bool {
 pub struct UsageError {
     /// The line.
     pub message: String,
-    /// Whether it was a `husk run`, as far as one can tell.
-    pub is_run: bool,
+    /// The exit status for it.
+    pub status: u8,
 }
 
 /// How a command line reads.
@@ -52,26 +63,55 @@ pub enum Parsed {
 /// # Errors
 /// [`UsageError`].
 pub fn parse(args: &[OsString]) -> Result<Parsed, UsageError> {
-    Cli::try_parse_from(args)
+    let words = args.get(1..).unwrap_or_default();
+    let at = verb_at(words);
+    let verb = at.and_then(|at| words[at].to_str()).unwrap_or_default();
+    if NOT_YET.contains(&verb) {
+        return Err(UsageError {
+            message: format!("{verb}: husk cannot save and restore containers yet"),
+            status: STATUS_USAGE,
+        });
+    }
+    let parsed = match at {
+        // `help VERB` is `VERB --help`.
+        Some(at) if verb == "help" => {
+            let rest = words[at + 1..].iter().cloned();
+            let help = std::iter::once("--help".into());
+            Cli::try_parse_from(args.iter().take(1).cloned().chain(rest).chain(help))
+        }
+        _ => Cli::try_parse_from(args),
+    };
+    parsed
         .map(|cli| Parsed::Command(Box::new(cli)))
         .or_else(|error| match error.kind() {
-            clap::error::ErrorKind::DisplayHelp => Ok(Parsed::Help(error.to_string())),
-            _ => Err(UsageError {
+            ErrorKind::DisplayHelp => Ok(Parsed::Help(error.to_string())),
+            // As runc, which helps where nothing is asked for.
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+                if at.is_none() =>
+            {
+                Ok(Parsed::Help(Cli::command().render_help().to_string()))
+            }
+            kind => Err(UsageError {
                 message: one_line(&error),
-                is_run: !is_other_verb(args.get(1..).unwrap_or_default()),
+                status: match kind {
+                    ErrorKind::InvalidSubcommand if verb != "image" && verb != "debug" => {
+                        STATUS_NO_VERB
+                    }
+                    _ if verb == "run" => STATUS_RUN,
+                    _ => STATUS_USAGE,
+                },
             }),
         })
 }
 
 /// clap's error and its first tip, without the usage that follows.
 fn one_line(error: &clap::Error) -> String {
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         if error.to_string().contains("Usage: husk image") {
             return "no image command given; write load, ls, inspect, rm or prune (husk image --help explains)"
                 .to_owned();
         }
-        let verbs = OTHER_VERBS.join(", ");
-        return format!("no command given; write run, {verbs} (husk --help explains)");
+        return "no command given (husk --help explains)".to_owned();
     }
     let text = error.to_string();
     let joined = |paragraph: &str| {
@@ -87,6 +127,21 @@ fn one_line(error: &clap::Error) -> String {
         .filter(|paragraph| !paragraph.is_empty());
     let first = paragraphs.next().unwrap_or_default();
     let mut line = first.strip_prefix("error: ").unwrap_or(&first).to_owned();
+    // In runc's words, which people look for.
+    let word = |kind| error.get(kind).map(ToString::to_string);
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            if let Some(flag) = word(ContextKind::InvalidArg).filter(|arg| arg.starts_with('-')) {
+                line = format!("flag provided but not defined: {flag}");
+            }
+        }
+        ErrorKind::InvalidSubcommand => {
+            if let Some(verb) = word(ContextKind::InvalidSubcommand) {
+                line = format!("No help topic for '{verb}': there is no such command");
+            }
+        }
+        _ => {}
+    }
     if let Some(tip) = paragraphs
         .next()
         .as_deref()
@@ -121,7 +176,6 @@ mod tests {
     #[test]
     fn errors_are_one_line() {
         let lines = [
-            "husk",
             "husk run",
             "husk image",
             "husk image load x",
@@ -156,12 +210,30 @@ mod tests {
     }
 
     #[test]
-    fn run_is_recognised_behind_global_flags() {
-        assert!(error("husk --root /x --debug run --nope").is_run);
-        assert!(error("husk --log run run").is_run);
-        assert!(!error("husk --root run trace").is_run);
-        assert!(!error("husk check run").is_run);
-        assert!(error("husk").is_run && error("husk fly").is_run);
+    fn statuses_are_those_of_the_verb() {
+        for (line, status) in [
+            ("husk --root /x --debug run --nope", 125),
+            ("husk --log run run", 125),
+            ("husk --rootless auto run", 125),
+            ("husk --root run trace", 1),
+            ("husk check run", 1),
+            ("husk image fly", 1),
+            ("husk --nope list", 1),
+            ("husk --log x checkpoint --leave-running c", 1),
+            ("husk restore", 1),
+            ("husk fly", 3),
+            ("husk --root x fly --high", 3),
+        ] {
+            assert_eq!(error(line).status, status, "{line}");
+        }
+    }
+
+    #[test]
+    fn words_are_runcs() {
+        let text = |line| error(line).message;
+        assert!(text("husk fly").starts_with("No help topic for 'fly'"));
+        assert!(text("husk list --frob").starts_with("flag provided but not defined: --frob"));
+        assert!(text("husk checkpoint x").starts_with("checkpoint: husk cannot save"));
     }
 
     #[test]
@@ -170,5 +242,14 @@ mod tests {
             parse(&words("husk run --help")),
             Ok(Parsed::Help(text)) if text.contains("--memory")
         ));
+        for line in [
+            "husk",
+            "husk help",
+            "husk --debug",
+            "husk help run",
+            "husk --root x help kill",
+        ] {
+            assert!(matches!(parse(&words(line)), Ok(Parsed::Help(_))), "{line}");
+        }
     }
 }

@@ -6,9 +6,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use husk_abi::linux::general::{
-    CAP_SYS_RESOURCE, RLIM_INFINITY, RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU, RLIMIT_DATA, RLIMIT_FSIZE,
-    RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE, RLIMIT_NOFILE, RLIMIT_NPROC,
-    RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING, RLIMIT_STACK,
+    CAP_AUDIT_CONTROL, CAP_SYS_RESOURCE, RLIM_INFINITY, RLIMIT_AS, RLIMIT_CORE, RLIMIT_CPU,
+    RLIMIT_DATA, RLIMIT_FSIZE, RLIMIT_LOCKS, RLIMIT_MEMLOCK, RLIMIT_MSGQUEUE, RLIMIT_NICE,
+    RLIMIT_NOFILE, RLIMIT_NPROC, RLIMIT_RSS, RLIMIT_RTPRIO, RLIMIT_RTTIME, RLIMIT_SIGPENDING,
+    RLIMIT_STACK,
 };
 
 use super::row::{Names, Row, What, directory, file, private};
@@ -69,6 +70,13 @@ const OOM_SCORE_ADJ: Row = Row {
     what: What::Writable(oom_score_adj, set_oom_score_adj),
 };
 
+/// Who logged in; only the process itself says so.
+const LOGINUID: Row = Row {
+    name: "loginuid",
+    mode: 0o644,
+    what: What::Writable(loginuid, set_loginuid),
+};
+
 /// `/proc/PID`.
 pub(super) static PROCESS: Row = directory(
     "",
@@ -92,7 +100,7 @@ pub(super) static PROCESS: Row = directory(
         constant!("gid_map", 0o644, "         0          0 4294967295\n"),
         private("io", 0o400, io),
         file("limits", limits),
-        constant!("loginuid", 0o644, "4294967295"),
+        LOGINUID,
         file("maps", memory::maps),
         MEM,
         file("mountinfo", mounts::mountinfo),
@@ -109,7 +117,7 @@ pub(super) static PROCESS: Row = directory(
         private("personality", 0o400, personality),
         magic("root", root_text, root),
         file("schedstat", schedstat),
-        constant!("sessionid", 0o444, "4294967295"),
+        file("sessionid", sessionid),
         constant!("setgroups", 0o644, "allow\n"),
         file("smaps", memory::smaps),
         file("stat", status::stat),
@@ -138,6 +146,7 @@ pub(super) static THREAD: Row = directory(
         FDINFO,
         private("io", 0o400, io),
         file("limits", limits),
+        LOGINUID,
         file("maps", memory::maps),
         MEM,
         file("mountinfo", mounts::mountinfo),
@@ -148,6 +157,7 @@ pub(super) static THREAD: Row = directory(
         private("personality", 0o400, personality),
         magic("root", root_text, root),
         file("schedstat", schedstat),
+        file("sessionid", sessionid),
         file("smaps", memory::smaps),
         file("stat", status::stat),
         file("statm", status::statm),
@@ -201,6 +211,27 @@ fn set_oom_score_adj(t: &Thread, subject: &Subject, value: &[u8]) -> Result<()> 
     let adj = value.parse().map_err(|_| Errno::EINVAL)?;
     let privileged = t.credentials().has(CAP_SYS_RESOURCE);
     subject.process()?.set_oom_score_adj(adj, privileged)
+}
+
+fn loginuid(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    write!(text, "{}", subject.process()?.login.lock().user);
+    Ok(())
+}
+
+fn set_loginuid(t: &Thread, subject: &Subject, value: &[u8]) -> Result<()> {
+    let process = subject.process()?;
+    if process.pid != t.process.pid {
+        return Err(Errno::EPERM);
+    }
+    let value = core::str::from_utf8(value.trim_ascii()).map_err(|_| Errno::EINVAL)?;
+    let user = value.parse().map_err(|_| Errno::EINVAL)?;
+    let privileged = t.credentials().has(CAP_AUDIT_CONTROL);
+    process.login.lock().change(user, privileged)
+}
+
+fn sessionid(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
+    write!(text, "{}", subject.process()?.login.lock().session);
+    Ok(())
 }
 
 fn personality(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {

@@ -246,6 +246,22 @@ fn queues_are_bounded() {
 }
 
 #[test]
+fn a_queue_too_full_for_the_next_byte_is_full() {
+    let rig = rig();
+    let t = &rig.t;
+    let (master, slave) = rig.pair();
+    // A newline takes two bytes: one byte of room is none.
+    let mut lines = [b'\n'; 6];
+    lines[0] = b'x';
+    while put(t, &slave, &lines).is_ok() {}
+    assert!(!poll(t, &slave).contains(PollEvents::OUT));
+    for _ in 0..5 {
+        get(t, &master, 9000).unwrap();
+    }
+    assert!(poll(t, &slave).contains(PollEvents::OUT));
+}
+
+#[test]
 fn settings_and_size_are_the_pair_s() {
     let rig = rig();
     let t = &rig.t;

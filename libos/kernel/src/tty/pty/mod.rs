@@ -28,6 +28,8 @@ pub use slave::{SlaveFile, SlaveInode};
 pub const MAJOR: u64 = 136;
 /// Bytes on their way to one side that nobody has read.
 const QUEUE_BYTES: usize = 64 << 10;
+/// A queue with less room is full: a written byte may become so many, so that room is always enough for the next.
+const LEAST_ROOM: usize = 8;
 /// A queue that was full takes bytes again when so many are gone.
 const QUEUE_STEP: usize = 16 << 10;
 /// What one read of the master gives at most, as Linux's does; so much is past recall by the slave.
@@ -54,7 +56,7 @@ impl Queue {
 
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
-        self.is_full |= self.bytes.len() >= QUEUE_BYTES;
+        self.is_full |= self.bytes.len() + LEAST_ROOM > QUEUE_BYTES;
     }
 
     /// Bytes were taken out.

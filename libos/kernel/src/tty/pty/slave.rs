@@ -189,13 +189,10 @@ impl FileOps for SlaveFile {
             let waited = if file.is_nonblocking() {
                 Err(Errno::EAGAIN)
             } else {
-                let next = chunk[taken];
                 pair.slave_output
                     .wait(t, Interruptible::Yes, None, || {
                         let state = pair.state.lock();
-                        // A byte may become several.
-                        let needs = if next.is_ascii_control() { 8 } else { 1 };
-                        let has_room = state.line.room(&state.wire) >= needs;
+                        let has_room = state.line.room(&state.wire) > 0;
                         (has_room || is_gone(&state)).then_some(())
                     })
                     .map_err(|error| error.errno(Errno::ERESTARTSYS))

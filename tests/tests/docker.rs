@@ -33,6 +33,16 @@ fn limits() {
     topic("limits");
 }
 
+#[test]
+fn networks() {
+    run_topic(&Docker::start_with_bridge().unwrap(), "networks");
+}
+
+#[test]
+fn compose() {
+    run_topic(&Docker::start_with_bridge().unwrap(), "compose");
+}
+
 /// Runs the client; gives what it prints and its status.
 fn told(docker: &Docker, arguments: &[&str]) -> Result<String> {
     let done = docker.docker(arguments)?;

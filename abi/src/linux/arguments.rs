@@ -355,12 +355,27 @@ pub const fn ioctl_pointee(request: u32) -> Option<(u16, bool, bool)> {
         ioctl::TIOCGPGRP
         | ioctl::TIOCGSID
         | ioctl::TIOCGPTN
+        | ioctl::TIOCGPTLCK
+        | ioctl::TIOCGPKT
+        | ioctl::TIOCGEXCL
+        | ioctl::TIOCGDEV
+        | ioctl::TIOCGETD
+        | ioctl::TIOCGSOFTCAR
         | ioctl::TIOCOUTQ
         | ioctl::FIONREAD => (4, false, true),
-        ioctl::TIOCSPGRP | ioctl::TIOCSPTLCK | ioctl::FIONBIO | ioctl::FIOASYNC => (4, true, false),
+        ioctl::TIOCSPGRP
+        | ioctl::TIOCSPTLCK
+        | ioctl::TIOCPKT
+        | ioctl::TIOCSETD
+        | ioctl::TIOCSSOFTCAR
+        | ioctl::FIONBIO
+        | ioctl::FIOASYNC => (4, true, false),
+        ioctl::TIOCSTI => (1, true, false),
         // The kernel's termios, which is shorter than libc's.
         ioctl::TCGETS => (36, false, true),
         ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => (36, true, false),
+        ioctl::TCGETS2 => (44, false, true),
+        ioctl::TCSETS2 | ioctl::TCSETSW2 | ioctl::TCSETSF2 => (44, true, false),
         _ => return None,
     })
 }

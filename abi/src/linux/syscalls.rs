@@ -165,7 +165,7 @@ macro_rules! syscall_table {
             150 munlock(addr: Addr, length: Len) => [mm::syscalls::munlock];
             151 mlockall(flags: MlockallFlags) => [mm::syscalls::mlockall];
             152 munlockall() => [mm::syscalls::munlockall];
-            153 vhangup() => [];
+            153 vhangup() => [tty::job::vhangup];
             154 modify_ldt() => [];
             155 pivot_root() => [];
             156 _sysctl() => [];

@@ -101,12 +101,7 @@ pub fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
         Some(_) => [StreamKind::Terminal; 3],
         None => [0, 1, 2].map(|number| kind(number, args.detach)),
     };
-    let mut config = process.config(streams)?;
-    if let Some(terminal) = &terminal
-        && config.window.is_none()
-    {
-        config.window = proxy::window(terminal.slave.as_fd());
-    }
+    let config = process.config(streams)?;
     let client = Client::connect(&dir).map_err(oci::Error::Control)?;
     let init = seen.record.init.ok_or(oci::Error::ExecStopped)?;
     let start = Start {
@@ -313,7 +308,7 @@ fn beside(start: Start, args: &ExecArgs) -> Result<ExitCode, Error> {
 fn stand_in(start: Start, reporter: Reporter) -> ! {
     let Start {
         mut client,
-        config,
+        mut config,
         terminal,
         ..
     } = start;
@@ -336,6 +331,8 @@ fn stand_in(start: Start, reporter: Reporter) -> ! {
         Err(error) => fail(reporter, format!("cannot hold signals: {error}")),
     };
     let terminal = slave.as_ref().map(AsFd::as_fd);
+    // Only now: of a size that the engine gives the terminal later, a signal tells.
+    config.window = terminal.and_then(proxy::window).or(config.window);
     if let Err(error) = begin(&mut client, &config, terminal) {
         fail(reporter, error.to_string());
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use husk_abi::boundary::config::GuestConfig;
+use husk_abi::boundary::config::{GuestConfig, StreamKind};
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::report::GuestReport;
 use husk_abi::linux::Errno;
@@ -319,6 +319,11 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     let host = |what| move |source| Error::Host { what, source };
     let begun = Instant::now();
     let waiter = signals::block().map_err(host("block signals"))?;
+    let process = &mut plan.guest.process;
+    if process.streams[0] == StreamKind::Terminal {
+        // Engines size it before the start, and after; of that a signal tells, from here on.
+        process.window = signals::window().or(process.window);
+    }
     let machine = Machine::new(&MachineConfig {
         memory_bytes: plan.memory_bytes,
         // One vCPU until the libOS starts the others.

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use husk_abi::boundary::config::WindowSize;
 use husk_abi::boundary::events::HostEvents;
 use nix::sys::signal::{SigSet, Signal};
 use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
@@ -84,7 +85,7 @@ impl Blocked {
                     let bit = 1 << (signal as i32 - 1);
                     let (field, bits) = match (signal, window()) {
                         (Signal::SIGWINCH, Some(size)) => {
-                            (std::mem::offset_of!(HostEvents, window), size)
+                            (std::mem::offset_of!(HostEvents, window), size.to_bits())
                         }
                         _ if of_terminal && OF_TERMINAL.contains(&signal) => {
                             (std::mem::offset_of!(HostEvents, terminal_signals), bit)
@@ -124,11 +125,12 @@ pub fn next(set: &SigSet) -> io::Result<(Signal, bool)> {
     }
 }
 
-/// The size of the terminal that is standard input, as the guest is told.
-fn window() -> Option<u64> {
+/// The size of the terminal that is standard input, if it has one.
+#[must_use]
+pub fn window() -> Option<WindowSize> {
     // SAFETY: standard input stays open; if it is not, the call fails.
     let input = unsafe { BorrowedFd::borrow_raw(0) };
-    proxy::window(input).map(|size| size.to_bits())
+    proxy::window(input)
 }
 
 /// Sets `bits` in the word at `at`, or makes it `bits`; false if it is not where it was said to be.

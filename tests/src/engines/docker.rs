@@ -27,6 +27,8 @@ pub struct Docker {
     dockerd: Option<Child>,
     cgroup: String,
     directory: Scratch,
+    /// It has a bridge, and a network namespace of its own for that.
+    has_bridge: bool,
 }
 
 /// A command that ends when the thread that started it does, and writes what it has to say into a file.
@@ -47,6 +49,18 @@ impl Docker {
     /// # Errors
     /// When a daemon does not start; its log's end says why.
     pub fn start() -> Result<Self> {
+        Self::make(false)
+    }
+
+    /// The same, with Docker's usual networks, in a network namespace of its own: nothing of the machine's changes.
+    ///
+    /// # Errors
+    /// As [`Docker::start`].
+    pub fn start_with_bridge() -> Result<Self> {
+        Self::make(true)
+    }
+
+    fn make(has_bridge: bool) -> Result<Self> {
         let directory = Scratch::new("docker")?;
         let at = |name: &str| directory.path().join(name);
         let config = json!({
@@ -67,6 +81,7 @@ impl Docker {
             dockerd: None,
             cgroup: unique("husk-test-docker"),
             directory,
+            has_bridge,
         };
         let socket = docker.at("containerd.sock");
         docker.wait_until("containerd", || socket.exists())?;
@@ -94,12 +109,22 @@ impl Docker {
             ("--pidfile", self.at("docker.pid")),
             ("--containerd", self.at("containerd.sock")),
         ];
-        let mut command = daemon("dockerd", &self.at("dockerd.log"))?;
+        let log = self.at("dockerd.log");
+        let mut command = if self.has_bridge {
+            let mut command = daemon("unshare", &log)?;
+            command.args(["--net", "sh", "-c"]);
+            command.args(["ip link set lo up; exec dockerd \"$@\"", "dockerd"]);
+            command
+        } else {
+            let mut command = daemon("dockerd", &log)?;
+            command.arg("--bridge=none");
+            command
+        };
         for (flag, path) in flags {
             command.arg(flag).arg(path);
         }
         let child = command
-            .args(["--iptables=false", "--bridge=none", "--live-restore"])
+            .args(["--iptables=false", "--live-restore"])
             .arg("--config-file")
             .arg(self.at("daemon.json"))
             .arg(format!("--host=unix://{}", self.at("sock").display()))

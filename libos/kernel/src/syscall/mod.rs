@@ -178,7 +178,7 @@ macro_rules! dispatcher {
     }};
 }
 
-use crate::{fs, futex, ipc, mm, net, process, sched, signal, syscall, time};
+use crate::{fs, futex, ipc, mm, net, process, sched, signal, syscall, time, tty};
 husk_abi::syscall_table!(dispatcher);
 
 /// A call the libOS does not have: counted and logged once per number, then `ENOSYS`.

@@ -3,12 +3,14 @@
 use alloc::sync::Arc;
 use core::ptr;
 
-use husk_abi::linux::general::{CAP_SYS_ADMIN, SIGCONT, SIGHUP, SIGTTIN, SIGTTOU};
+use husk_abi::linux::general::{
+    CAP_SYS_ADMIN, CAP_SYS_TTY_CONFIG, SIGCONT, SIGHUP, SIGTTIN, SIGTTOU,
+};
 
 use crate::fs::FileOps;
 use crate::signal::{self, Info, action::SIG_IGN};
 use crate::sync::SpinLock;
-use crate::{Errno, Kernel, Process, Result, Thread};
+use crate::{Errno, Kernel, Process, Result, SysResult, Thread};
 
 /// A terminal that can be the controlling one of a session.
 pub trait Tty: Send + Sync + core::fmt::Debug {
@@ -304,6 +306,20 @@ pub fn leave_session(job: &Job, kernel: &Kernel) {
                 .lose(if leads(&process) { foreground } else { 0 });
         }
     }
+}
+
+/// `vhangup(2)`.
+///
+/// # Errors
+/// `EPERM`.
+pub fn vhangup(t: &Thread) -> SysResult {
+    if !t.credentials().has(CAP_SYS_TTY_CONFIG) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(tty) = t.process.controlling.get() {
+        tty.hang_up(t.kernel);
+    }
+    Ok(0)
 }
 
 /// `TIOCGPGRP`.

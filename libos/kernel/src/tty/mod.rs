@@ -24,3 +24,6 @@ pub mod settings;
 
 pub use job::{Controlling, Job, Tty, TtyRef};
 pub use numbers::Numbers;
+
+#[cfg(test)]
+mod tests;

@@ -396,7 +396,15 @@ fn ioctl(request: u64, fields: Fields<'_>) -> String {
             fields.u16(4),
             fields.u16(6)
         ),
-        ioctl::TCGETS | ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => format!(
+        ioctl::TIOCSTI => format!("{:#x}", fields.i32(0)),
+        ioctl::TCGETS
+        | ioctl::TCSETS
+        | ioctl::TCSETSW
+        | ioctl::TCSETSF
+        | ioctl::TCGETS2
+        | ioctl::TCSETS2
+        | ioctl::TCSETSW2
+        | ioctl::TCSETSF2 => format!(
             "{{c_iflag={:#x}, c_oflag={:#x}, c_cflag={:#x}, c_lflag={:#x}, ...}}",
             fields.u32(0),
             fields.u32(4),

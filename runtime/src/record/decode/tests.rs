@@ -283,6 +283,20 @@ fn structs() {
             "ioctl(1, TIOCGWINSZ, {ws_row=24, ws_col=80, ws_xpixel=0, ws_ypixel=0})",
         ),
         (
+            with_struct(16, [3, 0x5420, 0, 0, 0, 0], 2, 0, &[1, 0, 0, 0]),
+            "ioctl(3, TIOCPKT, [1])",
+        ),
+        (
+            with_struct(
+                16,
+                [3, 0x8004_5430, 0, 0, 0, 0],
+                2,
+                ENTRY_AFTER,
+                &[7, 0, 0, 0],
+            ),
+            "ioctl(3, TIOCGPTN, [7])",
+        ),
+        (
             with_struct(
                 233,
                 [3, 1, 4, 0, 0, 0],

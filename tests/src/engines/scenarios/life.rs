@@ -119,16 +119,31 @@ inspect '{{.State.ExitCode}}'
     Scenario::new(
         "detach from a terminal and come back",
         r#"
-e run -dit --name $C $F --network none $I sh >/dev/null
-(printf 'echo $((6*7))\n'; says 42; printf '\020\021'; await test -e $W/detached) | { pty $E attach $C >$W/out; touch $W/detached; }
+pty $E run -dit --name $C $F --network none $I sh -c \
+    'while read a; do case $a in *bye*) echo ends; exit 8;; *) echo got $a;; esac; done' </dev/null >/dev/null
 inspect '{{.State.Status}}'
-(printf 'echo $((7*7))\nexit 8\n'; becomes '{{.State.Status}}' exited) | pty $E attach $C >$W/out
-grep -c 49 $W/out
+# The two keys apart, as typed: podman knows them only so.
+(printf 'one\n'; says 'got one'; until [ -e $W/detached ]; do printf '\020'; sleep 0.1; printf '\021'; sleep 0.1; done) |
+    { pty $E attach $C >$W/out; touch $W/detached; }
+grep -c 'got one' $W/out
+inspect '{{.State.Status}}'
+(printf 'bye\n'; becomes '{{.State.Status}}' exited) | pty $E attach $C >$W/out
+grep -c ends $W/out
 becomes '{{.State.Status}}' exited
 inspect '{{.State.ExitCode}}'
 "#,
-    )
-    .only("docker"),
+    ),
+    Scenario::new(
+        "detach from exec",
+        r#"
+up $I sleep 1000
+(printf 'one\n'; until e exec $C test -e /tmp/one; do sleep 0.05; done
+ until [ -e $W/detached ]; do printf '\020'; sleep 0.1; printf '\021'; sleep 0.1; done) |
+    { pty $E exec -it $C sh -c 'read a; touch /tmp/$a; while :; do sleep 0.05; done' >$W/out; touch $W/detached; }
+inspect '{{.State.Status}}'
+e exec $C ps -o args | grep -c '^sh -c read'
+"#,
+    ),
     Scenario::new(
         "an interrupt typed at a terminal",
         r#"
@@ -148,9 +163,9 @@ run -t $I sh -c 'stty size 2>/dev/null; echo $?' | tr -d '\r'
         r#"
 up $I sleep 1000
 pty sh -c "stty rows 33 cols 77; exec $E exec -it $C sh -c 'until stty size 2>/dev/null | grep -v 0.0; do sleep 0.1; done'" </dev/null | tail -1 | tail -c 6
+pty sh -c "stty rows 44 cols 66; exec $E run --rm --name $C-2 $F --network none -it $I sh -c 'until stty size 2>/dev/null | grep -v 0.0; do sleep 0.1; done'" </dev/null | tail -1 | tail -c 6
 "#,
-    )
-    .only("docker"),
+    ),
     Scenario::new(
         "100 MB of logs",
         r#"

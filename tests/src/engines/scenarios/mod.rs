@@ -3,10 +3,12 @@
 //! What a scenario prints must be the same in every run: no ids, no times, no unsorted output of concurrent writers. Functions it can use
 //! are in `prelude.sh`.
 
+mod compose;
 mod exec;
 mod files;
 mod life;
 mod limits;
+mod networks;
 mod run;
 
 /// Some lines of bash.
@@ -49,4 +51,6 @@ pub const TOPICS: &[(&str, &[Scenario])] = &[
     ("life", life::SCENARIOS),
     ("files", files::SCENARIOS),
     ("limits", limits::SCENARIOS),
+    ("networks", networks::SCENARIOS),
+    ("compose", compose::SCENARIOS),
 ];

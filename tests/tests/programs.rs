@@ -243,6 +243,11 @@ fn futexes_in_numbers_and_limits_of_cpu_time() {
 }
 
 #[test]
+fn the_machine_and_the_session() {
+    same(&["/t/machine"], 60);
+}
+
+#[test]
 fn signals_about_input_and_output() {
     same(&["/t/sigio"], 60);
 }

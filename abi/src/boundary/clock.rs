@@ -93,6 +93,22 @@ impl PvclockVcpuTime {
             core::hint::spin_loop();
         }
     }
+
+    /// Frequency of the TSC in kHz, 0 before KVM has told it.
+    #[must_use]
+    pub fn tsc_khz(&self) -> u64 {
+        let now = Snapshot::take(self);
+        let [shift, ..] = now.shift_flags.to_le_bytes();
+        let shift = shift.cast_signed();
+        let whole = (1_000_000u64 << 32)
+            .checked_div(now.multiplier.into())
+            .unwrap_or(0);
+        if shift >= 0 {
+            whole >> (shift & 63)
+        } else {
+            whole << (shift.unsigned_abs() & 63)
+        }
+    }
 }
 
 /// The wall clock: `CLOCK_REALTIME` = kvmclock + `offset_ns`. A seqlock the VMM writes.

@@ -326,8 +326,8 @@ macro_rules! syscall_table {
             311 process_vm_writev(pid: Pid, local_iov: Iov, liovcnt: Len, remote_iov: Iov, riovcnt: Len, flags: Hex) => [process::peer::process_vm_writev];
             312 kcmp(pid1: Pid, pid2: Pid, kind: Int, idx1: Hex, idx2: Hex) => [process::peer::kcmp];
             313 finit_module() => [];
-            314 sched_setattr() => [];
-            315 sched_getattr() => [];
+            314 sched_setattr(pid: Pid, attr: Ptr, flags: Uint) => [sched::attr::sched_setattr];
+            315 sched_getattr(pid: Pid, attr: Ptr, size: Uint, flags: Uint) => [sched::attr::sched_getattr];
             316 renameat2(olddirfd: DirFd, oldpath: Path, newdirfd: DirFd, newpath: Path, flags: RenameFlags) => [fs::link::renameat2];
             317 seccomp(operation: Uint, flags: Hex, args: Ptr) => [syscall::filters::seccomp];
             318 getrandom(buf: BufOut, count: Len, flags: RandomFlags) => [fs::random::getrandom];

@@ -11,7 +11,6 @@ use husk_abi::boundary::config::{self, GuestConfig};
 use husk_abi::boundary::layout::{LARGE_PAGE_SIZE, PERCPU, PERCPU_SHARED};
 use husk_abi::boundary::vcpu::VcpuShared;
 use husk_abi::boundary::version::BOUNDARY_VERSION;
-use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::{IoEventAddress, Kvm, VmFd};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::EventFd;
@@ -21,7 +20,7 @@ use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
 use super::ram::Ram;
 use super::vcpu::Vcpu;
-use super::{Error, Kicker, KvmClock, Window, loader, memory, raw, tables};
+use super::{Error, Kicker, KvmClock, Window, cpuid, loader, memory, raw, tables};
 use crate::confine::{self, rules::Role};
 
 /// Room for the libOS and the VMM's structures, on top of what the container may use.
@@ -235,9 +234,7 @@ impl Machine {
         };
         write(layout.boot_info, &raw::boot_info_bytes(&info))?;
 
-        let cpuid = kvm
-            .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
-            .map_err(Error::kvm("list CPU features"))?;
+        let cpuid = cpuid::supported(&kvm).map_err(Error::kvm("list CPU features"))?;
         let memory: GuestMemory = Arc::new(memory);
         let kickers = layout
             .vcpus

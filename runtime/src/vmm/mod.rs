@@ -3,6 +3,7 @@
 //! Knows nothing of what the boundary's services do: doorbells go to a [`DoorbellHandler`], or to an
 //! eventfd bound with [`Machine::bind_doorbell`].
 
+mod cpuid;
 pub mod debug;
 mod error;
 mod kick;

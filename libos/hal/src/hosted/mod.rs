@@ -39,6 +39,10 @@ pub mod clock {
         NOW.fetch_add(by, Ordering::Relaxed);
     }
 
+    pub fn tsc_khz() -> u64 {
+        2_000_000
+    }
+
     pub fn wall_offset_ns() -> i64 {
         WALL.load(Ordering::Relaxed)
     }

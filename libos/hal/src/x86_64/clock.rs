@@ -27,6 +27,14 @@ pub fn now_ns() -> u64 {
     }
 }
 
+/// Frequency of the TSC in kHz.
+#[must_use]
+pub fn tsc_khz() -> u64 {
+    // SAFETY: as for `now_ns`.
+    let page = unsafe { &*(PERCPU_PVCLOCK as *const PvclockVcpuTime) };
+    page.tsc_khz()
+}
+
 /// Virtual address of the [`WallClock`], for the vDSO.
 #[must_use]
 pub fn wall_clock_address() -> u64 {

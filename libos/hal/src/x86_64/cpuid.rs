@@ -3,6 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use super::clock::tsc_khz;
 use super::cpu::cpuid;
 
 /// A CPU as `/proc/cpuinfo` describes it.
@@ -152,8 +153,10 @@ pub fn identify() -> CpuInfo {
     let [base_mhz, ..] = leaf(0x16, 0);
     let khz = if denominator > 0 && crystal_hz > 0 {
         (u64::from(crystal_hz) * u64::from(numerator) / u64::from(denominator) / 1000) as u32
-    } else {
+    } else if base_mhz & 0xffff > 0 {
         (base_mhz & 0xffff) * 1000
+    } else {
+        tsc_khz() as u32
     };
     let [sizes, ..] = leaf(0x8000_0008, 0);
     CpuInfo {

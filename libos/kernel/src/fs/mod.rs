@@ -70,6 +70,7 @@ pub mod signalfd;
 pub mod stat;
 pub mod stdio;
 mod surroundings;
+mod sysfs;
 pub mod terminal;
 pub mod timerfd;
 pub mod tmpfs;

@@ -1,5 +1,6 @@
 //! Small file systems that show what does not change: sysfs, cgroup.
 
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -35,9 +36,17 @@ pub struct Node {
     made_ns: i64,
 }
 
+/// A name, and what it names.
+type Entry = (Cow<'static, str>, Arc<Node>);
+
+fn fixed(entries: Vec<(&'static str, Arc<Node>)>) -> What {
+    let entries = entries.into_iter();
+    What::Directory(entries.map(|(name, node)| (name.into(), node)).collect())
+}
+
 #[derive(Debug)]
 enum What {
-    Directory(Vec<(&'static str, Arc<Node>)>),
+    Directory(Vec<Entry>),
     Text(Vec<u8>),
     Char(u64),
 }
@@ -75,13 +84,19 @@ impl Maker {
     /// A directory of mode 0755.
     #[must_use]
     pub fn directory(&self, entries: Vec<(&'static str, Arc<Node>)>) -> Arc<Node> {
+        self.node(fixed(entries), 0o755, 0)
+    }
+
+    /// A directory of mode 0755, some of whose names depend on the machine.
+    #[must_use]
+    pub fn machine_directory(&self, entries: Vec<Entry>) -> Arc<Node> {
         self.node(What::Directory(entries), 0o755, 0)
     }
 
     /// A root directory as sysfs and procfs have it, of mode 0555.
     #[must_use]
     pub fn closed_directory(&self, entries: Vec<(&'static str, Arc<Node>)>) -> Arc<Node> {
-        self.node(What::Directory(entries), 0o555, 0)
+        self.node(fixed(entries), 0o555, 0)
     }
 
     /// A file that reads as `text`.
@@ -142,7 +157,7 @@ impl FileSystem for Fixed {
 }
 
 impl Node {
-    fn entries(&self) -> Result<&[(&'static str, Arc<Node>)]> {
+    fn entries(&self) -> Result<&[Entry]> {
         match &self.what {
             What::Directory(entries) => Ok(entries),
             _ => Err(Errno::ENOTDIR),
@@ -222,7 +237,7 @@ impl Inode for Node {
         let dots =
             [(".", self.ino), ("..", self.ino)].map(|(name, ino)| (name, ino, FileKind::Directory));
         let entries = self.entries()?.iter();
-        let entries = entries.map(|(name, node)| (*name, node.ino, node.kind()));
+        let entries = entries.map(|(name, node)| (&**name, node.ino, node.kind()));
         for (at, (name, ino, kind)) in (0..).zip(dots.into_iter().chain(entries)) {
             let entry = DirEntry {
                 next: at + 1,

@@ -7,7 +7,6 @@ use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
-use alloc::vec::Vec;
 
 use husk_abi::boundary::config::{Mount as Wanted, MountKind, Tree};
 use husk_abi::linux::general::{self, AT_FDCWD};
@@ -18,10 +17,9 @@ use super::init::tree_flags;
 use super::mount_calls::{kept_flags, new_tmpfs};
 use super::procfs::ProcFs;
 use super::pseudo::{Fixed, Maker};
-use super::{Create, FileKind, FileSystem, Location, Lookup, copy_tree, devfs, lookup_at};
+use super::{Create, FileKind, FileSystem, Location, Lookup, copy_tree, devfs, lookup_at, sysfs};
 use crate::{Errno, Kernel, Result, Thread, log};
 
-const SYSFS_MAGIC: u32 = 0x6265_6572;
 const CGROUP2_MAGIC: u32 = 0x6367_7270;
 
 /// Makes everything, with all rights; on the first thread, before its program.
@@ -144,7 +142,7 @@ fn mount(t: &Thread, wanted: &Wanted, shown: Option<&Location>) -> Result<()> {
     match wanted.kind {
         MountKind::Proc => place(ProcFs::new(t.kernel)),
         MountKind::Tmpfs(copy_up) => tmpfs(t, wanted, flags, copy_up),
-        MountKind::Sysfs => place(sysfs(t.kernel)),
+        MountKind::Sysfs => place(sysfs::new(t.kernel)),
         MountKind::Cgroup => place(cgroup(t.kernel)),
         MountKind::Devpts => place(Devpts::new(t.kernel, data)?),
         MountKind::Mqueue => place(t.namespaces().ipc.mqueue.clone()),
@@ -193,51 +191,6 @@ fn tmpfs(t: &Thread, wanted: &Wanted, flags: u32, copy_up: bool) -> Result<()> {
         .fs
         .mount_at(point, fs, root, &wanted.source, flags)
         .map(drop)
-}
-
-/// What programs look for under `/sys` of a container without devices.
-fn sysfs(kernel: &'static Kernel) -> Arc<Fixed> {
-    let maker = Maker::new(kernel);
-    let empty = || maker.directory(Vec::new());
-    let last = kernel.sched.cpu_count().saturating_sub(1);
-    let range = match last {
-        0 => String::from("0\n"),
-        last => alloc::format!("0-{last}\n"),
-    };
-    let cpu = maker.directory(vec![
-        ("online", maker.text(&range)),
-        ("possible", maker.text(&range)),
-        ("present", maker.text(&range)),
-        ("kernel_max", maker.text("8191\n")),
-        ("offline", maker.text("\n")),
-    ]);
-    let node = maker.directory(vec![
-        ("online", maker.text("0\n")),
-        ("possible", maker.text("0\n")),
-    ]);
-    let system = maker.directory(vec![("cpu", cpu), ("node", node)]);
-    let devices = maker.directory(vec![("system", system), ("virtual", empty())]);
-    let huge = maker.directory(vec![
-        ("enabled", maker.text("always [madvise] never\n")),
-        ("hpage_pmd_size", maker.text("2097152\n")),
-    ]);
-    let mm = maker.directory(vec![("transparent_hugepage", huge)]);
-    let kernel_directory = maker.directory(vec![("mm", mm), ("security", empty())]);
-    let fs = maker.directory(vec![("cgroup", empty())]);
-    let class = maker.directory(vec![("net", empty())]);
-    let root = maker.closed_directory(vec![
-        ("block", empty()),
-        ("bus", empty()),
-        ("class", class),
-        ("dev", empty()),
-        ("devices", devices),
-        ("firmware", empty()),
-        ("fs", fs),
-        ("kernel", kernel_directory),
-        ("module", empty()),
-        ("power", empty()),
-    ]);
-    maker.finish("sysfs", SYSFS_MAGIC, String::new(), root)
 }
 
 /// The container's own cgroup, version 2, as far as it does not change.

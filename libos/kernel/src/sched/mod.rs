@@ -5,6 +5,7 @@
 //!
 //! Locks: a thread's `state`, then its vCPU's queue, then the timers.
 
+pub mod attr;
 pub mod ioprio;
 mod params;
 mod queue;

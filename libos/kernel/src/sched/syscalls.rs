@@ -13,10 +13,10 @@ use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};
 
 /// Highest and lowest nice value.
-const NICE_RANGE: core::ops::RangeInclusive<i32> = -20..=19;
+pub(super) const NICE_RANGE: core::ops::RangeInclusive<i32> = -20..=19;
 
 /// The thread `pid` names; 0 is the caller.
-fn target(t: &Thread, pid: i32) -> Result<Arc<Thread>> {
+pub(super) fn target(t: &Thread, pid: i32) -> Result<Arc<Thread>> {
     match u32::try_from(pid).map_err(|_| Errno::EINVAL)? {
         0 => Ok(t.arc()),
         tid => t.kernel.tasks.thread(tid).ok_or(Errno::ESRCH),
@@ -30,7 +30,7 @@ pub(super) fn may_change(t: &Thread, other: &Thread) -> bool {
 }
 
 /// Whether `t` may give `other` the nice value `nice`, even if that is better than it has (`RLIMIT_NICE`).
-fn may_set_nice(t: &Thread, other: &Thread, nice: i32) -> bool {
+pub(super) fn may_set_nice(t: &Thread, other: &Thread, nice: i32) -> bool {
     // The limit counts from 1 (nice 19) to 40 (nice -20).
     let wanted = u64::try_from(20 - nice).unwrap_or(0);
     let limit = other.process.limit(RLIMIT_NICE);
@@ -99,17 +99,29 @@ fn set_scheduler(t: &Thread, pid: i32, policy: Option<i32>, param: UserAddr) -> 
     }
     let priority: i32 = param.read()?;
     let other = target(t, pid)?;
-    let current = other.sched.params();
-    let (policy, reset_on_fork) = match policy {
-        Some(policy) => {
-            let policy = policy.cast_unsigned();
-            (
-                policy & !SCHED_RESET_ON_FORK,
-                policy & SCHED_RESET_ON_FORK != 0,
-            )
-        }
-        None => (current.policy, current.reset_on_fork),
+    let policy = match policy {
+        Some(policy) => policy.cast_unsigned(),
+        None => policy_and_flag(&other),
     };
+    change(t, &other, policy, priority)
+}
+
+/// A thread's policy, with `SCHED_RESET_ON_FORK` if that is set.
+fn policy_and_flag(thread: &Thread) -> u32 {
+    let params = thread.sched.params();
+    let flag = if params.reset_on_fork {
+        SCHED_RESET_ON_FORK
+    } else {
+        0
+    };
+    params.policy | flag
+}
+
+/// Gives `other` this policy, with or without `SCHED_RESET_ON_FORK`, and priority.
+pub(super) fn change(t: &Thread, other: &Thread, policy: u32, priority: i32) -> SysResult {
+    let current = other.sched.params();
+    let reset_on_fork = policy & SCHED_RESET_ON_FORK != 0;
+    let policy = policy & !SCHED_RESET_ON_FORK;
     if !is_policy(policy) || policy == SCHED_DEADLINE {
         return Err(Errno::EINVAL);
     }
@@ -119,13 +131,13 @@ fn set_scheduler(t: &Thread, pid: i32, policy: Option<i32>, param: UserAddr) -> 
         return Err(Errno::EINVAL);
     }
     // A container's root has no real-time budget here, whatever its capabilities.
-    if is_realtime || !may_change(t, &other) {
+    if is_realtime || !may_change(t, other) {
         return Err(Errno::EPERM);
     }
     let privileged = t.credentials().has(CAP_SYS_NICE);
     if !privileged {
         let leaves_idle = current.policy == SCHED_IDLE && policy != SCHED_IDLE;
-        if leaves_idle && !may_set_nice(t, &other, current.nice) {
+        if leaves_idle && !may_set_nice(t, other, current.nice) {
             return Err(Errno::EPERM);
         }
         if current.reset_on_fork && !reset_on_fork {
@@ -163,13 +175,8 @@ pub fn sched_setparam(t: &Thread, pid: i32, param: UserAddr) -> SysResult {
 /// # Errors
 /// `EINVAL`, `ESRCH`.
 pub fn sched_getscheduler(t: &Thread, pid: i32) -> SysResult {
-    let params = target(t, pid)?.sched.params();
-    let flag = if params.reset_on_fork {
-        SCHED_RESET_ON_FORK
-    } else {
-        0
-    };
-    Ok((params.policy | flag) as usize)
+    let thread = target(t, pid)?;
+    Ok(policy_and_flag(&thread) as usize)
 }
 
 /// `sched_getparam(2)`: the priority of a thread without real-time policy is 0.

@@ -1,5 +1,6 @@
 //! System calls: from a number and six registers to a handler's typed arguments.
 
+mod absent;
 mod args;
 mod bpf;
 pub mod filters;
@@ -162,12 +163,12 @@ macro_rules! dispatcher {
         fn call(thread: &Thread, nr: u64, frame: &LiveFrame) -> isize {
             match nr {
                 $($nr => pack(dispatcher!(@call thread, frame, $nr, [$($kind)*] $($handler)?)),)*
-                nr => pack(unknown(thread, nr)),
+                nr => pack(absent::refuse(thread, nr)),
             }
         }
     };
     (@call $thread:ident, $frame:ident, $nr:literal, [$($kind:ident)*]) => {
-        unknown($thread, $nr)
+        absent::refuse($thread, $nr)
     };
     (@call $thread:ident, $frame:ident, $nr:literal, [] $handler:path) => {
         $handler($thread)
@@ -180,13 +181,3 @@ macro_rules! dispatcher {
 
 use crate::{fs, futex, ipc, mm, net, process, sched, signal, syscall, time, tty};
 husk_abi::syscall_table!(dispatcher);
-
-/// A call the libOS does not have: counted and logged once per number, then `ENOSYS`.
-#[cold]
-fn unknown(thread: &Thread, nr: u64) -> SysResult {
-    let name = husk_abi::linux::syscalls::lookup(nr).map_or("unknown", |row| row.name);
-    if thread.kernel.trace.count_missing(nr) {
-        crate::log!(Warn, "syscall", "{name} ({nr}) is not implemented: ENOSYS");
-    }
-    Err(Errno::ENOSYS)
-}

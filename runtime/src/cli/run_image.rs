@@ -151,6 +151,7 @@ fn contained(
         shadow: shadow::plain(
             &plan.guest.hostname,
             args.memory.map(|memory| memory.bytes),
+            args.cpus,
             &identity.cgroup,
             &directory.join(EMPTY_ROOT),
         ),
@@ -213,6 +214,8 @@ fn embedded(parts: Parts, kvm: kvm_ioctls::Kvm, args: &RunArgs) -> Result<ExitCo
     let outcome = sandbox::run(Plan {
         id: parts.id,
         memory_bytes: plan.memory_bytes,
+        // Without a cgroup nothing is limited.
+        is_short_of_cpus: false,
         root_archive: plan.root_archive,
         trees: plan.trees,
         kvm,

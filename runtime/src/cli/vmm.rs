@@ -105,6 +105,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
     let plan = Plan {
         id: handover.id,
         memory_bytes: handover.memory_bytes,
+        is_short_of_cpus: handover.is_short_of_cpus,
         root_archive,
         trees,
         kvm,

@@ -11,10 +11,10 @@ use std::time::Duration;
 use husk_abi::boundary::config::GuestConfig;
 use serde_json::Value;
 
-use super::Error;
 use super::executor::VmmExecutor;
 use super::program::Program;
 use super::state::Container;
+use super::Error;
 use crate::gate::fuse::TreeSource;
 use crate::gdb;
 use crate::record::Options;
@@ -150,6 +150,7 @@ impl Launch {
         let handover = Handover {
             id: container.id.clone(),
             memory_bytes: self.memory_bytes,
+            is_short_of_cpus: super::shadow::cpus(&shadow).is_some_and(|cpus| cpus < 2.0),
             root: match self.root {
                 RootSource::Directory => handover::Root::Own,
                 RootSource::Held { archive, trees } => handover::Root::Held {

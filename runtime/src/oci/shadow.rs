@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::mounts;
 use super::spec::{Bundle, Error};
+use crate::plan::Cpus;
 
 /// What the VMM process keeps. It serves the container's files as their owner of all kinds of files, opens
 /// sockets on the container's behalf, and nothing else.
@@ -80,12 +81,25 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
 }
 
 /// The shadow of a container without a bundle, everything of which the VMM is handed: an empty root of its own, `runc spec`'s
-/// namespaces but the network's, which is the caller's. A limit of memory is the container's.
-pub fn plain(hostname: &str, memory_bytes: Option<u64>, cgroup: &Path, rootfs: &Path) -> Value {
+/// namespaces but the network's, which is the caller's. Limits of memory and CPUs are the container's.
+pub fn plain(
+    hostname: &str,
+    memory_bytes: Option<u64>,
+    cpus: Option<Cpus>,
+    cgroup: &Path,
+    rootfs: &Path,
+) -> Value {
     let mut resources = Map::new();
     if let Some(bytes) = memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()) {
         let limit = bytes.saturating_add(VMM_OVERHEAD_BYTES);
         resources.insert("memory".to_owned(), json!({"limit": limit}));
+    }
+    if let Some(cpus) = cpus {
+        let quota = cpus.hundredths.saturating_mul(PERIOD_US / 100);
+        resources.insert(
+            "cpu".to_owned(),
+            json!({"quota": quota, "period": PERIOD_US}),
+        );
     }
     json!({
         "ociVersion": VERSION,
@@ -99,6 +113,22 @@ pub fn plain(hostname: &str, memory_bytes: Option<u64>, cgroup: &Path, rootfs: &
             "resources": resources,
         },
     })
+}
+
+/// The usual period of a limit of CPU time, in microseconds.
+const PERIOD_US: u64 = 100_000;
+
+/// How many CPUs a specification lets a container use; `None` for all.
+pub fn cpus(spec: &Value) -> Option<f64> {
+    let cpu = spec.get("linux")?.get("resources")?.get("cpu")?;
+    let quota = cpu.get("quota")?.as_f64().filter(|quota| *quota > 0.0)?;
+    let period = cpu.get("period").and_then(Value::as_f64);
+    Some(
+        quota
+            / period
+                .filter(|period| *period > 0.0)
+                .unwrap_or(PERIOD_US as f64),
+    )
 }
 
 /// The version of the specification that husk's own specifications follow.
@@ -288,6 +318,7 @@ mod tests {
     }
 
     #[test]
+<<<<<<< HEAD
     fn volumes_are_private_if_all_are() {
         let of = |propagation: Option<&str>, options: [&str; 2]| {
             let mount = |option: &str| json!({"destination": "/v", "type": "bind", "source": "/etc", "options": ["rbind", option]});
@@ -305,6 +336,18 @@ mod tests {
         assert_eq!(of(Some("rslave"), ["rprivate", "rslave"]), json!("slave"));
         assert_eq!(of(None, ["ro", "ro"]), json!(null));
         assert_eq!(of(Some("shared"), ["rprivate", "ro"]), json!("shared"));
+=======
+    fn limits_of_cpus() {
+        let of = |cpu: Value| cpus(&json!({"linux": {"resources": {"cpu": cpu}}}));
+        assert_eq!(of(json!({"quota": 50000, "period": 100_000})), Some(0.5));
+        assert_eq!(of(json!({"quota": 300_000})), Some(3.0));
+        assert_eq!(of(json!({"quota": -1, "period": 100_000})), None);
+        assert_eq!(of(json!({"shares": 2})), None);
+        assert_eq!(cpus(&json!({})), None);
+        let half = Some(Cpus { hundredths: 50 });
+        let plain = plain("h", None, half, Path::new("/c"), Path::new("/r"));
+        assert_eq!(cpus(&plain), Some(0.5));
+>>>>>>> e0ff1399f0862250538a478e7559256feb211df2
     }
 
     #[test]

@@ -102,6 +102,8 @@ pub struct Handover {
     pub id: String,
     /// Bytes of memory the container may use.
     pub memory_bytes: u64,
+    /// Whether it may use less than two CPUs.
+    pub is_short_of_cpus: bool,
     /// Its root.
     pub root: Root,
     /// What the libOS is to run. An empty host name means that of the VMM's namespace.

@@ -47,6 +47,8 @@ pub struct Plan {
     pub id: String,
     /// Bytes of memory the container may use.
     pub memory_bytes: u64,
+    /// Whether it may use less than two CPUs: nobody but the vCPU should compute then.
+    pub is_short_of_cpus: bool,
     /// The root file system as a cpio archive, unless the first tree is the root.
     pub root_archive: Option<File>,
     /// What of the host is served to the guest: one for each of the guest's trees.
@@ -415,6 +417,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
             memory.clone(),
             machine.layout(),
             Arc::new(machine.kicker()),
+            !plan.is_short_of_cpus,
             handler
                 .records
                 .is_some()

@@ -61,7 +61,7 @@ pub struct RunArgs {
     /// Memory the container may use, such as 512m or 2g [default: the host's]
     #[arg(short, long, value_name = "SIZE", allow_hyphen_values = true)]
     pub memory: Option<MemorySize>,
-    /// CPUs the container may use, such as 1.5 (accepted; one vCPU runs for now)
+    /// CPUs the container may use, such as 1.5 (its processes share one vCPU for now)
     #[arg(long, value_name = "N", allow_hyphen_values = true)]
     pub cpus: Option<Cpus>,
     /// Host name in the container [default: 12 random hex digits]

@@ -236,6 +236,7 @@ fn boot() -> Finding {
     let plan = Plan {
         id: "0".repeat(64),
         memory_bytes: BOOT_MEMORY.bytes.min(host.memory.bytes),
+        is_short_of_cpus: false,
         root_archive: Some(root_archive),
         trees: Vec::new(),
         kvm,

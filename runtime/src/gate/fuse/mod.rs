@@ -131,7 +131,8 @@ fn raise_open_files() -> u64 {
 }
 
 impl Files {
-    /// Serves `trees` to the guest whose boundary is laid out as `layout`.
+    /// Serves `trees` to the guest whose boundary is laid out as `layout`; with a thread that looks for requests by itself if
+    /// it `may_poll` and there is a CPU for it.
     ///
     /// # Errors
     /// [`Error`], and [`super::Error::Queue`] by way of it.
@@ -141,6 +142,7 @@ impl Files {
         memory: GuestMemory,
         layout: &Layout,
         interrupt: Arc<dyn Interrupt>,
+        may_poll: bool,
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, super::Error> {
         if trees.len() > MAX_TREES {
@@ -184,10 +186,8 @@ impl Files {
         }
         let channels = shared.clone();
         spawn("channels".to_owned(), move || channels.announce())?;
-        let cpus = std::thread::available_parallelism();
-        let poller = cpus
-            .is_ok_and(|cpus| cpus.get() > 1)
-            .then(|| Arc::new(Poller::new()));
+        let has_cpus = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+        let poller = (may_poll && has_cpus).then(|| Arc::new(Poller::new()));
         if let Some(poller) = poller.clone() {
             let shared = shared.clone();
             spawn("poller".to_owned(), move || {

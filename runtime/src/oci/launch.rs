@@ -11,10 +11,10 @@ use std::time::Duration;
 use husk_abi::boundary::config::GuestConfig;
 use serde_json::Value;
 
+use super::Error;
 use super::executor::VmmExecutor;
 use super::program::Program;
 use super::state::Container;
-use super::Error;
 use crate::gate::fuse::TreeSource;
 use crate::gdb;
 use crate::record::Options;

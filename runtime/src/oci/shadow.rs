@@ -318,7 +318,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
     fn volumes_are_private_if_all_are() {
         let of = |propagation: Option<&str>, options: [&str; 2]| {
             let mount = |option: &str| json!({"destination": "/v", "type": "bind", "source": "/etc", "options": ["rbind", option]});
@@ -336,7 +335,9 @@ mod tests {
         assert_eq!(of(Some("rslave"), ["rprivate", "rslave"]), json!("slave"));
         assert_eq!(of(None, ["ro", "ro"]), json!(null));
         assert_eq!(of(Some("shared"), ["rprivate", "ro"]), json!("shared"));
-=======
+    }
+
+    #[test]
     fn limits_of_cpus() {
         let of = |cpu: Value| cpus(&json!({"linux": {"resources": {"cpu": cpu}}}));
         assert_eq!(of(json!({"quota": 50000, "period": 100_000})), Some(0.5));
@@ -347,7 +348,6 @@ mod tests {
         let half = Some(Cpus { hundredths: 50 });
         let plain = plain("h", None, half, Path::new("/c"), Path::new("/r"));
         assert_eq!(cpus(&plain), Some(0.5));
->>>>>>> e0ff1399f0862250538a478e7559256feb211df2
     }
 
     #[test]

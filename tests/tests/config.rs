@@ -284,6 +284,68 @@ fn propagation_of_the_root() -> Result<()> {
     Ok(())
 }
 
+/// A mount of the host that other mounts can be made below, seen by those who share it.
+struct Shared(Scratch);
+
+impl Shared {
+    fn new() -> Result<Self> {
+        let dir = Scratch::new("config-shared")?;
+        fs::create_dir(dir.path().join("late"))?;
+        let shared = Self(dir);
+        shared.sh("mount --bind . . && mount --make-shared .")?;
+        Ok(shared)
+    }
+
+    fn sh(&self, script: &str) -> Result<()> {
+        let mut command = Command::new("sh");
+        let done = command.args(["-ec", script]).current_dir(self.0.path());
+        ensure!(done.status()?.success(), "{script}");
+        Ok(())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let path = self.0.path();
+        for mount in [path.join("late"), path.to_owned()] {
+            let _ = Command::new("umount").arg("-ql").arg(mount).output();
+        }
+    }
+}
+
+/// What the host mounts below a volume later is there or not, as the volume's propagation says.
+#[test]
+fn mounts_that_come_later() -> Result<()> {
+    let image = image()?;
+    let script =
+        "echo up; while [ ! -e /v/go ]; do sleep 0.02; done; cat /v/late/file || echo nothing";
+    for (word, expected) in [
+        ("rslave", "content"),
+        ("rshared", "content"),
+        ("rprivate", "nothing"),
+    ] {
+        let seen = both(|runtime| {
+            let shared = Shared::new()?;
+            let mut bundle = Bundle::new(runtime, &image, script)?;
+            bundle.edit(|v| {
+                v["root"]["readonly"] = json!(false);
+                mount(v, "/v", "bind", shared.0.path(), &["rbind", word]);
+            })?;
+            let id = bundle.started()?;
+            bundle.wait_for_text(&id, "up")?;
+            shared.sh("mount -t tmpfs late late; echo content >late/file; touch go")?;
+            runtime.wait_for(&id, "stopped")?;
+            runtime.must(&["delete", &id])?;
+            Ok(bundle.text(&id).replace(
+                "cat: can't open '/v/late/file': No such file or directory\n",
+                "",
+            ))
+        })?;
+        ensure!(seen.trim_end().ends_with(expected), "{word}: {seen}");
+    }
+    Ok(())
+}
+
 /// A directory that is missing is made.
 #[test]
 fn directories_to_start_in() -> Result<()> {

@@ -511,6 +511,32 @@ fn containers_of_images() -> Result<()> {
     Ok(())
 }
 
+/// With and without namespaces and a cgroup, as `--rootless` says.
+#[test]
+fn images_without_namespaces() -> Result<()> {
+    let runtime = Runtime::husk()?;
+    let source = format!("docker-archive:{}", image()?.docker_archive().display());
+    let script = "touch /written && id -u; exit 4";
+    for rootless in ["true", "false", "auto"] {
+        let flag = format!("--rootless={rootless}");
+        let done = runtime.verb(&[&flag, "run", &source, "--", "sh", "-c", script])?;
+        ensure!(
+            done.end == End::Status(4) && done.stdout_text() == "0\n" && done.stderr.is_empty(),
+            "{rootless}: {done:?}"
+        );
+    }
+    runtime.must(&["image", "ls"])?;
+    let written = fs::read_dir(runtime.state().join("v2/tmp"))?.count();
+    ensure!(written == 0, "{written} roots of containers stay");
+    let bundle = Bundle::new(&runtime, &image()?, "true")?;
+    let path = bundle.path().display().to_string();
+    let text =
+        runtime.must_fail(&["--rootless=true", "create", "--bundle", &path, &bundle.id()])?;
+    ensure!(text.contains("needs namespaces and a cgroup"), "{text}");
+    ensure!(runtime.must(&["list", "-q"])?.is_empty());
+    Ok(())
+}
+
 /// `start` tells how a VMM ended that never ran the program, and what to do about it.
 #[test]
 fn a_vmm_that_dies_early_is_told_of() -> Result<()> {

@@ -57,7 +57,7 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
     let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
     // Held to the end: so long nobody removes it.
-    let (_stored, at_hand) = match (&args.rootfs, &args.target) {
+    let (stored, at_hand) = match (&args.rootfs, &args.target) {
         (Some(directory), _) => (None, directory_at_hand(directory)?),
         (None, Some(target)) => {
             let (stored, at_hand) = prepare(&cli.store(), target, args.in_memory)?;
@@ -101,6 +101,8 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
         contained(cli, args, log, &host, parts)
     } else {
         tracing::info!(rootless = ?cli.rootless, "no rights to make namespaces and a cgroup: the VMM runs in this process");
+        // Once confined, this process cannot clean up: what the container has written goes with the next use of the store.
+        std::mem::forget(stored);
         embedded(parts, kvm, args)
     };
     if let Some(address) = &args.gdb {

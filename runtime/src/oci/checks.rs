@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 
+use libcgroups::common::{CgroupSetup, get_cgroup_setup};
 use oci_spec::runtime::{Hook, Linux, LinuxNamespaceType, Spec};
 use serde_json::Value;
 
@@ -47,6 +48,19 @@ pub fn check(spec: &Spec, raw: &Value) -> Result<(), Error> {
         return Err(Error::field(
             "linux.cgroupsPath",
             format!("{} is the root of all cgroups", path.display()),
+        ));
+    }
+    let resources = linux.resources().as_ref();
+    let unified = resources.and_then(|resources| resources.unified().as_ref());
+    if unified.is_some_and(|unified| !unified.is_empty())
+        && matches!(
+            get_cgroup_setup(),
+            Ok(CgroupSetup::Legacy | CgroupSetup::Hybrid)
+        )
+    {
+        return Err(Error::field(
+            "linux.resources.unified",
+            "cannot be used with cgroups of version 1",
         ));
     }
     device_rules(linux)?;

@@ -73,6 +73,9 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
     }
     if let Some(linux) = root.get_mut("linux").and_then(Value::as_object_mut) {
         self::linux(linux, parts.cgroup)?;
+        if are_private(&bundle.spec) && linux.get("rootfsPropagation") != Some(&json!("shared")) {
+            linux.insert("rootfsPropagation".to_owned(), json!("private"));
+        }
     }
     Ok(shadow)
 }
@@ -208,6 +211,23 @@ fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
     shadow
 }
 
+/// Whether what is mounted on the host later is not to be seen in any volume. libcontainer does not obey a mount's own
+/// propagation, but a mount is as that is which it comes from, and that is as the root: private, or a slave.
+fn are_private(spec: &Spec) -> bool {
+    let mounts = spec.mounts().iter().flatten();
+    let mut said = mounts
+        .filter(|mount| !mounts::is_guests(mount))
+        .flat_map(|mount| {
+            let options = mount.options().iter().flatten();
+            options.filter_map(|option| super::checks::propagation(option))
+        });
+    let mut any = false;
+    said.all(|word| {
+        any = true;
+        word == "private"
+    }) && any
+}
+
 fn linux(linux: &mut Map<String, Value>, cgroup: &Path) -> Result<(), Error> {
     for guests in [
         "seccomp",
@@ -295,6 +315,26 @@ mod tests {
             cgroup: Path::new("/c"),
         };
         of_bundle(&bundle, &parts).unwrap()
+    }
+
+    #[test]
+    fn volumes_are_private_if_all_are() {
+        let of = |propagation: Option<&str>, options: [&str; 2]| {
+            let mount = |option: &str| json!({"destination": "/v", "type": "bind", "source": "/etc", "options": ["rbind", option]});
+            shadow(json!({
+                "ociVersion": "1.0.2",
+                "process": {"user": {"uid": 5, "gid": 6}, "args": ["sh"], "cwd": "/"},
+                "root": {"path": "rootfs"},
+                "mounts": options.map(mount),
+                "linux": {"namespaces": [], "rootfsPropagation": propagation},
+            }))["linux"]["rootfsPropagation"]
+                .clone()
+        };
+        assert_eq!(of(None, ["rprivate", "private"]), json!("private"));
+        assert_eq!(of(Some("rslave"), ["rprivate", "ro"]), json!("private"));
+        assert_eq!(of(Some("rslave"), ["rprivate", "rslave"]), json!("slave"));
+        assert_eq!(of(None, ["ro", "ro"]), json!(null));
+        assert_eq!(of(Some("shared"), ["rprivate", "ro"]), json!("shared"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use oci_spec::runtime::LinuxMemory;
 use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, Rootless, SetupArgs};
 use super::filter::LogFilter;
 use super::{Error, logging, preserved};
+use crate::oci::cgroup::Cgroup;
 use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
@@ -86,12 +87,13 @@ pub fn container(
         record,
         trace_path.transpose().map_err(Error::Directory)?,
     )?;
+    let cgroup = Cgroup::new(id, &identity.cgroup, cli.systemd_cgroup)?;
     let launch = Launch {
         bundle: bundle.raw.clone(),
         shadow: shadow::of_bundle(&bundle, &parts).map_err(oci::Error::from)?,
         guest,
         memory_bytes: memory.bytes,
-        cgroup_limit: cgroup_limit(&bundle),
+        cgroup_limit: cgroup_limit(&bundle, &cgroup),
         root: RootSource::Directory,
         libos: None,
         gdb: None,
@@ -204,10 +206,10 @@ fn memory_limit(bundle: &Bundle) -> Option<u64> {
     u64::try_from(limit).ok().filter(|limit| *limit > 0)
 }
 
-/// The limit that the cgroup gets, unless it stops who comes to it instead of killing.
-fn cgroup_limit(bundle: &Bundle) -> Option<u64> {
+/// The limit that the cgroup gets, if nobody but the container can come to it, and who does is killed, not stopped.
+fn cgroup_limit(bundle: &Bundle, cgroup: &Cgroup) -> Option<u64> {
     let stops = memory_of(bundle)?.disable_oom_killer().unwrap_or(false);
-    let limit = memory_limit(bundle).filter(|_| !stops)?;
+    let limit = memory_limit(bundle).filter(|_| !stops && !cgroup.shares_memory_limit())?;
     Some(limit.saturating_add(shadow::VMM_OVERHEAD_BYTES.unsigned_abs()))
 }
 

@@ -109,6 +109,18 @@ fn put(file: &Path, text: &str) -> io::Result<bool> {
     }
 }
 
+fn has_memory_limit(dir: &Path) -> bool {
+    // Version 1 has no word for none: as many bytes as a signed word can count, in whole pages.
+    let is_limit = |text: String| {
+        let number = text.trim().parse::<u64>();
+        number.is_ok_and(|bytes| bytes < i64::MAX.unsigned_abs() >> 12 << 12)
+    };
+    ["memory.limit_in_bytes", "memory.max"]
+        .iter()
+        .filter_map(|file| fs::read_to_string(dir.join(file)).ok())
+        .any(is_limit)
+}
+
 /// `dir` and the directories below it, deepest first.
 fn tree(dir: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
@@ -185,6 +197,15 @@ impl Cgroup {
     pub fn get(&self, file: &str) -> Option<String> {
         self.existing()
             .find_map(|dir| fs::read_to_string(dir.join(file)).ok())
+    }
+
+    /// Whether a cgroup it is in has a limit of memory, which others may come to as well.
+    pub fn shares_memory_limit(&self) -> bool {
+        let mut parents = self
+            .directories
+            .iter()
+            .flat_map(|dir| dir.ancestors().skip(1));
+        parents.any(has_memory_limit)
     }
 
     /// Everything in it.
@@ -310,6 +331,29 @@ mod tests {
             of("user-1.slice:husk:x", true),
             [PathBuf::from("/m/user.slice/user-1.slice/husk-x.scope")]
         );
+    }
+
+    #[test]
+    fn limits_around() {
+        let pod = std::env::temp_dir().join(format!("husk-pod-{}", std::process::id()));
+        let cgroup = Cgroup {
+            directories: vec![pod.join("container")],
+            unit: None,
+        };
+        fs::create_dir(&pod).unwrap();
+        assert!(!cgroup.shares_memory_limit());
+        for (file, text, is_limit) in [
+            ("memory.max", "max\n", false),
+            ("memory.max", "1048576\n", true),
+            ("memory.limit_in_bytes", "1048576\n", true),
+            ("memory.limit_in_bytes", "9223372036854771712\n", false),
+        ] {
+            let file = pod.join(file);
+            fs::write(&file, text).unwrap();
+            assert_eq!(cgroup.shares_memory_limit(), is_limit, "{text}");
+            fs::remove_file(&file).unwrap();
+        }
+        fs::remove_dir(&pod).unwrap();
     }
 
     #[test]

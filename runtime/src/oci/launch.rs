@@ -75,7 +75,7 @@ pub struct Launch {
     pub guest: GuestConfig,
     /// Its memory.
     pub memory_bytes: u64,
-    /// The limit of memory of its cgroup, where the host's kernel enforces one by killing.
+    /// The limit of memory of its cgroup, where the host's kernel enforces one by killing, and that one first.
     pub cgroup_limit: Option<u64>,
     /// Its root.
     pub root: RootSource,

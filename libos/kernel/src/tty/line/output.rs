@@ -59,12 +59,33 @@ impl Line {
             bytes: Vec::with_capacity(bytes.len() + bytes.len() / 8),
             room,
         };
-        let taken = bytes
-            .iter()
-            .take_while(|byte| self.process(**byte, &mut staged))
-            .count();
+        let mut taken = 0;
+        while let [byte, ..] = bytes[taken..] {
+            let plain = self.plain(&bytes[taken..]).min(staged.left());
+            if plain > 0 {
+                staged.push(&bytes[taken..taken + plain]);
+                self.column += plain;
+                taken += plain;
+            } else if self.process(byte, &mut staged) {
+                taken += 1;
+            } else {
+                break;
+            }
+        }
         driver.send(&staged.bytes);
         taken
+    }
+
+    /// How many bytes at the beginning stay what they are and take up a column each.
+    fn plain(&self, bytes: &[u8]) -> usize {
+        let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
+        if self.settings.has_output(OLCUC) {
+            return 0;
+        }
+        bytes
+            .iter()
+            .position(|byte| !is_plain(byte))
+            .unwrap_or(bytes.len())
     }
 
     /// Processes a byte of output; false if there is no room for what it becomes.

@@ -141,7 +141,7 @@ up $I sleep 1000
  until [ -e $W/detached ]; do printf '\020'; sleep 0.1; printf '\021'; sleep 0.1; done) |
     { pty $E exec -it $C sh -c 'read a; touch /tmp/$a; while :; do sleep 0.05; done' >$W/out; touch $W/detached; }
 inspect '{{.State.Status}}'
-e exec $C ps -o args | grep -c '^sh -c read'
+e exec $C ps -o args | grep -m 1 -o '^sh -c read'
 "#,
     ),
     Scenario::new(

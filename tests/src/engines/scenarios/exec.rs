@@ -46,7 +46,7 @@ pty $E exec -t $C sh -c 'exit 5'; echo ${PIPESTATUS[0]}
 up $I sleep 1000
 rc e exec -d $C sh -c 'echo done >/tmp/done; sleep 1000' >/dev/null
 await e exec $C grep done /tmp/done
-e exec $C ps -o comm | grep -c sleep
+await e exec $C sh -c 'ps -o comm | grep -c sleep | grep -x 2'
 "#,
     ),
     Scenario::new(

@@ -37,11 +37,13 @@ pub struct Node {
 }
 
 /// A name, and what it names.
-type Entry = (Cow<'static, str>, Arc<Node>);
+pub type Entry = (Cow<'static, str>, Arc<Node>);
 
-fn fixed(entries: Vec<(&'static str, Arc<Node>)>) -> What {
+/// Entries whose names are always the same, for [`Maker::machine_directory`].
+#[must_use]
+pub fn named(entries: Vec<(&'static str, Arc<Node>)>) -> Vec<Entry> {
     let entries = entries.into_iter();
-    What::Directory(entries.map(|(name, node)| (name.into(), node)).collect())
+    entries.map(|(name, node)| (name.into(), node)).collect()
 }
 
 #[derive(Debug)]
@@ -84,7 +86,7 @@ impl Maker {
     /// A directory of mode 0755.
     #[must_use]
     pub fn directory(&self, entries: Vec<(&'static str, Arc<Node>)>) -> Arc<Node> {
-        self.node(fixed(entries), 0o755, 0)
+        self.node(What::Directory(named(entries)), 0o755, 0)
     }
 
     /// A directory of mode 0755, some of whose names depend on the machine.
@@ -96,7 +98,7 @@ impl Maker {
     /// A root directory as sysfs and procfs have it, of mode 0555.
     #[must_use]
     pub fn closed_directory(&self, entries: Vec<(&'static str, Arc<Node>)>) -> Arc<Node> {
-        self.node(fixed(entries), 0o555, 0)
+        self.node(What::Directory(named(entries)), 0o555, 0)
     }
 
     /// A file that reads as `text`.

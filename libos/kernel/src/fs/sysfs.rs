@@ -1,13 +1,12 @@
 //! What programs look for under `/sys` of a container without devices (`sysfs(5)`).
 
-use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 
-use super::pseudo::{Fixed, Maker, Node};
+use super::pseudo::{Fixed, Maker, Node, named};
 use crate::Kernel;
 
 const SYSFS_MAGIC: u32 = 0x6265_6572;
@@ -68,11 +67,6 @@ fn cpu(maker: &Maker, number: usize, all: &CpuSet) -> Arc<Node> {
         ("thread_siblings_list", core_list()),
     ]);
     maker.directory(vec![("topology", topology)])
-}
-
-fn named(fixed: Vec<(&'static str, Arc<Node>)>) -> Vec<(Cow<'static, str>, Arc<Node>)> {
-    let fixed = fixed.into_iter();
-    fixed.map(|(name, node)| (name.into(), node)).collect()
 }
 
 /// A new sysfs.

@@ -90,6 +90,8 @@ pub struct BootInfo {
     pub window: GuestRange,
     /// A bit a chunk of the window, see [`super::fuse::TRUNCATED_OFFSET`].
     pub truncated_gpa: u64,
+    /// What is known of sockets of the host, see [`super::net`]; absent if the container has none.
+    pub sockets: GuestRange,
     /// Queue of buffers for the host's requests, see [`super::control`].
     pub control_in: Virtqueue,
     /// Queue of the guest's reports, see [`super::control`].

@@ -148,9 +148,9 @@ macro_rules! wire {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-        #[allow(missing_docs, reason = "Linux's FUSE protocol")]
+        #[allow(missing_docs, reason = "Linux's names")]
         pub struct $name { $(pub $field: $ty),* }
-        super::assert_size!($name, $bytes);
+        crate::boundary::assert_size!($name, $bytes);
 
         impl $name {
             /// Bytes on the wire.
@@ -158,7 +158,7 @@ macro_rules! wire {
 
             /// Appends it to `out`.
             pub fn put(&self, out: &mut Vec<u8>) {
-                $(self.$field.append(out);)*
+                $($crate::boundary::fuse::Field::append(&self.$field, out);)*
             }
 
             /// Takes one from the start of `bytes`; also gives what follows.
@@ -166,15 +166,17 @@ macro_rules! wire {
             pub fn take(bytes: &[u8]) -> Option<(Self, &[u8])> {
                 #[allow(unused_mut, reason = "a struct of one field")]
                 let mut rest = bytes;
-                let value = Self { $($field: <$ty as Field>::cut(&mut rest)?),* };
+                let value = Self { $($field: <$ty as $crate::boundary::fuse::Field>::cut(&mut rest)?),* };
                 Some((value, rest))
             }
         }
     };
 }
 
+pub(super) use wire;
+
 /// A field of a struct on the wire.
-trait Field: Sized {
+pub(super) trait Field: Sized {
     fn append(&self, out: &mut Vec<u8>);
     fn cut(bytes: &mut &[u8]) -> Option<Self>;
 }

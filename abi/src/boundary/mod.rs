@@ -15,6 +15,7 @@ pub mod fuse;
 pub mod inspect;
 pub mod layout;
 pub mod log;
+pub mod net;
 pub mod record;
 pub mod record_filter;
 pub mod report;

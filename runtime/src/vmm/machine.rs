@@ -226,6 +226,7 @@ impl Machine {
             fuse: layout.fuse,
             window: window_range,
             truncated_gpa: layout.truncated,
+            sockets: GuestRange::default(),
             control_in: layout.control_in,
             control_out: layout.control_out,
             sessions_gpa: layout.sessions,

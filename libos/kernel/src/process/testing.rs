@@ -201,6 +201,7 @@ fn kernel(archive: &[u8], change: impl FnOnce(&mut BootInfo)) -> &'static Kernel
         fuse: queue(shared_gpa + 9 * 4096),
         window: GuestRange::default(),
         truncated_gpa: shared_gpa + 12 * 4096,
+        sockets: husk_abi::boundary::boot::GuestRange::default(),
         control_in: Virtqueue::default(),
         control_out: Virtqueue::default(),
         sessions_gpa: shared_gpa + 13 * 4096,

@@ -188,6 +188,7 @@ fn boot(filter_gpa: u64) -> BootInfo {
         fuse: Default::default(),
         window: GuestRange::default(),
         truncated_gpa: 0,
+        sockets: husk_abi::boundary::boot::GuestRange::default(),
         control_in: Default::default(),
         control_out: Default::default(),
         sessions_gpa: 0,

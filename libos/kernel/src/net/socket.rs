@@ -308,6 +308,14 @@ pub trait Socket: Send + Sync + core::fmt::Debug {
     /// An option of `SOL_SOCKET` changed.
     fn options_changed(&self) {}
 
+    /// An option of `SOL_SOCKET` that the libOS knows was set to `value`: for who has another socket behind it.
+    fn option_mirrored(&self, _name: u32, _value: &[u8]) {}
+
+    /// Takes the pending error (`SO_ERROR`).
+    fn take_error(&self) -> Option<Errno> {
+        self.base().take_error()
+    }
+
     /// `ioctl(2)`.
     ///
     /// # Errors

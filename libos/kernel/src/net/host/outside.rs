@@ -130,6 +130,13 @@ impl Outside {
         self.open(base)?.option(option, room)
     }
 
+    /// The next event of the host's side is wanted.
+    pub fn want_events(&self) {
+        if let Some(socket) = self.get() {
+            let _ = socket.ready();
+        }
+    }
+
     /// Takes the pending error of the host's side.
     #[must_use]
     pub fn take_error(&self) -> Option<Errno> {

@@ -75,6 +75,8 @@ impl HostSocket {
             writers: base.writers.clone(),
         });
         super::enter(kernel, number, &socket);
+        // Whoever has asked for signals (`O_ASYNC`) is told from the first event on.
+        let _ = socket.ready();
         Ok(socket)
     }
 

@@ -479,6 +479,10 @@ impl Socket for UdpSocket {
         let _ = self.outside.mirror((net::SOL_SOCKET, name), value);
     }
 
+    fn want_events(&self) {
+        self.outside.want_events();
+    }
+
     fn take_error(&self) -> Option<Errno> {
         self.base.take_error().or_else(|| self.outside.take_error())
     }

@@ -61,7 +61,10 @@ fn a_network_of_its_own_has_a_loopback() -> Result<()> {
     let script = "ip -4 addr show dev lo; ip link | wc -l; nc 10.77.0.2 80; echo $?; nc 127.0.0.1 80; echo $?; \
                   echo text | nc -l -p 4000 & while ! nc 127.0.0.1 4000 </dev/null; do :; done";
     let text = oci::equal(programs::image(), script, |_| {})?;
-    ensure!(text.contains("127.0.0.1/8") && text.contains("text"), "{text}");
+    ensure!(
+        text.contains("127.0.0.1/8") && text.contains("text"),
+        "{text}"
+    );
     Ok(())
 }
 

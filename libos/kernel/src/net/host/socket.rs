@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 
 use husk_abi::boundary::net::{MAX_VALUE, SocketState};
 use husk_abi::linux::net;
@@ -85,17 +86,21 @@ impl HostSocket {
         self.writers.wake_all();
     }
 
-    /// What is ready now. What happens from now on wakes the queues of the socket it was made for.
-    #[must_use]
-    pub fn ready(&self) -> PollEvents {
-        let (frame, wanted) =
-            place(self.state_gpa + core::mem::offset_of!(SocketState, wanted) as u64);
-        let (_, ready) = place(self.state_gpa + core::mem::offset_of!(SocketState, ready) as u64);
-        phys::swap_u32(frame, wanted, 1);
+    /// What is ready now.
+    fn now(&self) -> PollEvents {
+        let (frame, ready) = place(self.state_gpa + offset_of!(SocketState, ready) as u64);
         let mut events = PollEvents::from_bits_truncate(phys::load_u32(frame, ready));
         events.set(PollEvents::RDNORM, events.contains(PollEvents::IN));
         events.set(PollEvents::WRNORM, events.contains(PollEvents::OUT));
         events
+    }
+
+    /// What is ready now. What happens from now on wakes the queues of the socket it was made for.
+    #[must_use]
+    pub fn ready(&self) -> PollEvents {
+        let (frame, wanted) = place(self.state_gpa + offset_of!(SocketState, wanted) as u64);
+        phys::swap_u32(frame, wanted, 1);
+        self.now()
     }
 
     /// Makes `attempt` when one of `events` is ready, until it is not `EAGAIN`; sleeps on `queue` between.
@@ -111,10 +116,15 @@ impl HostSocket {
         mut attempt: impl FnMut() -> Result<T>,
     ) -> Result<T> {
         patience.wait(t, queue, || {
-            if !self.ready().intersects(events | ENDS) {
+            // An event is asked for only by who is about to sleep: each costs an interrupt.
+            if !self.now().intersects(events) && !self.ready().intersects(events | ENDS) {
                 return None;
             }
             match attempt() {
+                Err(Errno::EAGAIN) if self.ready().intersects(events) => match attempt() {
+                    Err(Errno::EAGAIN) => None,
+                    result => Some(result),
+                },
                 Err(Errno::EAGAIN) => None,
                 result => Some(result),
             }

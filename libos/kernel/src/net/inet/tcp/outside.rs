@@ -150,12 +150,20 @@ impl TcpSocket {
         };
         match result {
             Err(Errno::EINPROGRESS | Errno::EALREADY) if patience != Patience::Never => {
-                let ended = host.wait(t, patience, &self.base.writers, PollEvents::OUT, || Ok(()));
+                // Asking again tells how it ended, as a call that waited would, and lets the next attempt begin.
+                let writers = &self.base.writers;
+                let ended = host.wait(t, patience, writers, PollEvents::OUT, || {
+                    host.connect(bytes).map_err(|errno| match errno {
+                        Errno::EALREADY => Errno::EAGAIN,
+                        errno => errno,
+                    })
+                });
                 match ended {
+                    Ok(()) | Err(Errno::EISCONN) => Ok(()),
                     // As Linux says that time is over.
                     Err(Errno::EAGAIN) => Err(Errno::EINPROGRESS),
-                    Err(errno) => Err(errno),
-                    Ok(()) => host.take_error().map_or(Ok(()), |errno| Err(failed(errno))),
+                    Err(errno @ (Errno::ERESTARTSYS | Errno::EINTR)) => Err(errno),
+                    Err(errno) => Err(failed(errno)),
                 }
             }
             Err(errno @ (Errno::EINPROGRESS | Errno::EALREADY | Errno::EISCONN)) => Err(errno),

@@ -27,7 +27,7 @@ pub mod store;
 pub mod strace;
 
 pub use capture::{Captured, End};
-pub use differential::differential;
+pub use differential::{differential, differential_to};
 pub use husk::Husk;
 pub use image::Image;
 pub use runc::Runc;

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, End, capture};
+use crate::differential::judge;
 use crate::husk::Husk;
 use crate::image::Image;
 
@@ -249,11 +250,21 @@ impl Drop for Bundle<'_> {
 pub fn both(observe: impl Fn(&Runtime) -> Result<String>) -> Result<String> {
     let under =
         |runtime: Runtime| observe(&runtime).with_context(|| format!("under {}", runtime.name));
-    let oracle = under(Runtime::runc()?)?;
-    let ours = under(Runtime::husk()?)?;
+    let mut ours = String::new();
+    let thread = std::thread::current();
+    let report = judge(
+        thread.name().unwrap_or_default(),
+        || under(Runtime::runc()?),
+        || {
+            ours = under(Runtime::husk()?)?;
+            Ok(ours.clone())
+        },
+        |oracle, ours| (oracle != ours).then(|| format!("--- runc\n{oracle}\n--- husk\n{ours}")),
+    )?;
     ensure!(
-        oracle == ours,
-        "runc and husk differ:\n--- runc\n{oracle}\n--- husk\n{ours}"
+        report.is_none(),
+        "runc and husk differ:\n{}",
+        report.unwrap_or_default()
     );
     Ok(ours)
 }

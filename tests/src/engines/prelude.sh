@@ -20,7 +20,7 @@ inspect() { e inspect -f "$1" "$C"; }
 
 # Runs a command until it succeeds.
 await() {
-    local deadline=$((SECONDS + 40))
+    local deadline=$((SECONDS + 120))
     until "$@"; do
         if [ $SECONDS -gt $deadline ]; then
             echo "never: $*"

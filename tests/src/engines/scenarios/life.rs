@@ -177,12 +177,17 @@ e logs $C | md5sum
     Scenario::new(
         "events",
         r#"
-since=$(date +%s)
+since=$(date +%s.%N)
+tells() { e events --since $since --until $(date +%s.%N) --filter container=$C --format '{{.Action}}' >$W/events; grep -qx "$1" $W/events; }
 up $I sleep 1000
 e exec $C true
+# Told when the exec's client has gone already.
+await tells exec_die
 e pause $C >/dev/null; e unpause $C >/dev/null
 e stop -t 0 $C >/dev/null
-e events --since $since --until $(($(date +%s) + 1)) --filter container=$C --format '{{.Action}}' | grep -v resize
+await tells die; await tells stop
+grep -v -e resize -e stop $W/events
+grep -cx stop $W/events
 "#,
     )
     .only("docker"),

@@ -83,7 +83,7 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         memory_bytes: given(new.memory.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
         pids: given(new.pids.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
     };
-    if limits != Limits::default() && status == Status::Created {
+    if limits != Limits::default() && !container.record.has_started() {
         return Err(Error::Refused(
             "the limits of memory and processes can be changed when the container runs".to_owned(),
         ));

@@ -35,11 +35,13 @@ finish() {
 # Everything that is left of a container after a while, a line each: shims end by themselves.
 left() {
     for _ in $(seq 600); do
-        [ -z "$(traces "$1")" ] && return
+        [ -z "$(traces "$1" | but)" ] && return
         sleep 0.05
     done
-    traces "$1"
+    traces "$1" | but
 }
+# Leaves out what a scenario does not look at.
+but() { cat; }
 traces() {
     local address
     address=/run/containerd/s/$(printf %s "$SOCK/$NS/$1" | sha256sum | cut -d' ' -f1)

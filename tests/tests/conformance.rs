@@ -743,6 +743,45 @@ fn a_failing_hook_fails_its_verb() -> Result<()> {
     Ok(())
 }
 
+/// Labels are refused where the host has no module for them, by `create` and by `exec`.
+#[test]
+fn labels_without_their_modules() -> Result<()> {
+    let has_module = |path: &str| Path::new(path).exists();
+    if has_module("/sys/module/apparmor") || has_module("/sys/fs/selinux/enforce") {
+        return Ok(());
+    }
+    let image = image()?;
+    let seen = both(|runtime| {
+        let mut seen = String::new();
+        for (part, field) in [
+            ("process", "apparmorProfile"),
+            ("process", "selinuxLabel"),
+            ("linux", "mountLabel"),
+        ] {
+            let mut bundle = Bundle::new(runtime, &image, "true")?;
+            bundle.edit(|v| v[part][field] = json!("a-label"))?;
+            let (id, path) = (bundle.id(), bundle.path().display().to_string());
+            let text = runtime.must_fail(&["create", "--bundle", &path, &id])?;
+            ensure!(
+                runtime.name == "runc" || text.contains(&format!("{part}.{field}")),
+                "{text}"
+            );
+            runtime.must_fail(&["state", &id])?;
+        }
+        let bundle = Bundle::new(runtime, &image, WAITS)?;
+        let id = bundle.started()?;
+        for flag in ["--apparmor", "--process-label"] {
+            for label in ["a-label", ""] {
+                let done = runtime.verb(&["exec", flag, label, &id, "true"])?;
+                seen += &format!("{flag} {label:?} {:?}\n", done.end);
+            }
+        }
+        Ok(seen)
+    })?;
+    ensure!(seen.contains("\"a-label\" Status(255)"), "{seen}");
+    Ok(())
+}
+
 #[test]
 fn unknown_properties_are_ignored() -> Result<()> {
     let image = image()?;

@@ -46,6 +46,8 @@ fn wanted(args: &ExecArgs) -> Result<Wanted, Error> {
         additional_gids: args.additional_gids.clone(),
         capabilities: args.cap.clone(),
         no_new_privileges: args.no_new_privs,
+        apparmor_profile: args.apparmor.clone(),
+        selinux_label: args.process_label.clone(),
         terminal: args.tty,
     }))
 }

@@ -13,6 +13,7 @@
 //! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
 //! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | [`figures`] | what a container uses, as `events` prints it |
+//! | `labels` | labels of AppArmor and SELinux |
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
@@ -42,6 +43,7 @@ pub mod exec;
 pub mod executor;
 pub mod figures;
 pub mod hooks;
+mod labels;
 pub mod launch;
 pub mod lifecycle;
 pub mod mounts;

@@ -52,7 +52,7 @@ pub fn judge<T>(
 
 /// Says something of a case that does not fail, past the harness that shows what failing tests print.
 fn say(case: &str, what: &str, report: &str) {
-    let _ = writeln!(std::io::stderr(), "{case}: {what}: {}", report.trim_end());
+    let _ = writeln!(std::io::stderr(), "\n{case}: {what}: {}", report.trim_end());
 }
 
 /// Runs `job` under both; describes every difference, or returns nothing if there is none.

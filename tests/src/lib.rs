@@ -25,6 +25,7 @@ pub mod sandbox;
 pub mod scripts;
 pub mod store;
 pub mod strace;
+pub mod systemd;
 
 pub use capture::{Captured, End};
 pub use differential::{differential, differential_to};

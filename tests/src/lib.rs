@@ -15,6 +15,7 @@ pub mod engines;
 pub mod husk;
 pub mod image;
 pub mod layer;
+pub mod network;
 pub mod oci;
 pub mod programs;
 pub mod registry;

@@ -130,7 +130,8 @@ pub const NO_SOCKET: u32 = u32::MAX;
 pub struct SocketState {
     /// `POLL*` that hold now; written by the VMM.
     pub ready: AtomicU32,
-    /// Not 0: the guest wants to be interrupted when `ready` gains something. Set by the guest, taken by the VMM when it does
+    /// Not 0: the guest wants to be interrupted at the next event of the host's end, whether `ready` gains something by it or
+    /// not: who waits for edges (`EPOLLET`) may have seen the earlier ones. Set by the guest, taken by the VMM when it does
     /// so. Either side writes its own word before it reads the other's.
     pub wanted: AtomicU32,
 }

@@ -5,7 +5,7 @@
 //! used length of 0, or with the errno of the write (a stream that failed stays failed: later chains
 //! come back with the same errno). The libOS does not wait for that unless the queue is full or it closes.
 //! With [`OUT_SETTINGS`] the bytes are a `struct termios` (`ioctl_tty(2)`), which the VMM gives the stream, a terminal, in
-//! its turn.
+//! its turn. With [`OUT_CONTROL`] they are an `ioctl(2)` request and its argument, 4 bytes each, likewise: `TCFLSH` or `TCSBRK`.
 //!
 //! *Input* (`BootInfo::stdio_in`): a chain is a device-readable [`InRequest`] followed by a
 //! device-writable buffer that starts with [`InReply`]. `READ` answers when at least one byte, end of file or
@@ -20,7 +20,7 @@ pub const STREAMS: usize = 3;
 pub struct OutHeader {
     /// 1 or 2.
     pub stream: u32,
-    /// [`OUT_WRITE`] or [`OUT_SETTINGS`].
+    /// [`OUT_WRITE`], [`OUT_SETTINGS`] or [`OUT_CONTROL`].
     pub op: u32,
 }
 super::assert_size!(OutHeader, 8);
@@ -29,6 +29,10 @@ super::assert_size!(OutHeader, 8);
 pub const OUT_WRITE: u32 = 0;
 /// `OutHeader::op`: change the terminal's settings.
 pub const OUT_SETTINGS: u32 = 1;
+/// `OutHeader::op`: have the terminal throw away what it holds, or wait until it holds nothing.
+pub const OUT_CONTROL: u32 = 2;
+/// Bytes of what follows then.
+pub const CONTROL_BYTES: usize = 8;
 /// Bytes of a `struct termios`.
 pub const SETTINGS_BYTES: usize = 36;
 

@@ -4,7 +4,7 @@
 //! functions here check that a frame lies in RAM (or in a read-only range that was announced), copy bytes
 //! and never hand out references, so two frames' users cannot alias Rust borrows.
 
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use husk_abi::boundary::layout::PAGE_SIZE;
 
@@ -198,6 +198,17 @@ pub fn swap_u64(frame: Frame, offset: usize, value: u64) -> u64 {
     cell(frame, offset).swap(value, Ordering::AcqRel)
 }
 
+/// Loads 4 bytes at once from a 4-byte aligned offset.
+#[must_use]
+pub fn load_u32(frame: Frame, offset: usize) -> u32 {
+    half_cell(frame, offset).load(Ordering::SeqCst)
+}
+
+/// Replaces 4 bytes at a 4-byte aligned offset and returns the old ones; loads that follow are not done before.
+pub fn swap_u32(frame: Frame, offset: usize, value: u32) -> u32 {
+    half_cell(frame, offset).swap(value, Ordering::SeqCst)
+}
+
 /// Loads a frame's 512 words, one by one, from `first` on: a page table.
 pub fn load_words(frame: Frame, first: usize, words: &mut [u64]) {
     assert!(first <= 512 && words.len() <= 512 - first);
@@ -223,6 +234,13 @@ fn cell(frame: Frame, offset: usize) -> &'static AtomicU64 {
     let at = ram(frame, offset, 8).cast::<AtomicU64>();
     // SAFETY: mapped for ever, aligned, and only touched atomically or by byte copies that race benignly
     // with the process's own accesses.
+    unsafe { &*at }
+}
+
+fn half_cell(frame: Frame, offset: usize) -> &'static AtomicU32 {
+    assert!(offset.is_multiple_of(4));
+    let at = ram(frame, offset, 4).cast::<AtomicU32>();
+    // SAFETY: as in `cell`.
     unsafe { &*at }
 }
 

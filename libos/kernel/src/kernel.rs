@@ -70,7 +70,7 @@ impl Kernel {
             tasks,
             queued_signals: signal::QueuedByUser::new(),
             fs: vfs,
-            net: net::Net::new(),
+            net: net::Net::new(boot),
             futexes: futex::Futexes::new(),
             time: time::Clocks::new(vdso),
             translator: translate::Translator::new(config.count_sites),

@@ -95,6 +95,8 @@ pub fn container(
         memory_bytes: memory.bytes,
         cgroup_limit: cgroup_limit(&bundle, &cgroup),
         root: RootSource::Directory,
+        // Whatever namespace the bundle names, the VMM is in it.
+        has_sockets: true,
         libos: None,
         gdb: None,
         log: log(cli, filter)?,

@@ -49,6 +49,7 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
         volumes: args.volume.clone(),
         timeout: args.timeout,
         stats: args.stats,
+        network: args.network,
         log_levels: log.guest_levels(),
     };
     request.check(&host)?;
@@ -154,6 +155,7 @@ fn contained(
             args.cpus,
             &identity.cgroup,
             &directory.join(EMPTY_ROOT),
+            args.network,
         ),
         guest: plan.guest,
         memory_bytes: plan.memory_bytes,
@@ -163,6 +165,7 @@ fn contained(
             archive: plan.root_archive,
             trees: plan.trees,
         },
+        has_sockets: plan.has_sockets,
         libos: parts.libos,
         gdb: parts.gdb,
         log: create::log(cli, log)?,
@@ -218,6 +221,7 @@ fn embedded(parts: Parts, kvm: kvm_ioctls::Kvm, args: &RunArgs) -> Result<ExitCo
         is_short_of_cpus: false,
         root_archive: plan.root_archive,
         trees: plan.trees,
+        has_sockets: plan.has_sockets,
         kvm,
         reporter: None,
         control: None,

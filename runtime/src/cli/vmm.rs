@@ -108,6 +108,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
         is_short_of_cpus: handover.is_short_of_cpus,
         root_archive,
         trees,
+        has_sockets: handover.has_sockets,
         kvm,
         reporter: None,
         control: handover

@@ -288,6 +288,18 @@ pub const RULES: &[Rule] = &[
     ),
     only(
         libc::SYS_ioctl,
+        When::Arg(1, libc::TCFLSH),
+        STREAMS,
+        "what the guest wants its terminal to throw away",
+    ),
+    only(
+        libc::SYS_ioctl,
+        When::Arg(1, libc::TCSBRK),
+        STREAMS,
+        "waiting until the guest's terminal has sent everything",
+    ),
+    only(
+        libc::SYS_ioctl,
         When::Arg(1, libc::FIONREAD),
         STREAMS,
         "how much there is to read",

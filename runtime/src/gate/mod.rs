@@ -5,7 +5,9 @@
 
 mod clock;
 pub mod fuse;
+mod net;
 pub(crate) mod queue;
+pub mod requests;
 pub mod stdio;
 
 use std::io;

@@ -79,6 +79,8 @@ pub struct Launch {
     pub cgroup_limit: Option<u64>,
     /// Its root.
     pub root: RootSource,
+    /// Whether it has sockets of the host, in the network namespace its VMM is in.
+    pub has_sockets: bool,
     /// Another libOS than the built-in one, for its developers.
     pub libos: Option<File>,
     /// Wait for gdb here.
@@ -162,6 +164,7 @@ impl Launch {
                 },
             },
             guest: self.guest,
+            has_sockets: self.has_sockets,
             kvm: keep(kvm),
             report,
             control: Some(control),

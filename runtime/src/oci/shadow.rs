@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::mounts;
 use super::spec::{Bundle, Error};
-use crate::plan::Cpus;
+use crate::plan::{Cpus, Network};
 
 /// What the VMM process keeps. It serves the container's files as their owner of all kinds of files, opens
 /// sockets on the container's behalf, and nothing else.
@@ -81,13 +81,14 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
 }
 
 /// The shadow of a container without a bundle, everything of which the VMM is handed: an empty root of its own, `runc spec`'s
-/// namespaces but the network's, which is the caller's. Limits of memory and CPUs are the container's.
+/// namespaces, but the caller's network if that is asked for. Limits of memory and CPUs are the container's.
 pub fn plain(
     hostname: &str,
     memory_bytes: Option<u64>,
     cpus: Option<Cpus>,
     cgroup: &Path,
     rootfs: &Path,
+    network: Network,
 ) -> Value {
     let mut resources = Map::new();
     if let Some(bytes) = memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()) {
@@ -101,6 +102,11 @@ pub fn plain(
             json!({"quota": quota, "period": PERIOD_US}),
         );
     }
+    let mut namespaces =
+        json!([{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}]);
+    if let (Network::None, Some(all)) = (network, namespaces.as_array_mut()) {
+        all.push(json!({"type": "network"}));
+    }
     json!({
         "ociVersion": VERSION,
         "process": process(None, false),
@@ -109,7 +115,7 @@ pub fn plain(
         "mounts": [own_proc(), tmpfs("/dev")],
         "linux": {
             "cgroupsPath": cgroup,
-            "namespaces": [{"type": "pid"}, {"type": "ipc"}, {"type": "uts"}, {"type": "mount"}],
+            "namespaces": namespaces,
             "resources": resources,
         },
     })
@@ -346,7 +352,14 @@ mod tests {
         assert_eq!(of(json!({"shares": 2})), None);
         assert_eq!(cpus(&json!({})), None);
         let half = Some(Cpus { hundredths: 50 });
-        let plain = plain("h", None, half, Path::new("/c"), Path::new("/r"));
+        let plain = plain(
+            "h",
+            None,
+            half,
+            Path::new("/c"),
+            Path::new("/r"),
+            Network::None,
+        );
         assert_eq!(cpus(&plain), Some(0.5));
     }
 

@@ -128,8 +128,20 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Count what happens in the guest for a report.
     pub stats: bool,
+    /// What it reaches outside itself.
+    pub network: Network,
     /// How much the libOS logs, by room.
     pub log_levels: [LogLevel; ROOMS.len()],
+}
+
+/// What a container reaches outside itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Network {
+    /// Nothing: its processes reach each other only
+    #[default]
+    None,
+    /// What the host reaches, and its loopback addresses
+    Host,
 }
 
 /// A run, complete.
@@ -141,6 +153,8 @@ pub struct Plan {
     pub root_archive: Option<File>,
     /// What of the host is served to the guest: one for each of the guest's trees.
     pub trees: Vec<TreeSource>,
+    /// Whether it has sockets of the host.
+    pub has_sockets: bool,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// Where records go.
@@ -244,6 +258,7 @@ impl Request {
             memory_bytes: self.memory.bytes,
             root_archive,
             trees: sources,
+            has_sockets: self.network == Network::Host,
             guest: GuestConfig {
                 process: ProcessConfig {
                     args,

@@ -23,6 +23,7 @@ fn request() -> Request {
         volumes: Vec::new(),
         timeout: None,
         stats: false,
+        network: Network::None,
         log_levels: [LogLevel::Warn; ROOMS.len()],
     }
 }

@@ -37,7 +37,7 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::gate::fuse::Operation;
+use crate::gate::requests::Operation;
 use crate::vmm::{GuestMemory, Layout};
 use event::{Event, Origin};
 use parse::Record;
@@ -153,7 +153,7 @@ pub struct Crossing<'a> {
     pub service: &'static str,
     /// What was asked.
     pub operation: &'a str,
-    /// The file's number between guest and VMM.
+    /// The file's or socket's number between guest and VMM.
     pub node: Option<u64>,
     /// The file's path in its tree.
     pub path: &'a [u8],
@@ -325,15 +325,15 @@ impl Session {
         self.output.crossing(crossing);
     }
 
-    /// Records an operation on the host's files, as the VMM saw it.
-    pub fn file_operation(&mut self, operation: &Operation<'_>) {
+    /// Records an operation on the host's files or sockets, as the VMM saw it.
+    pub fn operation(&mut self, operation: &Operation<'_>) {
         self.crossing(&Crossing {
-            service: "files",
+            service: operation.service,
             operation: operation.name,
-            node: Some(operation.node),
+            node: operation.node,
             path: operation.path,
             argument: operation.argument,
-            value: None,
+            value: operation.value,
             errno: operation.errno,
             duration: operation.duration,
         });

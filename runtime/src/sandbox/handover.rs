@@ -108,6 +108,8 @@ pub struct Handover {
     pub root: Root,
     /// What the libOS is to run. An empty host name means that of the VMM's namespace.
     pub guest: GuestConfig,
+    /// Whether it has sockets of the host.
+    pub has_sockets: bool,
     /// `/dev/kvm`.
     pub kvm: Inherited,
     /// Where the start is reported.

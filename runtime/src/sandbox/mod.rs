@@ -26,7 +26,8 @@ use husk_abi::linux::Errno;
 use crate::control;
 use crate::gate::{
     self, ControlObserver,
-    fuse::{Files, Observer, Operation, TreeSource},
+    fuse::TreeSource,
+    requests::{Observer, Operation, Parts, Requests},
     stdio::{StreamObserver, Transfer},
 };
 use crate::gdb;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub root_archive: Option<File>,
     /// What of the host is served to the guest: one for each of the guest's trees.
     pub trees: Vec<TreeSource>,
+    /// Whether it has sockets of the host, in the network namespace of this process.
+    pub has_sockets: bool,
     /// `/dev/kvm`.
     pub kvm: Kvm,
     /// Who waits for the first program to run.
@@ -166,7 +169,7 @@ const LAST_LINES: usize = 20;
 struct Handler {
     log: Mutex<GuestLog>,
     records: Option<Arc<Mutex<record::Session>>>,
-    files: OnceLock<Files>,
+    requests: OnceLock<Requests>,
     doorbells: [AtomicU64; DOORBELLS],
     /// Taken by the first report.
     reporter: Mutex<Option<Reporter>>,
@@ -227,7 +230,7 @@ impl Observer for Handler {
             records
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .file_operation(operation);
+                .operation(operation);
         }
     }
 }
@@ -283,8 +286,8 @@ impl DoorbellHandler for Handler {
             }
             doorbell::SETTLED => self.hold.stand(),
             doorbell::FUSE => {
-                if let Some(files) = self.files.get() {
-                    files.ring();
+                if let Some(requests) = self.requests.get() {
+                    requests.ring();
                 }
             }
             _ => {}
@@ -293,8 +296,8 @@ impl DoorbellHandler for Handler {
     }
 
     fn idle(&self, _vcpu: u32) {
-        if let Some(files) = self.files.get() {
-            files.idle();
+        if let Some(requests) = self.requests.get() {
+            requests.idle();
         }
     }
 
@@ -303,8 +306,8 @@ impl DoorbellHandler for Handler {
     }
 
     fn memory_fault(&self, _vcpu: u32) -> Served {
-        match self.files.get() {
-            Some(files) if files.memory_fault() => Served::Resume,
+        match self.requests.get() {
+            Some(requests) if requests.memory_fault() => Served::Resume,
             _ => Served::End(End::Crash("an access outside its memory")),
         }
     }
@@ -338,6 +341,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         } else {
             WINDOW_BYTES
         },
+        has_sockets: plan.has_sockets,
         guest: plan.guest,
         stopped: plan.debugging.gdb.is_some(),
     })?;
@@ -373,7 +377,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     let handler = Arc::new(Handler {
         log: Mutex::new(GuestLog::new(memory.clone(), layout.log)),
         records,
-        files: OnceLock::new(),
+        requests: OnceLock::new(),
         doorbells: Default::default(),
         reporter: Mutex::new(plan.reporter),
         hold: Arc::new(Hold::default()),
@@ -410,20 +414,20 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         };
         control::server::start(&machine, listener, observer, control, container)?;
     }
-    if let Some(window) = machine.window() {
-        let files = Files::start(
-            &plan.trees,
-            window,
-            memory.clone(),
-            machine.layout(),
-            Arc::new(machine.kicker()),
-            !plan.is_short_of_cpus,
-            handler
-                .records
-                .is_some()
-                .then(|| handler.clone() as Arc<dyn Observer>),
-        )?;
-        let _ = handler.files.set(files);
+    let requests = Requests::start(Parts {
+        trees: &plan.trees,
+        window: machine.window(),
+        memory: memory.clone(),
+        layout: machine.layout(),
+        interrupt: Arc::new(machine.kicker()),
+        may_poll: !plan.is_short_of_cpus,
+        observer: handler
+            .records
+            .is_some()
+            .then(|| handler.clone() as Arc<dyn Observer>),
+    })?;
+    if let Some(requests) = requests {
+        let _ = handler.requests.set(requests);
     }
     let made = Instant::now();
 

@@ -4,6 +4,7 @@ use husk_abi::boundary::boot::{GuestRange, MAX_VCPUS, VcpuBoot, Virtqueue};
 use husk_abi::boundary::control::MAX_SESSIONS;
 use husk_abi::boundary::layout::{PAGE_SIZE, PERCPU_PAGES};
 use husk_abi::boundary::log::{LOG_BYTES, LogRing};
+use husk_abi::boundary::net;
 
 /// Descriptors of each virtqueue.
 pub const QUEUE_SIZE: u16 = 128;
@@ -52,6 +53,7 @@ pub struct Layout {
     pub stdio_in: Virtqueue,
     pub fuse: Virtqueue,
     pub truncated: u64,
+    pub sockets: GuestRange,
     pub control_in: Virtqueue,
     pub control_out: Virtqueue,
     pub sessions: u64,
@@ -59,7 +61,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    pub(super) fn new(bump: &mut Bump, vcpus: u32, config_bytes: u64) -> Self {
+    pub(super) fn new(bump: &mut Bump, vcpus: u32, config_bytes: u64, has_sockets: bool) -> Self {
         assert!(vcpus as usize <= MAX_VCPUS);
         let mut queue = || {
             let size = u64::from(QUEUE_SIZE);
@@ -84,6 +86,11 @@ impl Layout {
             stdio_in,
             fuse,
             truncated: bump.page(),
+            sockets: if has_sockets {
+                bump.pages(net::AREA_BYTES)
+            } else {
+                GuestRange::default()
+            },
             control_in,
             control_out,
             sessions: bump.pages(u64::from(MAX_SESSIONS) * PAGE_SIZE).gpa,

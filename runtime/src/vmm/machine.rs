@@ -45,6 +45,8 @@ pub struct MachineConfig {
     pub root_archive: Option<File>,
     /// Bytes of the window host files are mapped into, whole chunks; 0 for none.
     pub window_bytes: u64,
+    /// Whether the container has sockets of the host.
+    pub has_sockets: bool,
     /// What the libOS is to run.
     pub guest: GuestConfig,
     /// `/dev/kvm`, see [`open_kvm`].
@@ -188,7 +190,12 @@ impl Machine {
         loader::load(&memory, config.image)?;
         let encoded = config::encode(&config.guest).map_err(|_| too_large())?;
         let mut bump = Bump::from(image.end);
-        let layout = Layout::new(&mut bump, config.vcpus, encoded.len() as u64);
+        let layout = Layout::new(
+            &mut bump,
+            config.vcpus,
+            encoded.len() as u64,
+            config.has_sockets,
+        );
         tables::build(
             &memory,
             &mut bump,
@@ -226,7 +233,7 @@ impl Machine {
             fuse: layout.fuse,
             window: window_range,
             truncated_gpa: layout.truncated,
-            sockets: GuestRange::default(),
+            sockets: layout.sockets,
             control_in: layout.control_in,
             control_out: layout.control_out,
             sessions_gpa: layout.sessions,

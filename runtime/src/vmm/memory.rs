@@ -127,20 +127,21 @@ enum Transfer {
     Append,
 }
 
-/// Moves up to the bytes of `ranges` between guest memory and `file`, without a copy in between: what the guest
-/// changes meanwhile is its own loss.
-fn transfer(
+/// Calls `call` with `ranges` of guest memory as the vectors of a system call, which are good for as long as it runs. What
+/// the guest changes meanwhile is its own loss.
+///
+/// # Errors
+/// `EFAULT` outside guest memory.
+pub fn with_vectors<T>(
     memory: &GuestMemoryMmap,
     ranges: &[(u64, usize)],
-    file: BorrowedFd<'_>,
-    what: Transfer,
-) -> io::Result<usize> {
-    let invalid = || io::Error::from_raw_os_error(libc::EFAULT);
+    call: impl FnOnce(&[libc::iovec]) -> T,
+) -> io::Result<T> {
     let slices = ranges
         .iter()
         .map(|(at, len)| memory.get_slice(GuestAddress(*at), *len))
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|_| invalid())?;
+        .map_err(|_| io::Error::from_raw_os_error(libc::EFAULT))?;
     let guards: Vec<_> = slices.iter().map(|slice| slice.ptr_guard_mut()).collect();
     let vectors: Vec<libc::iovec> = guards
         .iter()
@@ -149,18 +150,31 @@ fn transfer(
             iov_len: guard.len(),
         })
         .collect();
-    let count = i32::try_from(vectors.len()).map_err(|_| invalid())?;
-    let at = |at: u64| i64::try_from(at).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL));
-    let (fd, vectors) = (file.as_raw_fd(), vectors.as_ptr());
-    // SAFETY: the vectors are ranges of guest memory, which is never unmapped and of which there are no references.
-    let moved = unsafe {
-        match what {
-            Transfer::Read(offset) => libc::preadv(fd, vectors, count, at(offset)?),
-            Transfer::Write(offset) => libc::pwritev(fd, vectors, count, at(offset)?),
-            Transfer::Append => libc::pwritev2(fd, vectors, count, 0, libc::RWF_APPEND),
-        }
-    };
-    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+    Ok(call(&vectors))
+}
+
+/// Moves up to the bytes of `ranges` between guest memory and `file`, without a copy in between.
+fn transfer(
+    memory: &GuestMemoryMmap,
+    ranges: &[(u64, usize)],
+    file: BorrowedFd<'_>,
+    what: Transfer,
+) -> io::Result<usize> {
+    let invalid = || io::Error::from_raw_os_error(libc::EINVAL);
+    let at = |at: u64| i64::try_from(at).map_err(|_| invalid());
+    with_vectors(memory, ranges, |vectors| {
+        let count = i32::try_from(vectors.len()).map_err(|_| invalid())?;
+        let (fd, vectors) = (file.as_raw_fd(), vectors.as_ptr());
+        // SAFETY: the vectors are ranges of guest memory, which is never unmapped and of which there are no references.
+        let moved = unsafe {
+            match what {
+                Transfer::Read(offset) => libc::preadv(fd, vectors, count, at(offset)?),
+                Transfer::Write(offset) => libc::pwritev(fd, vectors, count, at(offset)?),
+                Transfer::Append => libc::pwritev2(fd, vectors, count, 0, libc::RWF_APPEND),
+            }
+        };
+        usize::try_from(moved).map_err(|_| io::Error::last_os_error())
+    })?
 }
 
 /// Writes ranges of guest memory to `file` at `offset`, or else at its end; returns how many bytes.

@@ -24,6 +24,6 @@ pub use machine::{
     DoorbellHandler, Doorbells, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm,
     open_kvm,
 };
-pub use memory::{GuestMemory, file_into_guest, guest_into_file, start_writing};
+pub use memory::{GuestMemory, file_into_guest, guest_into_file, start_writing, with_vectors};
 pub use raw::{KvmClock, borrow_event, kvm_descriptor, kvm_of};
 pub use window::{Shows, Window};

@@ -205,7 +205,13 @@ impl Terminal {
             ioctl::TIOCGSID => arg.write(&job::session(t, &**console, false)?)?,
             ioctl::TIOCSCTTY => job::set_controlling(t, console.clone(), true, arg.0)?,
             ioctl::TIOCNOTTY => job::give_up(t, &**console)?,
-            ioctl::TCFLSH | ioctl::TCSBRK | ioctl::TCXONC => {}
+            ioctl::TCFLSH | ioctl::TCSBRK => {
+                job::check_change(t, &**console)?;
+                let argument = u32::try_from(arg.0).map_err(|_| Errno::EINVAL)?;
+                console.control(t, stream, request, argument)?;
+            }
+            // Output that is held up could not be let go: what lets it go is queued behind it.
+            ioctl::TCXONC => return Err(Errno::EINVAL),
             _ => return Err(Errno::ENOTTY),
         }
         Ok(0)

@@ -13,7 +13,8 @@ use husk_abi::boundary::boot;
 use husk_abi::boundary::config::WindowSize;
 use husk_abi::boundary::doorbell;
 use husk_abi::boundary::stdio::{
-    IN_READ, IN_WAIT, InReply, InRequest, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES,
+    CONTROL_BYTES, IN_READ, IN_WAIT, InReply, InRequest, OUT_CONTROL, OUT_SETTINGS, OUT_WRITE,
+    OutHeader, SETTINGS_BYTES,
 };
 use husk_hal::doorbell as bell;
 use husk_hal::phys::{self, Frame};
@@ -245,19 +246,35 @@ impl Console {
         stream: u32,
         settings: &[u8; SETTINGS_BYTES],
     ) -> Result<()> {
+        self.ask(t, stream, OUT_SETTINGS, settings)
+    }
+
+    /// `TCFLSH` or `TCSBRK` of the terminal behind `stream`, after all that was written before.
+    ///
+    /// # Errors
+    /// What the host gives, `ERESTARTSYS`.
+    pub fn control(&self, t: &Thread, stream: u32, request: u32, argument: u32) -> Result<()> {
+        let mut bytes = [0; CONTROL_BYTES];
+        bytes[..4].copy_from_slice(&request.to_le_bytes());
+        bytes[4..].copy_from_slice(&argument.to_le_bytes());
+        self.ask(t, stream, OUT_CONTROL, &bytes)
+    }
+
+    /// Has the VMM do something with a stream in its turn, and waits until it is done.
+    fn ask(&self, t: &Thread, stream: u32, op: u32, bytes: &[u8]) -> Result<()> {
         let interrupted = |_| Errno::ERESTARTSYS;
         let frame = self
             .writable
             .wait(t, Interruptible::Yes, None, || self.take_buffer())
             .map_err(interrupted)?;
-        put_header(frame, stream, OUT_SETTINGS);
-        phys::write(frame, size_of::<OutHeader>(), settings);
+        put_header(frame, stream, op);
+        phys::write(frame, size_of::<OutHeader>(), bytes);
         let ticket = {
             let mut output = self.output.lock();
             output.next_ticket += 1;
             output.next_ticket
         };
-        if let Err(errno) = self.send(frame, stream, SETTINGS_BYTES, Some(ticket)) {
+        if let Err(errno) = self.send(frame, stream, bytes.len(), Some(ticket)) {
             self.output.lock().free.push(frame);
             return Err(errno);
         }

@@ -134,6 +134,8 @@ pub struct Ask<'a> {
     pub data_bytes: usize,
     /// Bytes of data there is room for in the answer; without any it is at most a page.
     pub answer_bytes: usize,
+    /// Bytes before the data of such an answer, which stay in the exchange's own page.
+    pub answer_head: usize,
     /// Where the data are, if not in the exchange's buffer.
     pub data_at: &'a [Span],
 }
@@ -510,7 +512,8 @@ impl Exchange<'_> {
         }
         self.add_data(&mut buffers, ask, ask.data_bytes, false);
         if ask.answer_bytes > 0 {
-            add(&mut buffers, answer.gpa(), OutHeader::BYTES, true);
+            let head = OutHeader::BYTES + ask.answer_head;
+            add(&mut buffers, answer.gpa(), head, true);
             self.add_data(&mut buffers, ask, ask.answer_bytes, true);
         } else {
             add(&mut buffers, answer.gpa(), PAGE, true);

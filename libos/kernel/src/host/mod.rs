@@ -95,6 +95,7 @@ impl Host {
         kernel.fs.window.poll_truncated();
         kernel.fs.poll_trust();
         kernel.fs.channels.poll(self.events_gpa);
+        kernel.net.host.poll();
         kernel.trace.poll_filter(kernel);
         for request in self.control.take() {
             crate::control::handle(kernel, request);

@@ -1,7 +1,9 @@
-//! The one network interface, and the ioctls that ask for it (`netdevice(7)`).
+//! Network interfaces, and the ioctls that ask for them (`netdevice(7)`): the host's, or the loopback if there are none.
 
+use husk_abi::boundary::net::MAX_VALUE;
 use husk_abi::linux::{general, ioctl as request};
 
+use super::host::interface_ioctl;
 use crate::user::UserAddr;
 use crate::{Errno, Result, SysResult, Thread};
 
@@ -53,6 +55,32 @@ fn configuration(at: UserAddr) -> SysResult {
     Ok(0)
 }
 
+/// `SIOCGIFCONF`, of the host's interfaces.
+fn configuration_outside(t: &Thread, at: UserAddr) -> SysResult {
+    let room: i32 = at.read()?;
+    let buffer = UserAddr(at.add(8).read()?);
+    let room = match usize::try_from(room) {
+        Ok(room) if !buffer.is_null() => room.min(MAX_VALUE),
+        Ok(_) => MAX_VALUE,
+        Err(_) => return Err(Errno::EINVAL),
+    };
+    let room = room / REQUEST_BYTES * REQUEST_BYTES;
+    let entries = interface_ioctl(t.kernel, request::SIOCGIFCONF, &alloc::vec![0; room])?;
+    if !buffer.is_null() {
+        buffer.write_bytes(&entries)?;
+    }
+    at.write(&(entries.len() as i32))?;
+    Ok(0)
+}
+
+/// A request about one of the host's interfaces.
+fn ask_host(t: &Thread, asked: u32, at: UserAddr) -> SysResult {
+    let mut bytes = [0; REQUEST_BYTES];
+    at.read_bytes(&mut bytes)?;
+    at.write_bytes(&interface_ioctl(t.kernel, asked, &bytes)?)?;
+    Ok(0)
+}
+
 /// What a request about the interface gives: the bytes behind the name.
 fn answer(asked: u32) -> Option<[u8; 24]> {
     let mut bytes = [0; 24];
@@ -80,13 +108,21 @@ fn name(at: UserAddr) -> Result<[u8; NAME_BYTES]> {
     Ok(name)
 }
 
+/// Whether it asks something about one interface.
+fn is_question(asked: u32) -> bool {
+    asked == request::SIOCGIFNAME || answer(asked).is_some()
+}
+
 /// The ioctls that every socket has.
 ///
 /// # Errors
 /// `ENODEV`, `EPERM` for what changes an interface, `EFAULT`; `ENOTTY` for other requests.
 pub fn ioctl(t: &Thread, asked: u32, arg: u64) -> SysResult {
     let at = UserAddr(arg);
+    let has_host = t.kernel.net.host.is_available();
     match asked {
+        request::SIOCGIFCONF if has_host => return configuration_outside(t, at),
+        _ if has_host && is_question(asked) => return ask_host(t, asked, at),
         request::SIOCGIFCONF => return configuration(at),
         request::SIOCGIFNAME => {
             let index: u32 = at.add(NAME_BYTES as u64).read()?;

@@ -7,7 +7,8 @@
 //! | `address`, `message`, `control` | what programs pass: socket addresses, `msghdr`, ancillary data |
 //! | `calls` | the system calls, by theme |
 //! | `unix` | `AF_UNIX`: wholly inside the guest |
-//! | `inet` | `AF_INET` and `AF_INET6` over the loopback |
+//! | `inet` | `AF_INET` and `AF_INET6`: the loopback inside, and what leads out |
+//! | `host` | sockets of the host: how inet sockets lead out |
 //! | `netlink` | `AF_NETLINK`: what interfaces and addresses there are |
 //! | `interface` | the one interface, and the ioctls that ask for it |
 //! | `proc` | `/proc/net` |
@@ -19,6 +20,7 @@
 pub mod address;
 pub mod calls;
 pub mod control;
+pub mod host;
 pub mod inet;
 pub mod interface;
 pub mod message;
@@ -27,6 +29,8 @@ pub mod options;
 pub mod proc;
 pub mod socket;
 pub mod unix;
+
+use husk_abi::boundary::boot::BootInfo;
 
 pub use message::{Incoming, Outgoing};
 pub use options::Options;
@@ -40,7 +44,7 @@ pub const BUFFER_BYTES: u32 = 212_992;
 pub const MAX_BUFFER_BYTES: u32 = 4 << 20;
 
 /// What all sockets of the guest share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Net {
     /// `AF_UNIX`.
     pub unix: unix::Unix,
@@ -48,12 +52,19 @@ pub struct Net {
     pub inet: inet::Inet,
     /// `AF_NETLINK`.
     pub netlink: netlink::Netlink,
+    /// Sockets of the host.
+    pub host: host::HostSockets,
 }
 
 impl Net {
-    /// No sockets.
+    /// No sockets; those of the host are to be had as the boot info says.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(boot: &BootInfo) -> Self {
+        Self {
+            unix: unix::Unix::default(),
+            inet: inet::Inet::default(),
+            netlink: netlink::Netlink::default(),
+            host: host::HostSockets::new(boot),
+        }
     }
 }

@@ -171,6 +171,7 @@ fn may_be_short(name: u32) -> bool {
 pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<()> {
     change(t, socket, name, value)?;
     socket.options_changed();
+    socket.option_mirrored(name, value);
     Ok(())
 }
 
@@ -285,7 +286,7 @@ pub fn get(t: &Thread, socket: &dyn Socket, name: u32, room: usize) -> Result<Ve
         net::SO_TYPE => base.kind.cast_signed(),
         net::SO_DOMAIN => base.family.cast_signed(),
         net::SO_PROTOCOL => base.protocol,
-        net::SO_ERROR => base.take_error().map_or(0, Errno::code),
+        net::SO_ERROR => socket.take_error().map_or(0, Errno::code),
         net::SO_ACCEPTCONN => i32::from(socket.is_listening()),
         net::SO_SNDBUF => options.send_buffer.cast_signed(),
         net::SO_RCVBUF => options.receive_buffer.cast_signed(),

@@ -12,7 +12,7 @@ use husk_images::source::{SourceError, TRANSPORTS};
 
 use super::{RecordArgs, SetupArgs, stored};
 use crate::gdb::GdbAddress;
-use crate::plan::{Cpus, MemorySize, Volume};
+use crate::plan::{Cpus, MemorySize, Network, Volume};
 
 /// `husk run`.
 #[derive(Debug, Args)]
@@ -67,6 +67,9 @@ pub struct RunArgs {
     /// Host name in the container [default: 12 random hex digits]
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
+    /// What it reaches outside itself
+    #[arg(long, value_name = "NETWORK", value_enum, default_value_t)]
+    pub network: Network,
     /// Program to run instead of the image's entry point
     #[arg(long, value_name = "PROGRAM")]
     pub entrypoint: Option<OsString>,
@@ -153,6 +156,7 @@ impl RunArgs {
                 (self.memory.is_some(), "--memory"),
                 (self.cpus.is_some(), "--cpus"),
                 (self.hostname.is_some(), "--hostname"),
+                (self.network != Network::default(), "--network"),
                 (self.entrypoint.is_some(), "--entrypoint"),
                 (self.user.is_some(), "--user"),
                 (self.stats, "--stats"),

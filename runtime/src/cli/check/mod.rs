@@ -239,6 +239,7 @@ fn boot() -> Finding {
         is_short_of_cpus: false,
         root_archive: Some(root_archive),
         trees: Vec::new(),
+        has_sockets: false,
         kvm,
         reporter: None,
         control: None,

@@ -18,8 +18,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use super::message::{Reply, Request};
 use super::tree;
+use crate::gate::requests::message::{Reply, Request};
 
 /// `ChannelIn::flags` of `CHANNEL_READ`: what is read stays.
 const PEEK: u32 = 1;

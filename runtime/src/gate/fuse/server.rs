@@ -19,10 +19,13 @@ use rustix::io::Errno;
 
 use super::channels::Channels;
 use super::locks::Locks;
-use super::message::{Reply, Request};
 use super::nodes::{Nodes, TreeId};
 use super::tree::{self, Tree};
 use super::window::Chunks;
+use crate::gate::requests::{
+    Answer,
+    message::{Reply, Request},
+};
 use crate::vmm::{GuestMemory, Window};
 
 /// Serves requests; may be used by several threads at once.
@@ -39,8 +42,6 @@ pub struct Server {
     pub channels: Channels,
     locks: Mutex<Locks>,
 }
-
-type Answer = Result<Reply, Errno>;
 
 impl Server {
     /// Serves `trees`, with descriptors for about `max_holders` files.

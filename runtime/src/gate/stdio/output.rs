@@ -9,7 +9,9 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use husk_abi::boundary::boot::Virtqueue;
-use husk_abi::boundary::stdio::{MAX_PAYLOAD, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES};
+use husk_abi::boundary::stdio::{
+    CONTROL_BYTES, MAX_PAYLOAD, OUT_CONTROL, OUT_SETTINGS, OUT_WRITE, OutHeader, SETTINGS_BYTES,
+};
 use nix::errno::Errno;
 use nix::poll::PollFlags;
 use nix::sys::signal::{SigSet, Signal};
@@ -167,6 +169,14 @@ impl Worker {
                 Err(_) => INVALID,
             };
         }
+        if op == OUT_CONTROL && len == CONTROL_BYTES {
+            let mut words = [0; CONTROL_BYTES];
+            if io::Read::read_exact(&mut reader, &mut words).is_err() {
+                return INVALID;
+            }
+            let done = self.control(stream, &words);
+            return done.map_or_else(|errno| errno as i32 as u32, |()| 0);
+        }
         if op != OUT_WRITE || !(1..=2).contains(&stream) || len > MAX_PAYLOAD {
             return INVALID;
         }
@@ -205,6 +215,20 @@ impl Worker {
         Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), libc::TCGETS, old.as_mut_ptr()) })?;
         self.before.get_or_insert((stream, old));
         put_settings(fd, settings)
+    }
+
+    /// Has the terminal behind `stream` throw away what it holds, or waits until it holds nothing.
+    fn control(&self, stream: u32, words: &[u8; CONTROL_BYTES]) -> Result<(), Errno> {
+        let [request, argument] = [&words[..4], &words[4..]].map(|bytes| {
+            let word = bytes.first_chunk().copied().unwrap_or_default();
+            libc::c_ulong::from(u32::from_le_bytes(word))
+        });
+        if ![libc::TCFLSH, libc::TCSBRK].contains(&request) {
+            return Err(Errno::EINVAL);
+        }
+        let fd = self.ends.get(stream as usize).ok_or(Errno::EINVAL)?.fd()?;
+        // SAFETY: the argument of both requests is a number.
+        Errno::result(unsafe { libc::ioctl(fd.as_raw_fd(), request, argument) }).map(drop)
     }
 
     /// Puts a terminal back as it was.

@@ -5,8 +5,9 @@ use husk_abi::linux::net::{AF_INET, AF_INET6};
 use super::row::{Row, file};
 use super::subject::Subject;
 use super::text::Text;
+use crate::net::host::tables;
 use crate::net::proc::{self, InetLine};
-use crate::{Result, Thread};
+use crate::{Kernel, Result, Thread};
 
 /// The files of the directory.
 pub(super) const TABLE: &[Row] = &[
@@ -18,7 +19,10 @@ pub(super) const TABLE: &[Row] = &[
         Ok(())
     }),
     file("dev", dev),
-    file("if_inet6", |_, _, text| {
+    file("if_inet6", |_, subject, text| {
+        if subject.kernel.net.host.is_available() {
+            return addresses6(subject.kernel, text);
+        }
         write!(text, "{:032x} 01 80 10 80 {:>8}\n", 1, "lo");
         Ok(())
     }),
@@ -37,12 +41,15 @@ pub(super) const TABLE: &[Row] = &[
         header(text, AF_INET6, "  sl", " ref pointer drops");
         Ok(())
     }),
-    file("route", |_, _, text| {
+    file("route", |_, subject, text| {
         write!(
             text,
             "{:<127}\n",
             "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT"
         );
+        if subject.kernel.net.host.is_available() {
+            routes4(subject.kernel, text)?;
+        }
         Ok(())
     }),
     file("sockstat", |_, subject, text| {
@@ -100,19 +107,103 @@ fn unix(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     Ok(())
 }
 
-fn dev(_t: &Thread, _subject: &Subject, text: &mut Text) -> Result<()> {
+fn dev(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     write!(
         text,
         "Inter-|   Receive                                                |  Transmit\n \
          face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo \
          colls carrier compressed\n"
     );
-    // Nothing is counted: there are no packets.
+    if !subject.kernel.net.host.is_available() {
+        // Nothing is counted: there are no packets.
+        counters(text, "lo", &[]);
+        return Ok(());
+    }
+    for link in tables::links(subject.kernel)? {
+        counters(text, &link.name, &link.counters);
+    }
+    Ok(())
+}
+
+/// A line of `dev`; `counters` are those of `struct rtnl_link_stats64`.
+fn counters(text: &mut Text, name: &str, counters: &[u64]) {
+    let at = |index: usize| counters.get(index).copied().unwrap_or(0);
+    let sum = |indices: &[usize]| indices.iter().map(|index| at(*index)).sum::<u64>();
     write!(
         text,
-        "{:>6}:{:8}{:8}{:5}{:5}{:5}{:6}{:11}{:10}{:9}{:8}{:5}{:5}{:5}{:6}{:8}{:11}\n",
-        "lo", 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+        "{name:>6}: {:7} {:7} {:4} {:4} {:4} {:5} {:10} {:9}",
+        at(2),
+        at(0),
+        at(4),
+        sum(&[6, 15]),
+        at(13),
+        sum(&[10, 11, 12, 14]),
+        at(22),
+        at(8)
     );
+    write!(
+        text,
+        " {:8} {:7} {:4} {:4} {:4} {:5} {:7} {:10}\n",
+        at(3),
+        at(1),
+        at(5),
+        at(7),
+        at(18),
+        at(9),
+        sum(&[16, 17, 19, 20]),
+        at(23)
+    );
+}
+
+fn addresses6(kernel: &Kernel, text: &mut Text) -> Result<()> {
+    /// `RT_SCOPE_HOST`, `RT_SCOPE_LINK`, and how this file shows them.
+    const SCOPES: [(u8, u8); 2] = [(254, 0x10), (253, 0x20)];
+    let links = tables::links(kernel)?;
+    for address in tables::addresses6(kernel)? {
+        let link = links.iter().find(|link| link.index == address.index);
+        let scope = SCOPES.iter().find(|(scope, _)| *scope == address.scope);
+        write!(
+            text,
+            "{:032x} {:02x} {:02x} {:02x} {:02x} {:>8}\n",
+            address.ip,
+            address.index,
+            address.prefix,
+            scope.map_or(0, |(_, shown)| *shown),
+            address.flags,
+            link.map_or("", |link| &link.name)
+        );
+    }
+    Ok(())
+}
+
+fn routes4(kernel: &Kernel, text: &mut Text) -> Result<()> {
+    /// `RTF_UP`, `RTF_GATEWAY`, `RTF_HOST`.
+    const UP: u32 = 1;
+    const GATEWAY: u32 = 2;
+    const HOST: u32 = 4;
+    let links = tables::links(kernel)?;
+    for route in tables::routes4(kernel)? {
+        let link = links.iter().find(|link| link.index == route.index);
+        let mask = u32::MAX
+            .checked_shl(32 - u32::from(route.prefix.min(32)))
+            .unwrap_or(0);
+        let mut flags = UP;
+        flags |= if route.gateway == 0 { 0 } else { GATEWAY };
+        flags |= if route.prefix == 32 { HOST } else { 0 };
+        let start = text.len();
+        write!(
+            text,
+            "{}\t{:08X}\t{:08X}\t{:04X}\t0\t0\t{}\t{:08X}\t0\t0\t0",
+            link.map_or("*", |link| &link.name),
+            route.destination,
+            route.gateway,
+            flags,
+            route.metric,
+            mask.to_be()
+        );
+        text.pad_to(start, 127);
+        text.push(b"\n");
+    }
     Ok(())
 }
 

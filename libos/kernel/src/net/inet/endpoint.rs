@@ -144,13 +144,22 @@ pub fn check_local(ip: IpAddr) -> Result<()> {
     }
 }
 
+/// The lowest port for everybody: as the container's configuration sets it.
+fn first_unprivileged(t: &Thread) -> u16 {
+    const SETTING: &str = "net.ipv4.ip_unprivileged_port_start";
+    let settings = &t.kernel.config.sysctl;
+    let configured = settings.iter().find(|(name, _)| name == SETTING);
+    let configured = configured.and_then(|(_, value)| value.trim().parse().ok());
+    configured.unwrap_or(FIRST_UNPRIVILEGED_PORT)
+}
+
 /// Whether the thread may bind to `port`.
 ///
 /// # Errors
 /// `EACCES`.
 pub fn check_port(t: &Thread, port: u16) -> Result<()> {
     if port != 0
-        && port < FIRST_UNPRIVILEGED_PORT
+        && port < first_unprivileged(t)
         && !t.credentials().has(general::CAP_NET_BIND_SERVICE)
     {
         return Err(Errno::EACCES);

@@ -1,4 +1,4 @@
-//! `AF_INET` and `AF_INET6` with both ends inside the guest: the loopback network (`ip(7)`, `tcp(7)`, `udp(7)`).
+//! `AF_INET` and `AF_INET6` (`ip(7)`, `tcp(7)`, `udp(7)`): the loopback network inside the guest, and the way out.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -6,11 +6,13 @@
 //! | `ports` | who has which port, and whom a packet is for |
 //! | `tcp` | streams |
 //! | `udp` | datagrams |
+//! | `raw` | raw sockets and those of ping |
 //! | `options` | options of levels IP, IPv6, TCP |
 //!
-//! There are no packets. A connection is two sockets that put bytes into each other's queues, and every
-//! destination that is not this host is unreachable. Sockets to elsewhere are to be another implementation of
-//! [`super::Socket`], chosen when an address shows where a socket leads.
+//! There are no packets inside. A connection is two sockets that put bytes into each other's queues. What leads elsewhere is a
+//! socket of the host ([`super::host`]) in the container's network namespace, and a socket that is bound has one beside it, on
+//! the same port, for whoever comes from there. A destination on the loopback is inside if somebody inside has its port, and
+//! otherwise the host's: in a pod, other containers are there. A container without sockets of the host has the loopback only.
 //!
 //! What a network does in time is left out: a closed connection leaves no `TIME_WAIT` behind, and a connection
 //! that waits for room in a listener's queue does not time out.
@@ -18,6 +20,7 @@
 mod endpoint;
 mod options;
 mod ports;
+mod raw;
 mod tcp;
 mod udp;
 
@@ -30,6 +33,7 @@ pub use tcp::TcpSocket;
 pub use udp::UdpSocket;
 
 use self::ports::Ports;
+use self::raw::RawSocket;
 use super::Socket;
 use crate::{Errno, Result, Thread};
 
@@ -39,8 +43,6 @@ pub const EPHEMERAL_PORTS: core::ops::RangeInclusive<u16> = 32768..=60999;
 pub const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 
 const PROTOCOL_LIMIT: i32 = 263;
-const ICMP: i32 = 1;
-const ICMP_V6: i32 = 58;
 const TCP: i32 = net::SOL_TCP as i32;
 const UDP: i32 = net::SOL_UDP as i32;
 
@@ -68,22 +70,23 @@ impl Inet {
 /// A new socket (`socket(2)`); `family` is `AF_INET` or `AF_INET6`.
 ///
 /// # Errors
-/// `EINVAL`, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`; `EACCES` for ping sockets, which nobody may have; `EPERM`
-/// for raw ones without `CAP_NET_RAW`, and `EPROTONOSUPPORT` with it.
+/// `EINVAL`, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`; `EPERM` for raw ones without `CAP_NET_RAW`; if nothing leads out of the
+/// guest `EACCES` for ping sockets, and `EPROTONOSUPPORT` for raw ones.
 pub fn create(t: &Thread, family: u32, kind: u32, protocol: i32) -> Result<Arc<dyn Socket>> {
     if !(0..PROTOCOL_LIMIT).contains(&protocol) {
         return Err(Errno::EINVAL);
     }
-    let ping = if family == net::AF_INET {
-        ICMP
-    } else {
-        ICMP_V6
-    };
     match (kind, protocol) {
         (net::SOCK_STREAM, 0 | TCP) => Ok(TcpSocket::new(t.kernel, family)),
         (net::SOCK_DGRAM, 0 | UDP) => Ok(UdpSocket::new(t.kernel, family)),
-        (net::SOCK_DGRAM, protocol) if protocol == ping => Err(Errno::EACCES),
+        (net::SOCK_DGRAM, _) if raw::is_ping(family, protocol) => {
+            if !t.kernel.net.host.is_available() {
+                return Err(Errno::EACCES);
+            }
+            Ok(RawSocket::new(t, family, kind, protocol)?)
+        }
         (net::SOCK_RAW, 1..) if !t.credentials().has(general::CAP_NET_RAW) => Err(Errno::EPERM),
+        (net::SOCK_RAW, 1..) => Ok(RawSocket::new(t, family, kind, protocol)?),
         (net::SOCK_STREAM | net::SOCK_DGRAM | net::SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }

@@ -5,7 +5,7 @@
 //! | `wire` | messages and attributes as bytes |
 //! | `route` | `NETLINK_ROUTE`: interfaces, addresses, routes |
 //!
-//! There are no notifications, because nothing ever changes, and no messages between programs.
+//! There are no notifications, and no messages between programs.
 
 mod route;
 mod wire;
@@ -142,13 +142,17 @@ impl NetlinkSocket {
     /// Answers one request.
     fn answer(&self, t: &Thread, port: u32, request: &Request<'_>) -> Vec<Vec<u8>> {
         let result = match self.base.protocol {
+            ROUTE if request.asks() && t.kernel.net.host.is_available() => {
+                route::ask_host(t, port, request)
+            }
             ROUTE => route::answer(t, port, request),
             AUDIT => audit(t, request),
             _ => Err(Errno::EOPNOTSUPP),
         };
         match result {
             Ok(mut answers) => {
-                if request.wants_acknowledgement() {
+                let has_failed = answers.last().is_some_and(|last| wire::is_error(last));
+                if request.wants_acknowledgement() && !has_failed {
                     answers.push(wire::error(port, request, 0));
                 }
                 answers

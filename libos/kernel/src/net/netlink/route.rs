@@ -1,4 +1,5 @@
-//! `NETLINK_ROUTE` (`rtnetlink(7)`): the loopback interface, its addresses and the routes to them.
+//! `NETLINK_ROUTE` (`rtnetlink(7)`): the host answers for the container's network namespace; without sockets of the host there
+//! is the loopback interface, its addresses and the routes to them.
 
 use alloc::vec::Vec;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -53,12 +54,21 @@ pub fn answer(_t: &Thread, port: u32, request: &Request<'_>) -> Result<Vec<Vec<u
         GET_ROUTE if request.is_dump() => routes(port, request, family),
         GET_RULE if request.is_dump() => Vec::new(),
         kind if kind >= TYPE_LIMIT => return Err(Errno::EOPNOTSUPP),
-        // Types come in fours: new, delete, get, set; only getting is for everybody.
-        kind if kind % 4 != 2 => return Err(Errno::EPERM),
+        // Only getting is for everybody.
+        _ if !request.asks() => return Err(Errno::EPERM),
         _ => return Err(Errno::EOPNOTSUPP),
     };
     answers.push(wire::done(port, request));
     Ok(answers)
+}
+
+/// Has the host answer a question.
+///
+/// # Errors
+/// As the host's socket; what the host answers as an error is an answer.
+pub fn ask_host(t: &Thread, port: u32, request: &Request<'_>) -> Result<Vec<Vec<u8>>> {
+    let answer = crate::net::host::route(t.kernel, &request.unacknowledged())?;
+    Ok(wire::readdress(port, &answer))
 }
 
 /// Whether a request for one interface means the one there is.

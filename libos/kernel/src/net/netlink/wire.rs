@@ -27,6 +27,21 @@ pub struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
+    /// Whether it is a question of `NETLINK_ROUTE`: types come in fours, new, delete, get, set.
+    #[must_use]
+    pub fn asks(&self) -> bool {
+        self.kind % 4 == 2
+    }
+
+    /// The message, not to be acknowledged.
+    #[must_use]
+    pub fn unacknowledged(&self) -> Vec<u8> {
+        let mut bytes = self.bytes.to_vec();
+        let flags = self.flags & !ACK;
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes
+    }
+
     /// Whether it asks for all there is.
     #[must_use]
     pub fn is_dump(&self) -> bool {
@@ -91,6 +106,30 @@ pub fn requests(bytes: &[u8]) -> Vec<Request<'_>> {
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
     }
     found
+}
+
+/// Answers of another kernel, as those for the socket at `port`, one by one.
+#[must_use]
+pub fn readdress(port: u32, mut bytes: &[u8]) -> Vec<Vec<u8>> {
+    let mut messages = Vec::new();
+    while bytes.len() >= HEADER {
+        let len = (word(bytes, 0) as usize).max(HEADER);
+        let Some(message) = bytes.get(..len) else {
+            break;
+        };
+        let mut message = message.to_vec();
+        message[12..16].copy_from_slice(&port.to_ne_bytes());
+        message.resize(len.next_multiple_of(4), 0);
+        messages.push(message);
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    messages
+}
+
+/// Whether a message is an error or an acknowledgement.
+#[must_use]
+pub fn is_error(message: &[u8]) -> bool {
+    half(message, 4) == ERROR
 }
 
 /// A message that is being put together.

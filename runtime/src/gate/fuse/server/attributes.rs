@@ -6,8 +6,8 @@ use rustix::io::Errno;
 
 use super::names::set_mode;
 use super::{Answer, Server};
-use crate::gate::fuse::message::{Reply, Request};
 use crate::gate::fuse::tree;
+use crate::gate::requests::message::{Reply, Request};
 
 impl Server {
     pub(super) fn getattr(&self, request: &Request) -> Answer {

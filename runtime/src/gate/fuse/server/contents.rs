@@ -11,10 +11,10 @@ use rustix::fs::{FallocateFlags, FileType, SeekFrom};
 use rustix::io::Errno;
 
 use super::{Answer, Server};
-use crate::gate::fuse::message::{Reply, Request};
 use crate::gate::fuse::nodes::TreeId;
 use crate::gate::fuse::tree;
 use crate::gate::fuse::window::Chunk;
+use crate::gate::requests::message::{Reply, Request};
 use crate::vmm::start_writing;
 
 /// `lseek(2)`'s.

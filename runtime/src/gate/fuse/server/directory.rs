@@ -9,8 +9,8 @@ use rustix::fs::{FileType, RawDir, SeekFrom};
 use rustix::io::Errno;
 
 use super::{Answer, Server};
-use crate::gate::fuse::message::{Reply, Request};
 use crate::gate::fuse::tree;
+use crate::gate::requests::message::{Reply, Request};
 
 /// Bytes of directory entries read at once.
 const BUFFER_BYTES: usize = 32 << 10;

@@ -8,9 +8,9 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Statx, 
 use rustix::io::Errno;
 
 use super::{Answer, Server};
-use crate::gate::fuse::message::{self, Reply, Request};
 use crate::gate::fuse::nodes::TreeId;
 use crate::gate::fuse::tree;
+use crate::gate::requests::message::{self, Reply, Request};
 
 /// What a request's new file is to look like.
 struct Looks {

@@ -7,8 +7,8 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 
 use super::{Answer, Server};
-use crate::gate::fuse::message::{self, Reply, Request};
 use crate::gate::fuse::tree;
+use crate::gate::requests::message::{self, Reply, Request};
 
 /// The most a value or a list of names can be (`XATTR_SIZE_MAX`, `XATTR_LIST_MAX`).
 const MAX_BYTES: usize = 64 << 10;

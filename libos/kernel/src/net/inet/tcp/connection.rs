@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use core::mem;
-use core::net::SocketAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use super::{LOOPBACK_SEND_BUFFER, Phase, SEND_BUFFER, TcpSocket};
 use crate::fs::PollEvents;
@@ -25,18 +25,20 @@ enum Attempt {
 impl TcpSocket {
     /// `listen(2)`; a socket without a port gets one.
     pub(super) fn start_listening(&self, t: &Thread, backlog: u32) -> Result<()> {
-        let local = {
+        {
             let mut inner = self.inner.lock();
             match inner.phase {
                 Phase::Listening => {
                     inner.backlog = backlog as usize;
-                    return Ok(());
+                    drop(inner);
+                    return self.listen_outside(t, backlog);
                 }
                 Phase::Closed if !inner.is_attempt_open => {}
                 _ => return Err(Errno::EINVAL),
             }
-            inner.local
-        };
+        }
+        self.listen_outside(t, backlog)?;
+        let local = self.inner.lock().local;
         let local = match local {
             Some(local) => local,
             None => {
@@ -65,6 +67,10 @@ impl TcpSocket {
             return Ok(());
         }
         let patience = self.base.send_patience(nonblocking);
+        if self.leads_out().is_some() {
+            let to = endpoint::parse(self.base.family, address)?;
+            return self.connect_outside(t, address, to, patience);
+        }
         let (phase, was_open) = {
             let mut inner = self.inner.lock();
             let still_open = inner.phase == Phase::Connecting;
@@ -89,7 +95,11 @@ impl TcpSocket {
         if to.is_ipv4() && is_v6 && self.options.is_on(V6_ONLY) {
             return Err(Errno::ENETUNREACH);
         }
-        let (ip, source) = endpoint::route(to.ip(), true)?;
+        let route = endpoint::route(to.ip(), true);
+        if self.is_outside(to, route.ok()) {
+            return self.connect_outside(t, address, to, patience);
+        }
+        let (ip, source) = route?;
         let to = SocketAddr::new(ip, to.port());
         let local = match self.inner.lock().local {
             Some(local) if local.ip().is_unspecified() => SocketAddr::new(source, local.port()),
@@ -134,6 +144,17 @@ impl TcpSocket {
             return Ok(());
         }
         Err(self.base.take_error().unwrap_or(Errno::ECONNREFUSED))
+    }
+
+    /// Whether whoever is at `to` is outside: what no route inside leads to, and what nobody inside listens at.
+    fn is_outside(&self, to: SocketAddr, route: Option<(IpAddr, IpAddr)>) -> bool {
+        let Some((ip, source)) = route else {
+            return self.base.kernel.net.host.is_available();
+        };
+        let to = SocketAddr::new(ip, to.port());
+        let from = self.inner.lock().local;
+        let from = from.unwrap_or(SocketAddr::new(source, 0));
+        self.base.kernel.net.host.is_available() && self.ports().find(to, from).is_none()
     }
 
     /// Connects to whoever listens at `to`.
@@ -204,7 +225,7 @@ impl TcpSocket {
         if !has_room {
             return Attempt::Waiting;
         }
-        let embryo = TcpSocket::with_options(
+        let embryo = TcpSocket::inside(
             self.base.kernel,
             listener.base.family,
             listener.options.inherit(),
@@ -269,7 +290,11 @@ impl TcpSocket {
             if let Some(embryo) = inner.embryos.pop_front() {
                 return Some(Ok(embryo));
             }
-            (inner.phase != Phase::Listening).then_some(Err(Errno::EINVAL))
+            if inner.phase != Phase::Listening {
+                return Some(Err(Errno::EINVAL));
+            }
+            drop(inner);
+            self.accept_outside()
         };
         let embryo = patience.wait(t, &self.base.readers, next)??;
         self.admit_waiting();
@@ -307,6 +332,7 @@ impl TcpSocket {
 
     /// `connect(2)` to nobody.
     fn disconnect(&self) {
+        self.disconnect_outside();
         self.leave(true);
         {
             let mut inner = self.inner.lock();
@@ -330,6 +356,9 @@ impl TcpSocket {
         };
         match phase {
             Phase::Listening if how.reads() => {
+                if let Some(host) = self.outside.get() {
+                    let _ = host.shutdown(how);
+                }
                 self.leave(false);
                 let mut inner = self.inner.lock();
                 inner.phase = Phase::Closed;
@@ -452,6 +481,7 @@ impl TcpSocket {
             inner.shut_sending = true;
         }
         self.give_up_port(false);
+        self.outside.close();
         self.connecting.wake_all();
         self.base.wake_all();
     }
@@ -467,11 +497,12 @@ impl TcpSocket {
         let peer = {
             let inner = self.inner.lock();
             if inner.phase == Phase::Listening {
-                return if inner.embryos.is_empty() {
-                    events
-                } else {
-                    READABLE
-                };
+                if !inner.embryos.is_empty() {
+                    return READABLE;
+                }
+                drop(inner);
+                let host = self.outside.get();
+                return host.map_or(events, |host| host.ready() & READABLE);
             }
             if inner.is_over() && inner.phase == Phase::Closed
                 || inner.shut_receiving && inner.shut_sending

@@ -5,17 +5,20 @@
 //! | `bytes` | the queue of received bytes |
 //! | `connection` | connecting, listening, accepting, shutting down, closing; readiness |
 //! | `transfer` | sending and receiving |
+//! | `outside` | connections whose other end is outside |
 //!
 //! Two connected sockets hold each other; closing one takes its reference away. As with unix sockets all
 //! state is under one short lock, and no two of them are held together.
 
 mod bytes;
 mod connection;
+mod outside;
 mod transfer;
 
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::convert::Infallible;
 use core::net::{IpAddr, SocketAddr};
 
 use husk_abi::linux::{ioctl, net};
@@ -26,6 +29,7 @@ use super::options::{InetOptions, V6_ONLY};
 use super::ports::{Claim, Ports, Scope};
 use crate::fs::PollEvents;
 use crate::fs::poll::PollTable;
+use crate::net::host::Outside;
 use crate::net::options::Switches;
 use crate::net::{Base, Incoming, Outgoing, Shutdown, Socket, interface};
 use crate::sync::{Mutex, SpinLock, WaitQueue};
@@ -56,6 +60,8 @@ struct Inner {
     /// The program said which port.
     is_bound: bool,
     remote: Option<SocketAddr>,
+    /// The connection, or the attempt, is the host's.
+    leads_out: bool,
     peer: Option<Arc<TcpSocket>>,
     /// A nonblocking `connect(2)` has not told yet how it went.
     is_attempt_open: bool,
@@ -90,6 +96,8 @@ pub struct TcpSocket {
     weak: Weak<TcpSocket>,
     number: u64,
     options: InetOptions,
+    /// The host's side; lets in who comes from outside.
+    outside: Outside,
     inner: SpinLock<Inner>,
     /// Held while bytes are copied out, so that readers do not mix.
     reading: Mutex<()>,
@@ -101,25 +109,41 @@ impl TcpSocket {
     /// A socket without a port.
     #[must_use]
     pub fn new(kernel: &'static Kernel, family: u32) -> Arc<Self> {
-        Self::with_options(kernel, family, InetOptions::default())
+        Self::inside(kernel, family, InetOptions::default())
     }
 
-    fn with_options(kernel: &'static Kernel, family: u32, options: InetOptions) -> Arc<Self> {
+    /// A socket without a host's side.
+    fn inside(kernel: &'static Kernel, family: u32, options: InetOptions) -> Arc<Self> {
+        let none = |_: &Base| -> core::result::Result<_, Infallible> { Ok(Outside::default()) };
+        let Ok(socket) = Self::with_options(kernel, family, options, none);
+        socket
+    }
+
+    /// A socket with the host's side that `outside` makes for it.
+    fn with_options<E>(
+        kernel: &'static Kernel,
+        family: u32,
+        options: InetOptions,
+        outside: impl FnOnce(&Base) -> core::result::Result<Outside, E>,
+    ) -> core::result::Result<Arc<Self>, E> {
         let base = Base::new(kernel, family, net::SOCK_STREAM, super::TCP);
         base.edit_options(|options| {
             options.send_buffer = SEND_BUFFER;
             options.receive_buffer = RECEIVE_BUFFER;
         });
-        Arc::new_cyclic(|weak| Self {
+        let outside = outside(&base)?;
+        Ok(Arc::new_cyclic(|weak| Self {
             base,
             weak: weak.clone(),
             number: super::next_number(),
             options,
+            outside,
             inner: SpinLock::new(Inner {
                 phase: Phase::Closed,
                 local: None,
                 is_bound: false,
                 remote: None,
+                leads_out: false,
                 peer: None,
                 is_attempt_open: false,
                 received: ByteQueue::default(),
@@ -134,7 +158,7 @@ impl TcpSocket {
             }),
             reading: Mutex::new(()),
             connecting: WaitQueue::new(),
-        })
+        }))
     }
 
     fn arc(&self) -> Arc<Self> {
@@ -224,13 +248,12 @@ impl Socket for TcpSocket {
         &self.base
     }
 
-    fn bind(&self, t: &Thread, address: &[u8]) -> Result<()> {
-        let address = endpoint::parse_for_bind(self.base.family, address)?;
+    fn bind(&self, t: &Thread, bytes: &[u8]) -> Result<()> {
+        let address = endpoint::parse_for_bind(self.base.family, bytes)?;
         let only_v6 = endpoint::is_v6(self.base.family) && self.options.is_on(V6_ONLY);
         if address.is_ipv4() && only_v6 {
             return Err(Errno::EINVAL);
         }
-        endpoint::check_local(address.ip())?;
         endpoint::check_port(t, address.port())?;
         {
             let inner = self.inner.lock();
@@ -238,7 +261,7 @@ impl Socket for TcpSocket {
                 return Err(Errno::EINVAL);
             }
         }
-        self.bind_to(t, address, true)
+        self.bind_both(t, bytes, address)
     }
 
     fn connect(&self, t: &Thread, address: &[u8], nonblocking: bool) -> Result<()> {
@@ -261,6 +284,9 @@ impl Socket for TcpSocket {
     }
 
     fn peer_name(&self) -> Result<Vec<u8>> {
+        if let Some(host) = self.leads_out() {
+            return host.name(true);
+        }
         let inner = self.inner.lock();
         let remote = inner
             .remote
@@ -270,37 +296,55 @@ impl Socket for TcpSocket {
     }
 
     fn send(&self, t: &Thread, message: &mut Outgoing<'_, '_>) -> SysResult {
-        self.send_bytes(t, message)
+        match self.leads_out() {
+            Some(host) => self.send_outside(t, &host, message),
+            None => self.send_bytes(t, message),
+        }
     }
 
     fn receive(&self, t: &Thread, message: &mut Incoming<'_, '_>) -> SysResult {
-        self.receive_bytes(t, message)
+        match self.leads_out() {
+            Some(host) => self.receive_outside(t, &host, message),
+            None => self.receive_bytes(t, message),
+        }
     }
 
     fn shutdown(&self, how: Shutdown) -> Result<()> {
-        self.shut_down(how)
+        match self.leads_out() {
+            Some(host) => host.shutdown(how),
+            None => self.shut_down(how),
+        }
     }
 
     fn poll(&self, table: Option<&mut PollTable<'_>>) -> PollEvents {
-        self.readiness(table)
+        match self.leads_out() {
+            Some(host) => self.ready_outside(&host, table),
+            None => self.readiness(table),
+        }
     }
 
     fn set_option(&self, _t: &Thread, level: u32, name: u32, value: &[u8]) -> Result<()> {
-        if level == net::SOL_SOCKET {
-            return Err(Errno::ENOPROTOOPT);
-        }
         if (level, name) == V6_ONLY && self.inner.lock().local.is_some() {
             return Err(Errno::EINVAL);
         }
-        self.options.set(level, name, value, true)
+        match self.options.set(level, name, value, true) {
+            Err(Errno::ENOPROTOOPT) => self.outside.set_unknown(&self.base, (level, name), value),
+            result => result.and_then(|()| self.outside.mirror((level, name), value)),
+        }
     }
 
-    fn option(&self, _t: &Thread, level: u32, name: u32, _room: usize) -> Result<Vec<u8>> {
+    fn option(&self, _t: &Thread, level: u32, name: u32, room: usize) -> Result<Vec<u8>> {
         const INFO: u32 = 11;
+        if let Some(value) = self.option_outside((level, name), room) {
+            return Ok(value);
+        }
         if (level, name) == (net::SOL_TCP, INFO) {
             return Ok(self.info());
         }
-        self.options.get(level, name, true)
+        match self.options.get(level, name, true) {
+            Err(Errno::ENOPROTOOPT) => self.outside.unknown(&self.base, (level, name), room),
+            result => result,
+        }
     }
 
     fn is_listening(&self) -> bool {
@@ -318,7 +362,25 @@ impl Socket for TcpSocket {
         });
     }
 
+    fn option_mirrored(&self, name: u32, value: &[u8]) {
+        let _ = self.outside.mirror((net::SOL_SOCKET, name), value);
+    }
+
+    fn want_events(&self) {
+        self.outside.want_events();
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.base.take_error().or_else(|| self.outside.take_error())
+    }
+
     fn ioctl(&self, t: &Thread, request: u32, arg: u64) -> SysResult {
+        if let ioctl::FIONREAD | ioctl::TIOCOUTQ | ioctl::SIOCATMARK = request
+            && let Some(host) = self.leads_out()
+        {
+            UserAddr(arg).write(&host.ioctl_int(request)?)?;
+            return Ok(0);
+        }
         let value = match request {
             ioctl::FIONREAD | ioctl::TIOCOUTQ if self.is_listening() => {
                 return Err(Errno::EINVAL);

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use husk_abi::boundary::fuse::{InHeader, MAX_DATA, MAX_REQUEST, OutHeader, WriteIn, op};
+use husk_abi::boundary::net::{self, MAX_ADDRESS, MAX_CONTROL, SendIn};
 use rustix::io::Errno;
 use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -17,14 +18,14 @@ pub const BULK: usize = 256 << 10;
 /// Ranges of guest memory, one after the other.
 pub type Ranges = Vec<(u64, usize)>;
 
-/// A request. What the guest may still change is only the data of a `WRITE`.
+/// A request. What the guest may still change is only the data of a `WRITE` or `SEND`.
 #[derive(Debug)]
 pub struct Request {
     /// Its header.
     pub header: InHeader,
-    /// What follows the header; for `WRITE` without the data.
+    /// What follows the header; for `WRITE` and `SEND` without the data.
     pub body: Vec<u8>,
-    /// The data of a `WRITE`.
+    /// The data of a `WRITE` or `SEND`.
     pub data: Ranges,
     /// Where the answer goes.
     pub answer: Ranges,
@@ -71,6 +72,18 @@ fn copy_in(memory: &GuestMemoryMmap, ranges: &Ranges) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// Copies what stands before the data of a `SEND`.
+fn send_body(memory: &GuestMemoryMmap, readable: &mut Ranges) -> Option<Vec<u8>> {
+    let mut body = copy_in(memory, &split(readable, SendIn::BYTES)?)?;
+    let (send, _) = SendIn::take(&body)?;
+    let (address, control) = (send.address_bytes as usize, send.control_bytes as usize);
+    if address > MAX_ADDRESS || control > MAX_CONTROL {
+        return None;
+    }
+    body.extend(copy_in(memory, &split(readable, address + control)?)?);
+    Some(body)
+}
+
 impl Request {
     /// Reads the request in `chain`. `None` if it is none at all: it is given back without an answer then.
     pub fn read(memory: &GuestMemory, chain: DescriptorChain<&GuestMemoryMmap>) -> Option<Self> {
@@ -98,17 +111,21 @@ impl Request {
         if header.len as usize != bytes {
             return None;
         }
-        let (body, data) = if header.opcode == op::WRITE {
-            (split(&mut readable, WriteIn::BYTES)?, readable)
-        } else {
-            (std::mem::take(&mut readable), Ranges::new())
+        let (body, data) = match header.opcode {
+            op::WRITE => {
+                let fixed = split(&mut readable, WriteIn::BYTES)?;
+                (copy_in(memory, &fixed)?, readable)
+            }
+            net::op::SEND => (send_body(memory, &mut readable)?, readable),
+            _ if total(&readable) > MAX_REQUEST => return None,
+            _ => (copy_in(memory, &readable)?, Ranges::new()),
         };
-        if total(&body) > MAX_REQUEST || total(&data) > MAX_DATA {
+        if total(&data) > MAX_DATA {
             return None;
         }
         Some(Self {
             header,
-            body: copy_in(memory, &body)?,
+            body,
             data,
             answer,
         })
@@ -124,6 +141,21 @@ impl Request {
         total(&self.answer)
             .saturating_sub(OutHeader::BYTES)
             .min(MAX_DATA)
+    }
+
+    /// Bytes of data that came with the request.
+    pub fn sent_bytes(&self) -> usize {
+        total(&self.data)
+    }
+
+    /// Where the data of an answer go that has `head` bytes before them, and how many bytes that is: at most `len`.
+    pub fn room_after(&self, head: usize, len: usize) -> (Ranges, usize) {
+        let mut answer = self.answer.clone();
+        if split(&mut answer, OutHeader::BYTES + head).is_none() {
+            return (Ranges::new(), 0);
+        }
+        let len = len.min(total(&answer));
+        (split(&mut answer, len).unwrap_or_default(), len)
     }
 
     /// Writes the request's data to `file` at `offset`, or else at its end; at most `len`.
@@ -159,6 +191,7 @@ impl Request {
         let (error, data, placed) = match answer {
             Ok(Reply::Data(data)) => (0, data, 0),
             Ok(Reply::Placed(bytes)) => (0, Vec::new(), bytes),
+            Ok(Reply::Before(data, bytes)) => (0, data, bytes),
             Err(errno) => (-errno.raw_os_error(), Vec::new(), 0),
         };
         let Ok(len) = u32::try_from(OutHeader::BYTES + data.len() + placed) else {
@@ -195,6 +228,8 @@ pub enum Reply {
     Data(Vec<u8>),
     /// So many bytes that are in place already.
     Placed(usize),
+    /// These bytes, and so many behind them that are in place already.
+    Before(Vec<u8>, usize),
 }
 
 /// A name in a directory: not empty, no slash, not `.` or `..`, at most 255 bytes.

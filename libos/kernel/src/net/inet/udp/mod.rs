@@ -1,4 +1,9 @@
 //! UDP (`udp(7)`).
+//!
+//! A socket has two sides: datagrams of sockets inside are in its queue, all others in the host's socket (`outside`), which has
+//! the same port.
+
+mod outside;
 
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
@@ -8,12 +13,13 @@ use core::net::{IpAddr, SocketAddr};
 
 use husk_abi::linux::{ioctl, net};
 
-use super::endpoint;
-use super::options::{InetOptions, PACKET_INFO, PACKET_INFO_V6, V6_ONLY};
-use super::ports::{Claim, Ports, Scope};
 use crate::fs::PollEvents;
 use crate::fs::poll::PollTable;
 use crate::net::control::Item;
+use crate::net::host::Outside;
+use crate::net::inet::endpoint;
+use crate::net::inet::options::{InetOptions, PACKET_INFO, PACKET_INFO_V6, V6_ONLY};
+use crate::net::inet::ports::{Claim, Ports, Scope};
 use crate::net::options::Switches;
 use crate::net::{Base, Incoming, Outgoing, Shutdown, Socket, interface};
 use crate::sync::SpinLock;
@@ -50,6 +56,14 @@ struct Inner {
     is_closed: bool,
 }
 
+/// What a receiving call gets.
+enum Next {
+    /// A datagram from inside; `None`: there will be none any more.
+    Inside(Option<Datagram>),
+    /// One from outside is in the program's memory; what the call returns.
+    Outside(usize),
+}
+
 /// A UDP socket.
 #[derive(Debug)]
 pub struct UdpSocket {
@@ -57,6 +71,8 @@ pub struct UdpSocket {
     weak: Weak<UdpSocket>,
     number: u64,
     options: InetOptions,
+    /// The host's side.
+    outside: Outside,
     inner: SpinLock<Inner>,
 }
 
@@ -65,10 +81,11 @@ impl UdpSocket {
     #[must_use]
     pub fn new(kernel: &'static Kernel, family: u32) -> Arc<Self> {
         Arc::new_cyclic(|weak| Self {
-            base: Base::new(kernel, family, net::SOCK_DGRAM, super::UDP),
+            base: Base::new(kernel, family, net::SOCK_DGRAM, crate::net::inet::UDP),
             weak: weak.clone(),
-            number: super::next_number(),
+            number: crate::net::inet::next_number(),
             options: InetOptions::default(),
+            outside: Outside::default(),
             inner: SpinLock::new(Inner {
                 local: None,
                 is_bound: false,
@@ -124,8 +141,8 @@ impl UdpSocket {
     /// The address it sends from, bound now if it is not yet.
     fn local(&self, t: &Thread) -> Result<SocketAddr> {
         if self.inner.lock().local.is_none() {
-            let any = endpoint::unspecified(self.base.family);
-            self.bind_to(t, SocketAddr::new(any, 0), false)?;
+            let any = SocketAddr::new(endpoint::unspecified(self.base.family), 0);
+            self.bind_both(t, &endpoint::to_bytes(self.base.family, any), any, false)?;
         }
         self.inner.lock().local.ok_or(Errno::EINVAL)
     }
@@ -171,13 +188,15 @@ impl UdpSocket {
 
     /// Leaves the port it got without asking.
     fn give_up_port(&self) {
-        let port = {
-            let mut inner = self.inner.lock();
-            if inner.is_bound {
-                return;
-            }
-            inner.local.take().map(|local| local.port())
-        };
+        let is_bound = self.inner.lock().is_bound;
+        if !is_bound {
+            self.leave_port();
+            self.outside.close();
+        }
+    }
+
+    fn leave_port(&self) {
+        let port = self.inner.lock().local.take().map(|local| local.port());
         if let Some(port) = port {
             self.ports().release(self.number, port);
         }
@@ -230,21 +249,21 @@ impl Socket for UdpSocket {
         &self.base
     }
 
-    fn bind(&self, t: &Thread, address: &[u8]) -> Result<()> {
-        let address = endpoint::parse_for_bind(self.base.family, address)?;
+    fn bind(&self, t: &Thread, bytes: &[u8]) -> Result<()> {
+        let address = endpoint::parse_for_bind(self.base.family, bytes)?;
         if address.is_ipv4() && endpoint::is_v6(self.base.family) && self.options.is_on(V6_ONLY) {
             return Err(Errno::EINVAL);
         }
-        endpoint::check_local(address.ip())?;
         endpoint::check_port(t, address.port())?;
         if self.inner.lock().local.is_some() {
             return Err(Errno::EINVAL);
         }
-        self.bind_to(t, address, true)
+        self.bind_both(t, bytes, address, true)
     }
 
     fn connect(&self, t: &Thread, address: &[u8], _nonblocking: bool) -> Result<()> {
         if endpoint::is_none(address) {
+            self.disconnect_outside();
             self.inner.lock().remote = None;
             let local = self.inner.lock().local;
             if let Some(local) = local {
@@ -259,7 +278,19 @@ impl Socket for UdpSocket {
         }
         let to = endpoint::parse(self.base.family, address)?;
         let local = self.local(t)?;
-        let (to, from) = self.route(to, local).inspect_err(|_| self.give_up_port())?;
+        self.check_reach(to).inspect_err(|_| self.give_up_port())?;
+        let source = self
+            .connect_outside(address)
+            .inspect_err(|_| self.give_up_port())?;
+        let (to, from) = match (self.route(to, local), source) {
+            (Ok(route), _) => route,
+            // No route inside: the host knows which address it has there.
+            (Err(_), Some(source)) => (to, SocketAddr::new(source.ip(), local.port())),
+            (Err(errno), None) => {
+                self.give_up_port();
+                return Err(errno);
+            }
+        };
         {
             let mut inner = self.inner.lock();
             inner.remote = Some(to);
@@ -314,7 +345,11 @@ impl Socket for UdpSocket {
             return Err(Errno::EMSGSIZE);
         }
         let local = self.local(t)?;
-        let (to, from) = self.route(to, local)?;
+        let route = self.route(to, local);
+        if self.goes_out(to, route.ok()) {
+            return self.send_outside(t, message);
+        }
+        let (to, from) = route?;
         let mut data = alloc::vec![0; len];
         if message.buf.take(&mut data)? < len {
             return Err(Errno::EFAULT);
@@ -337,12 +372,23 @@ impl Socket for UdpSocket {
 
     fn receive(&self, t: &Thread, message: &mut Incoming<'_, '_>) -> SysResult {
         if message.flags & net::MSG_ERRQUEUE != 0 {
-            return Err(Errno::EAGAIN);
+            return self.receive_error(message);
         }
         let is_peek = message.is_peek();
         let nonblocking = message.is_nonblocking();
         let patience = self.base.receive_patience(nonblocking);
-        let next = patience.wait(t, &self.base.readers, || self.next(is_peek))??;
+        let next = patience.wait(t, &self.base.readers, || {
+            let inside = self.next(is_peek);
+            let next = inside.map(|next| next.map(Next::Inside));
+            next.or_else(|| {
+                self.receive_outside(message)
+                    .map(|got| got.map(Next::Outside))
+            })
+        })??;
+        let next = match next {
+            Next::Outside(received) => return Ok(received),
+            Next::Inside(next) => next,
+        };
         let Some(datagram) = next else {
             return if nonblocking {
                 Err(Errno::EAGAIN)
@@ -377,6 +423,9 @@ impl Socket for UdpSocket {
             }
             inner.remote.is_some()
         };
+        if let Some(host) = self.outside.get() {
+            let _ = host.shutdown(how);
+        }
         self.base.wake_all();
         if is_connected {
             Ok(())
@@ -392,6 +441,7 @@ impl Socket for UdpSocket {
         }
         // There is always room: what does not fit is lost.
         let mut events = PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND;
+        events |= self.ready_outside();
         if self.base.has_error() {
             events |= PollEvents::ERR;
         }
@@ -409,17 +459,32 @@ impl Socket for UdpSocket {
     }
 
     fn set_option(&self, _t: &Thread, level: u32, name: u32, value: &[u8]) -> Result<()> {
-        if level == net::SOL_SOCKET {
-            return Err(Errno::ENOPROTOOPT);
-        }
         if (level, name) == V6_ONLY && self.inner.lock().local.is_some() {
             return Err(Errno::EINVAL);
         }
-        self.options.set(level, name, value, false)
+        match self.options.set(level, name, value, false) {
+            Err(Errno::ENOPROTOOPT) => self.outside.set_unknown(&self.base, (level, name), value),
+            result => result.and_then(|()| self.outside.mirror((level, name), value)),
+        }
     }
 
-    fn option(&self, _t: &Thread, level: u32, name: u32, _room: usize) -> Result<Vec<u8>> {
-        self.options.get(level, name, false)
+    fn option(&self, _t: &Thread, level: u32, name: u32, room: usize) -> Result<Vec<u8>> {
+        match self.options.get(level, name, false) {
+            Err(Errno::ENOPROTOOPT) => self.outside.unknown(&self.base, (level, name), room),
+            result => result,
+        }
+    }
+
+    fn option_mirrored(&self, name: u32, value: &[u8]) {
+        let _ = self.outside.mirror((net::SOL_SOCKET, name), value);
+    }
+
+    fn want_events(&self) {
+        self.outside.want_events();
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.base.take_error().or_else(|| self.outside.take_error())
     }
 
     fn options_changed(&self) {
@@ -436,11 +501,11 @@ impl Socket for UdpSocket {
     fn ioctl(&self, t: &Thread, request: u32, arg: u64) -> SysResult {
         let value = match request {
             ioctl::FIONREAD => {
-                let inner = self.inner.lock();
-                inner
-                    .queue
-                    .front()
-                    .map_or(0, |datagram| datagram.data.len())
+                let inside = {
+                    let inner = self.inner.lock();
+                    inner.queue.front().map(|datagram| datagram.data.len())
+                };
+                inside.unwrap_or_else(|| self.next_bytes_outside())
             }
             ioctl::TIOCOUTQ => 0,
             _ => return interface::ioctl(t, request, arg),
@@ -456,6 +521,7 @@ impl Socket for UdpSocket {
             (inner.local.take(), mem::take(&mut inner.queue))
         };
         drop(queue);
+        self.outside.close();
         if let Some(local) = local {
             self.ports().release(self.number, local.port());
         }

@@ -1,0 +1,173 @@
+//! The host's side of a socket that a program has: made when the socket is first bound or leads out, with the options the
+//! program has set until then.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use husk_abi::linux::net;
+
+use super::HostSocket;
+use crate::net::Base;
+use crate::sync::SpinLock;
+use crate::{Errno, Result};
+
+/// An option's level and name, and its value.
+type Setting = ((u32, u32), Vec<u8>);
+
+/// The host's side.
+#[derive(Debug, Default)]
+pub struct Outside {
+    socket: SpinLock<Option<Arc<HostSocket>>>,
+    /// What the program has set, in order.
+    settings: SpinLock<Vec<Setting>>,
+}
+
+/// The option as the host's socket gets it; `None` for what only the libOS has to do with.
+fn for_host(option: (u32, u32), value: &[u8]) -> Option<((u32, u32), &[u8])> {
+    let (level, name) = option;
+    if level != net::SOL_SOCKET {
+        return Some((option, value));
+    }
+    match name {
+        // Who waits is in the guest.
+        net::SO_RCVTIMEO
+        | net::SO_RCVTIMEO_NEW
+        | net::SO_SNDTIMEO
+        | net::SO_SNDTIMEO_NEW
+        | net::SO_PASSCRED
+        | net::SO_PEEK_OFF
+        | net::SO_DEBUG
+        | net::SO_BSDCOMPAT => None,
+        net::SO_SNDBUFFORCE => Some(((level, net::SO_SNDBUF), value)),
+        net::SO_RCVBUFFORCE => Some(((level, net::SO_RCVBUF), value)),
+        // The VMM must not wait in close(2): only an end without delay is the host's.
+        net::SO_LINGER => {
+            let is_zero = |at: usize| value.get(at..at + 4) == Some(&[0; 4]);
+            (is_zero(0) || is_zero(4)).then_some((option, value))
+        }
+        _ => Some((option, value)),
+    }
+}
+
+impl Outside {
+    /// The host's side, of a connection that came in there.
+    #[must_use]
+    pub fn accepted(socket: Arc<HostSocket>) -> Self {
+        Self {
+            socket: SpinLock::new(Some(socket)),
+            settings: SpinLock::default(),
+        }
+    }
+
+    /// The host's socket, if there is one.
+    #[must_use]
+    pub fn get(&self) -> Option<Arc<HostSocket>> {
+        self.socket.lock().clone()
+    }
+
+    /// The host's socket, made now if there is none.
+    ///
+    /// # Errors
+    /// As [`HostSocket::new`].
+    pub fn open(&self, base: &Base) -> Result<Arc<HostSocket>> {
+        if let Some(socket) = self.get() {
+            return Ok(socket);
+        }
+        let socket = HostSocket::new(base)?;
+        let settings = self.settings.lock().clone();
+        for (option, value) in &settings {
+            // What could not be set would have been told when the program set it, had there been a socket.
+            let _ = socket.set_option(*option, value);
+        }
+        let mut place = self.socket.lock();
+        let kept = place.get_or_insert_with(|| socket.clone()).clone();
+        drop(place);
+        Ok(kept)
+    }
+
+    /// The program has set an option, which the libOS knows, too.
+    ///
+    /// # Errors
+    /// The host's, for levels other than `SOL_SOCKET`.
+    pub fn mirror(&self, option: (u32, u32), value: &[u8]) -> Result<()> {
+        let Some((option, value)) = for_host(option, value) else {
+            return Ok(());
+        };
+        if let Some(socket) = self.get() {
+            let result = socket.set_option(option, value);
+            if option.0 != net::SOL_SOCKET {
+                result?;
+            }
+        }
+        let mut settings = self.settings.lock();
+        settings.retain(|(other, _)| *other != option);
+        settings.push((option, value.to_vec()));
+        Ok(())
+    }
+
+    /// Sets an option that the libOS does not know.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT` if nothing leads out; the host's.
+    pub fn set_unknown(&self, base: &Base, option: (u32, u32), value: &[u8]) -> Result<()> {
+        if !base.kernel.net.host.is_available() {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        self.open(base)?.set_option(option, value)?;
+        // All of them: several groups may be joined.
+        self.settings.lock().push((option, value.to_vec()));
+        Ok(())
+    }
+
+    /// The value of an option that the libOS does not know.
+    ///
+    /// # Errors
+    /// As [`Outside::set_unknown`].
+    pub fn unknown(&self, base: &Base, option: (u32, u32), room: usize) -> Result<Vec<u8>> {
+        if !base.kernel.net.host.is_available() {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        self.open(base)?.option(option, room)
+    }
+
+    /// The next event of the host's side is wanted.
+    pub fn want_events(&self) {
+        if let Some(socket) = self.get() {
+            let _ = socket.ready();
+        }
+    }
+
+    /// Takes the pending error of the host's side.
+    #[must_use]
+    pub fn take_error(&self) -> Option<Errno> {
+        self.get()?.take_error()
+    }
+
+    /// Lets go of it, which closes it unless a call is under way.
+    pub fn close(&self) {
+        let socket = self.socket.lock().take();
+        drop(socket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_host_gets() {
+        let option = |name| (net::SOL_SOCKET, name);
+        assert_eq!(for_host(option(net::SO_RCVTIMEO), &[0; 16]), None);
+        let linger = |on: i32, seconds: i32| {
+            let value = [on.to_ne_bytes(), seconds.to_ne_bytes()].concat();
+            for_host(option(net::SO_LINGER), &value).is_some()
+        };
+        assert!(linger(0, 5) && linger(1, 0) && !linger(1, 5));
+        let value = [1; 4];
+        assert_eq!(
+            for_host(option(net::SO_SNDBUFFORCE), &value),
+            Some((option(net::SO_SNDBUF), &value[..]))
+        );
+        assert!(for_host((net::SOL_TCP, 1), &value).is_some());
+    }
+}

@@ -1,0 +1,135 @@
+//! Sockets of the host for the guest, in the network namespace this process is in (`abi::boundary::net`).
+//!
+//! | module | what |
+//! | --- | --- |
+//! | `table` | which sockets there are, by number, and what is known of each |
+//! | `operations` | what each operation does |
+//! | `readiness` | what the guest is told without asking |
+//! | `options` | which options and control messages are for the guest |
+//! | `ioctl` | which requests about interfaces are |
+//! | `route` | questions of `rtnetlink(7)` |
+//! | `text` | addresses, for records |
+//! | `raw` | the calls |
+//!
+//! The guest decides which of its processes may do what. Here is decided what leaves the guest at all: families, types,
+//! options and requests that are in no list are refused as if the host did not have them. No call waits, and none raises
+//! a signal.
+
+mod ioctl;
+mod operations;
+mod options;
+mod raw;
+mod readiness;
+mod route;
+mod table;
+mod text;
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
+
+use rustix::io::Errno;
+
+use super::requests::message::Request;
+use super::requests::{self, Answer, Observer, Operation, Parts, Service, errno_of, record_name};
+use crate::vmm::GuestMemory;
+use operations::Seen;
+use readiness::Readiness;
+use route::Route;
+use table::Table;
+
+/// The socket service.
+pub struct Sockets {
+    memory: GuestMemory,
+    table: Table,
+    route: Mutex<Route>,
+    /// For requests about interfaces that name no socket.
+    any: OwnedFd,
+}
+
+impl Sockets {
+    /// Serves the guest of `parts`.
+    ///
+    /// # Errors
+    /// When the host refuses an epoll instance, a socket or a thread.
+    pub fn start(parts: &Parts<'_>) -> Result<Arc<Self>, super::Error> {
+        let failed = |errno: Errno| super::Error::Start {
+            service: "socket",
+            source: errno.into(),
+        };
+        let readiness = Readiness::new(
+            parts.memory.clone(),
+            parts.layout.sockets,
+            parts.interrupt.clone(),
+        )
+        .map_err(failed)?;
+        let sockets = Arc::new(Self::new(parts.memory.clone(), readiness).map_err(failed)?);
+        let events = sockets.clone();
+        requests::spawn("sockets".to_owned(), move || events.announce())?;
+        Ok(sockets)
+    }
+
+    fn new(memory: GuestMemory, readiness: Readiness) -> Result<Self, Errno> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+        Ok(Self {
+            memory,
+            table: Table::new(readiness),
+            route: Mutex::default(),
+            any: socket_with(
+                AddressFamily::INET,
+                SocketType::DGRAM,
+                SocketFlags::CLOEXEC,
+                None,
+            )?,
+        })
+    }
+
+    /// The life of the thread that tells the guest of sockets' events: it ends with the process.
+    fn announce(&self) {
+        while self.table.wait().is_ok() {}
+    }
+
+    /// Serves one request; `seen` is what there is to tell of it.
+    fn attempt(&self, request: &Request, seen: &mut Seen) -> Answer {
+        loop {
+            // A signal for the vCPU's thread may end a call of the host's early, which has done nothing then.
+            match self.operate(request, seen) {
+                Err(Errno::INTR) => {}
+                // The guest's limit, whatever it is made of here.
+                Err(Errno::MFILE) => return Err(Errno::NFILE),
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Service for Sockets {
+    fn may_block(&self, _: &Request) -> bool {
+        false
+    }
+
+    fn serve(&self, request: &Request) -> Answer {
+        self.attempt(request, &mut Seen::default())
+    }
+
+    fn serve_observed(&self, request: &Request, observer: &dyn Observer) -> Answer {
+        let mut seen = Seen::default();
+        let begun = Instant::now();
+        let answer = self.attempt(request, &mut seen);
+        let duration = begun.elapsed();
+        observer.served(&Operation {
+            service: "network",
+            name: &record_name(request.header.opcode),
+            path: b"",
+            argument: seen.text().as_bytes(),
+            node: seen.socket.map(u64::from),
+            value: seen.value,
+            errno: errno_of(&answer),
+            duration,
+        });
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! What each operation does to the host's sockets.
+
+use std::sync::PoisonError;
+
+use husk_abi::boundary::net::{
+    AcceptOut, MAX_ADDRESS, MAX_ROUTE_ANSWER, MAX_SOCKET_DATA, MAX_VALUE, NO_SOCKET, NetIn,
+    OptionIn, RECEIVE_HEAD, ReceiveIn, ReceiveOut, SendIn, SocketIn, SocketOut, op,
+};
+use libc::c_int;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Protocol, Shutdown, SocketFlags, SocketType, socket_with};
+
+use super::raw::{self, Address};
+use super::table::Facts;
+use super::{Sockets, ioctl, options, text};
+use crate::gate::requests::Answer;
+use crate::gate::requests::message::{Reply, Request};
+
+/// `MSG_*` that may be asked of a `SEND`; others are ignored, as the host ignores those it does not know.
+const SEND_FLAGS: c_int = libc::MSG_OOB
+    | libc::MSG_DONTROUTE
+    | libc::MSG_EOR
+    | libc::MSG_CONFIRM
+    | libc::MSG_MORE
+    | libc::MSG_FASTOPEN;
+/// As [`SEND_FLAGS`], of a `RECEIVE`.
+const RECEIVE_FLAGS: c_int =
+    libc::MSG_OOB | libc::MSG_PEEK | libc::MSG_TRUNC | libc::MSG_WAITALL | libc::MSG_ERRQUEUE;
+
+/// What there is to tell of an operation.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The socket, if it is about one.
+    pub socket: Option<u32>,
+    /// Bytes that moved.
+    pub value: Option<u64>,
+    /// What the socket is.
+    protocol: &'static str,
+    /// Its own address and where it leads, as far as the operation has to do with them.
+    own: Address,
+    peer: Address,
+}
+
+impl Seen {
+    fn is(&mut self, facts: &Facts) {
+        self.protocol = text::protocol(facts.kind, facts.protocol);
+    }
+
+    fn addresses(&mut self, facts: &Facts) {
+        self.is(facts);
+        (self.own, self.peer) = (facts.own, facts.peer);
+    }
+
+    /// Protocol and addresses, such as `tcp 10.0.0.2:4711 > 10.0.0.1:80`.
+    pub fn text(&self) -> String {
+        text::flow(self.protocol, self.own.as_bytes(), self.peer.as_bytes())
+    }
+}
+
+/// Cuts the operation's arguments off its body.
+macro_rules! arguments {
+    ($kind:ty, $request:expr) => {
+        <$kind>::take(&$request.body).ok_or(Errno::INVAL)?
+    };
+}
+
+/// The answer must have room for so many bytes: what was done could not be told otherwise.
+fn needs_room(request: &Request, bytes: usize) -> Result<(), Errno> {
+    if request.room() < bytes {
+        return Err(Errno::INVAL);
+    }
+    Ok(())
+}
+
+fn nothing() -> Answer {
+    Ok(Reply::Data(Vec::new()))
+}
+
+impl Sockets {
+    /// Serves one request, once.
+    pub(super) fn operate(&self, request: &Request, seen: &mut Seen) -> Answer {
+        match request.header.opcode {
+            op::SOCKET => self.socket(request, seen),
+            op::BIND => self.bind(request, seen),
+            op::CONNECT => self.connect(request, seen),
+            op::LISTEN => self.listen(request, seen),
+            op::ACCEPT => self.accept(request, seen),
+            op::NAME => self.name(request, seen),
+            op::SET_OPTION => self.set_option(request, seen),
+            op::GET_OPTION => self.get_option(request, seen),
+            op::SEND => self.send(request, seen),
+            op::RECEIVE => self.receive(request, seen),
+            op::SHUTDOWN => self.shutdown(request, seen),
+            op::CLOSE => self.close(request, seen),
+            op::IOCTL => self.ioctl(request, seen),
+            op::ROUTE => self.ask_route(request),
+            _ => Err(Errno::NOSYS),
+        }
+    }
+
+    fn socket(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(SocketIn, request);
+        needs_room(request, SocketOut::BYTES)?;
+        let (family, kind, protocol) = supported(&args)?;
+        let facts = Facts::new(args.family, args.kind, args.protocol);
+        seen.is(&facts);
+        let reserved = self.table.reserve()?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(family, kind, flags, protocol)?;
+        let socket = reserved.use_for(fd, facts, false)?;
+        seen.socket = Some(socket);
+        let mut out = Vec::with_capacity(SocketOut::BYTES);
+        SocketOut { socket, padding: 0 }.put(&mut out);
+        Ok(Reply::Data(out))
+    }
+
+    fn bind(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, address) = arguments!(NetIn, request);
+        needs_room(request, MAX_ADDRESS)?;
+        seen.socket = Some(args.socket);
+        let address = Address::new(address)?;
+        self.table.with(args.socket, |open| {
+            seen.is(&open.facts);
+            seen.own = address;
+            raw::bind(&open.fd, &address)?;
+            let own = raw::own_name(&open.fd)?;
+            (open.facts.own, seen.own) = (own, own);
+            Ok(Reply::Data(own.as_bytes().to_vec()))
+        })
+    }
+
+    fn connect(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, address) = arguments!(NetIn, request);
+        seen.socket = Some(args.socket);
+        let address = Address::new(address)?;
+        self.table.with(args.socket, |open| {
+            seen.is(&open.facts);
+            seen.peer = address;
+            let connected = raw::connect(&open.fd, &address);
+            if matches!(connected, Ok(()) | Err(Errno::INPROGRESS)) {
+                open.facts.peer = address;
+                open.facts.own = raw::own_name(&open.fd).unwrap_or_default();
+            }
+            seen.own = open.facts.own;
+            connected?;
+            nothing()
+        })
+    }
+
+    fn listen(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(NetIn, request);
+        seen.socket = Some(args.socket);
+        self.table.with(args.socket, |open| {
+            rustix::net::listen(&open.fd, args.argument.cast_signed())?;
+            // One that was not bound has an address now.
+            open.facts.own = raw::own_name(&open.fd).unwrap_or_default();
+            seen.addresses(&open.facts);
+            nothing()
+        })
+    }
+
+    fn accept(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(NetIn, request);
+        needs_room(request, AcceptOut::BYTES + 2 * MAX_ADDRESS)?;
+        seen.socket = Some(args.socket);
+        // Before: a connection that has no number would be lost.
+        let reserved = self.table.reserve()?;
+        let (fd, facts) = self.table.with(args.socket, |open| {
+            seen.addresses(&open.facts);
+            let (fd, peer) = raw::accept(&open.fd)?;
+            let own = raw::own_name(&fd)?;
+            Ok((fd, open.facts.accepted(own, peer)))
+        })?;
+        seen.addresses(&facts);
+        let (own, peer) = (facts.own, facts.peer);
+        let socket = reserved.use_for(fd, facts, true)?;
+        seen.value = Some(socket.into());
+        let mut out = Vec::with_capacity(AcceptOut::BYTES + 2 * MAX_ADDRESS);
+        AcceptOut {
+            socket,
+            peer_bytes: peer.as_bytes().len() as u32,
+            own_bytes: own.as_bytes().len() as u32,
+            padding: 0,
+        }
+        .put(&mut out);
+        out.extend_from_slice(peer.as_bytes());
+        out.extend_from_slice(own.as_bytes());
+        Ok(Reply::Data(out))
+    }
+
+    fn name(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(NetIn, request);
+        seen.socket = Some(args.socket);
+        self.table.look(args.socket, |open| {
+            seen.is(&open.facts);
+            let name = match args.argument {
+                0 => {
+                    seen.own = raw::own_name(&open.fd)?;
+                    seen.own
+                }
+                1 => {
+                    seen.peer = raw::peer_name(&open.fd)?;
+                    seen.peer
+                }
+                _ => return Err(Errno::INVAL),
+            };
+            Ok(Reply::Data(name.as_bytes().to_vec()))
+        })
+    }
+
+    fn set_option(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, value) = arguments!(OptionIn, request);
+        seen.socket = Some(args.socket);
+        let (level, name) = (args.level.cast_signed(), args.name.cast_signed());
+        if args.size as usize != value.len() || value.len() > MAX_VALUE {
+            return Err(Errno::INVAL);
+        }
+        self.table.with(args.socket, |open| {
+            seen.is(&open.facts);
+            options::check_set(level, name, value)?;
+            raw::set_option(&open.fd, level, name, value)?;
+            open.facts.option_set(level, name, value);
+            nothing()
+        })
+    }
+
+    fn get_option(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(OptionIn, request);
+        seen.socket = Some(args.socket);
+        let (level, name) = (args.level.cast_signed(), args.name.cast_signed());
+        let room = (args.size as usize).min(MAX_VALUE);
+        needs_room(request, room)?;
+        // `SO_ERROR` takes the error away.
+        self.table.with(args.socket, |open| {
+            seen.is(&open.facts);
+            options::check_get(level, name)?;
+            let mut value = vec![0; room];
+            let bytes = raw::get_option(&open.fd, level, name, &mut value)?;
+            value.truncate(bytes);
+            Ok(Reply::Data(value))
+        })
+    }
+
+    fn send(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, rest) = arguments!(SendIn, request);
+        seen.socket = Some(args.socket);
+        needs_room(request, size_of::<u32>())?;
+        let (address, control) = rest
+            .split_at_checked(args.address_bytes as usize)
+            .ok_or(Errno::INVAL)?;
+        if request.sent_bytes() > MAX_SOCKET_DATA {
+            return Err(Errno::MSGSIZE);
+        }
+        let address = Address::new(address)?;
+        let flags = args.flags.cast_signed() & SEND_FLAGS | libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        self.table.with(args.socket, |open| {
+            seen.addresses(&open.facts);
+            if !address.as_bytes().is_empty() {
+                seen.peer = address;
+            }
+            options::check_control(control)?;
+            let sent = raw::send(
+                &self.memory,
+                &open.fd,
+                flags,
+                &address,
+                control,
+                &request.data,
+            )?;
+            seen.value = Some(sent as u64);
+            open.facts.sent = open.facts.sent.saturating_add(sent as u64);
+            let sent = u32::try_from(sent).map_err(|_| Errno::OVERFLOW)?;
+            Ok(Reply::Data(sent.to_le_bytes().to_vec()))
+        })
+    }
+
+    fn receive(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(ReceiveIn, request);
+        seen.socket = Some(args.socket);
+        needs_room(request, RECEIVE_HEAD)?;
+        let wanted = (args.size as usize).min(MAX_SOCKET_DATA);
+        let (data, room) = request.room_after(RECEIVE_HEAD, wanted);
+        let flags = args.flags.cast_signed() & RECEIVE_FLAGS | libc::MSG_DONTWAIT;
+        self.table.with(args.socket, |open| {
+            seen.addresses(&open.facts);
+            let received = raw::receive(&self.memory, &open.fd, flags, &data)?;
+            if !received.address.as_bytes().is_empty() {
+                seen.peer = received.address;
+            }
+            let placed = received.bytes.min(room);
+            seen.value = Some(placed as u64);
+            if args.flags.cast_signed() & (libc::MSG_PEEK | libc::MSG_ERRQUEUE) == 0 {
+                open.facts.received = open.facts.received.saturating_add(placed as u64);
+            }
+            let mut head = Vec::with_capacity(RECEIVE_HEAD);
+            ReceiveOut {
+                flags: received.flags,
+                address_bytes: received.address.as_bytes().len() as u32,
+                control_bytes: received.control.len() as u32,
+                padding: 0,
+                bytes: received.bytes as u64,
+                reserved: 0,
+            }
+            .put(&mut head);
+            head.extend_from_slice(received.address.as_bytes());
+            head.resize(ReceiveOut::BYTES + MAX_ADDRESS, 0);
+            head.extend_from_slice(&received.control);
+            head.resize(RECEIVE_HEAD, 0);
+            Ok(Reply::Before(head, placed))
+        })
+    }
+
+    fn shutdown(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(NetIn, request);
+        seen.socket = Some(args.socket);
+        let how = match args.argument {
+            0 => Shutdown::Read,
+            1 => Shutdown::Write,
+            2 => Shutdown::Both,
+            _ => return Err(Errno::INVAL),
+        };
+        self.table.with(args.socket, |open| {
+            seen.addresses(&open.facts);
+            rustix::net::shutdown(&open.fd, how)?;
+            nothing()
+        })
+    }
+
+    fn close(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, _) = arguments!(NetIn, request);
+        seen.socket = Some(args.socket);
+        let facts = self.table.close(args.socket)?;
+        seen.addresses(&facts);
+        nothing()
+    }
+
+    fn ioctl(&self, request: &Request, seen: &mut Seen) -> Answer {
+        let (args, argument) = arguments!(NetIn, request);
+        if argument.len() > MAX_VALUE {
+            return Err(Errno::INVAL);
+        }
+        needs_room(request, argument.len())?;
+        let answer = if args.socket == NO_SOCKET {
+            ioctl::serve(&self.any, args.argument, argument)?
+        } else {
+            seen.socket = Some(args.socket);
+            self.table.look(args.socket, |open| {
+                seen.is(&open.facts);
+                ioctl::serve(&open.fd, args.argument, argument)
+            })?
+        };
+        Ok(Reply::Data(answer))
+    }
+
+    fn ask_route(&self, request: &Request) -> Answer {
+        let room = request.room().min(MAX_ROUTE_ANSWER);
+        let mut route = self.route.lock().unwrap_or_else(PoisonError::into_inner);
+        route.ask(&request.body, room).map(Reply::Data)
+    }
+}
+
+/// Which socket to make.
+///
+/// # Errors
+/// `EAFNOSUPPORT`, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`.
+fn supported(args: &SocketIn) -> Result<(AddressFamily, SocketType, Option<Protocol>), Errno> {
+    let (family, icmp) = match args.family.cast_signed() {
+        libc::AF_INET => (AddressFamily::INET, libc::IPPROTO_ICMP),
+        libc::AF_INET6 => (AddressFamily::INET6, libc::IPPROTO_ICMPV6),
+        _ => return Err(Errno::AFNOSUPPORT),
+    };
+    let protocol = args.protocol.cast_signed();
+    let (kind, is_supported) = match args.kind.cast_signed() {
+        libc::SOCK_STREAM => (
+            SocketType::STREAM,
+            matches!(protocol, 0 | libc::IPPROTO_TCP),
+        ),
+        libc::SOCK_DGRAM => (
+            SocketType::DGRAM,
+            matches!(protocol, 0 | libc::IPPROTO_UDP) || protocol == icmp,
+        ),
+        libc::SOCK_RAW => (SocketType::RAW, (1..=255).contains(&protocol)),
+        _ => return Err(Errno::SOCKTNOSUPPORT),
+    };
+    if !is_supported {
+        return Err(Errno::PROTONOSUPPORT);
+    }
+    let protocol = std::num::NonZeroU32::new(args.protocol).map(Protocol::from_raw);
+    Ok((family, kind, protocol))
+}

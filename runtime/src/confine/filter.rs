@@ -15,19 +15,27 @@ use super::rules::{RULES, Role, Rule, When};
 const FORBIDDEN: SeccompAction = SeccompAction::KillProcess;
 
 fn conditions(when: When) -> Result<Vec<SeccompRule>, Error> {
-    let condition = match when {
+    let equal = |index, value| {
+        SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+    };
+    let alternatives = match when {
         When::Always => return Ok(Vec::new()),
-        When::Arg(index, value) => {
-            SeccompCondition::new(index, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?
-        }
-        When::Masked(index, mask, value) => SeccompCondition::new(
+        When::Arg(index, value) => vec![equal(index, value)?],
+        When::Masked(index, mask, value) => vec![SeccompCondition::new(
             index,
             SeccompCmpArgLen::Dword,
             SeccompCmpOp::MaskedEq(mask),
             value,
-        )?,
+        )?],
+        When::OneOf(index, values) => values
+            .iter()
+            .map(|value| equal(index, *value))
+            .collect::<Result<_, _>>()?,
     };
-    Ok(vec![SeccompRule::new(vec![condition])?])
+    let rules = alternatives
+        .into_iter()
+        .map(|condition| SeccompRule::new(vec![condition]));
+    Ok(rules.collect::<Result<_, _>>()?)
 }
 
 /// A filter of the rules that `chosen` takes.

@@ -49,6 +49,8 @@ pub enum When {
     Arg(u8, u64),
     /// This argument, masked, has this value.
     Masked(u8, u64, u64),
+    /// This argument has one of these values.
+    OneOf(u8, &'static [u64]),
 }
 
 /// A call that is allowed.
@@ -98,6 +100,39 @@ const fn only(syscall: c_long, when: When, roles: &'static [Role], why: &'static
 
 /// `ioctl` requests of KVM have this type byte.
 const KVM: When = When::Masked(1, 0xff00, 0xae00);
+/// Internet sockets, `rtnetlink(7)`, and sockets that lie in volumes.
+const FAMILIES: &[u64] = &[
+    libc::AF_INET as u64,
+    libc::AF_INET6 as u64,
+    libc::AF_NETLINK as u64,
+    libc::AF_UNIX as u64,
+];
+
+/// The requests of `gate::net::ioctl`: all of them read.
+pub const SOCKET_REQUESTS: &[u64] = &[
+    0x541b,
+    0x5411,
+    0x894b,
+    0x8905,
+    0x8906,
+    0x8907,
+    0x8010_8906,
+    0x8010_8907,
+    0x8910,
+    0x8912,
+    0x8913,
+    0x8915,
+    0x8917,
+    0x8919,
+    0x891b,
+    0x891d,
+    0x8921,
+    0x8927,
+    0x8933,
+    0x8942,
+    0x8970,
+];
+
 const HEAP: &str = "the allocator's heap";
 const THREADS: &str = "starting and ending threads";
 const LOCKS: &str = "locks and channels between threads";
@@ -390,8 +425,12 @@ pub const RULES: &[Rule] = &[
         "changes the host makes to volumes",
     ),
     // The socket service.
-    rule(libc::SYS_socket, SERVES, SOCKETS),
-    rule(libc::SYS_socketpair, SERVES, SOCKETS),
+    only(
+        libc::SYS_socket,
+        When::OneOf(0, FAMILIES),
+        SERVES,
+        "the socket service, and sockets in volumes",
+    ),
     rule(libc::SYS_bind, SERVES, SOCKETS),
     rule(libc::SYS_listen, SERVES, SOCKETS),
     rule(libc::SYS_accept4, CONTROLS, SOCKETS),
@@ -405,16 +444,14 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_recvfrom, SERVES, SOCKETS),
     rule(libc::SYS_sendmsg, CONTROLS, SOCKETS),
     rule(libc::SYS_recvmsg, CONTROLS, SOCKETS),
-    rule(libc::SYS_sendmmsg, SERVES, SOCKETS),
-    rule(libc::SYS_recvmmsg, SERVES, SOCKETS),
     rule(libc::SYS_epoll_create1, SERVES, "readiness of sockets"),
     rule(libc::SYS_epoll_ctl, SERVES, "readiness of sockets"),
     rule(libc::SYS_epoll_wait, SERVES, "readiness of sockets"),
     rule(libc::SYS_epoll_pwait, SERVES, "readiness of sockets"),
     only(
         libc::SYS_ioctl,
-        When::Masked(1, 0xff00, 0x8900),
+        When::OneOf(1, SOCKET_REQUESTS),
         SERVES,
-        "interfaces of the network namespace",
+        "what the guest asks of its sockets and their interfaces",
     ),
 ];

@@ -90,3 +90,20 @@ pub fn serve(socket: impl AsFd, request: u32, argument: &[u8]) -> Result<Vec<u8>
     raw::ioctl(socket, request, &mut answer)?;
     Ok(answer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::confine::rules::SOCKET_REQUESTS;
+
+    #[test]
+    fn the_filter_allows_these() {
+        let mut known: Vec<u64> = READING.iter().map(|(it, _)| u64::from(*it)).collect();
+        known.push(u64::from(INTERFACES));
+        let mut allowed = SOCKET_REQUESTS.to_vec();
+        known.sort_unstable();
+        allowed.sort_unstable();
+        assert_eq!(known, allowed);
+        assert!(CHANGING.iter().all(|it| !known.contains(&u64::from(*it))));
+    }
+}

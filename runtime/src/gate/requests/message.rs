@@ -101,7 +101,11 @@ impl Request {
         Self::from_ranges(memory, readable, answer)
     }
 
-    fn from_ranges(memory: &GuestMemoryMmap, mut readable: Ranges, answer: Ranges) -> Option<Self> {
+    pub(in crate::gate) fn from_ranges(
+        memory: &GuestMemoryMmap,
+        mut readable: Ranges,
+        answer: Ranges,
+    ) -> Option<Self> {
         let bytes = total(&readable);
         if bytes > InHeader::BYTES + MAX_REQUEST + MAX_DATA {
             return None;

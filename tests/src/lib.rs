@@ -26,9 +26,10 @@ pub mod sandbox;
 pub mod scripts;
 pub mod store;
 pub mod strace;
+pub mod systemd;
 
 pub use capture::{Captured, End};
-pub use differential::differential;
+pub use differential::{differential, differential_to};
 pub use husk::Husk;
 pub use image::Image;
 pub use runc::Runc;

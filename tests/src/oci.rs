@@ -1,5 +1,6 @@
 //! Either runtime by its OCI verbs, on bundles: what conformance and life-cycle tests drive.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, End, capture};
+use crate::differential::judge;
 use crate::husk::Husk;
 use crate::image::Image;
 
@@ -21,6 +23,8 @@ pub struct Runtime {
     /// Its name in messages.
     pub name: &'static str,
     program: PathBuf,
+    prefix: Vec<OsString>,
+    flags: Vec<String>,
     state: Scratch,
 }
 
@@ -30,6 +34,8 @@ impl Runtime {
         Ok(Self {
             name: "runc",
             program: "runc".into(),
+            prefix: Vec::new(),
+            flags: Vec::new(),
             state: Scratch::new("runc-state")?,
         })
     }
@@ -39,6 +45,8 @@ impl Runtime {
         Ok(Self {
             name: "husk",
             program: fs::canonicalize(Husk::find()?.binary())?,
+            prefix: Vec::new(),
+            flags: Vec::new(),
             state: Scratch::new("husk-state")?,
         })
     }
@@ -48,10 +56,27 @@ impl Runtime {
         self.state.path()
     }
 
+    /// All its commands stand behind these words.
+    pub fn below(mut self, prefix: Vec<OsString>) -> Self {
+        self.prefix = prefix;
+        self
+    }
+
+    /// With these global flags.
+    pub fn flags<const N: usize>(mut self, flags: [&str; N]) -> Self {
+        self.flags = flags.map(str::to_owned).to_vec();
+        self
+    }
+
     /// The command with its global flags.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        command.arg("--root").arg(self.state.path());
+        let words = [&self.prefix[..], &[self.program.clone().into()]].concat();
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .arg("--root")
+            .arg(self.state.path())
+            .args(&self.flags);
         command
     }
 
@@ -247,13 +272,33 @@ impl Drop for Bundle<'_> {
 
 /// Runs `observe` under both runtimes; what it observes must be equal. Returns it.
 pub fn both(observe: impl Fn(&Runtime) -> Result<String>) -> Result<String> {
-    let under =
-        |runtime: Runtime| observe(&runtime).with_context(|| format!("under {}", runtime.name));
-    let oracle = under(Runtime::runc()?)?;
-    let ours = under(Runtime::husk()?)?;
+    both_as(|runtime| runtime, observe)
+}
+
+/// The same with runtimes that were changed first.
+pub fn both_as(
+    change: impl Fn(Runtime) -> Runtime,
+    observe: impl Fn(&Runtime) -> Result<String>,
+) -> Result<String> {
+    let under = |runtime: Runtime| {
+        let runtime = change(runtime);
+        observe(&runtime).with_context(|| format!("under {}", runtime.name))
+    };
+    let mut ours = String::new();
+    let thread = std::thread::current();
+    let report = judge(
+        thread.name().unwrap_or_default(),
+        || under(Runtime::runc()?),
+        || {
+            ours = under(Runtime::husk()?)?;
+            Ok(ours.clone())
+        },
+        |oracle, ours| (oracle != ours).then(|| format!("--- runc\n{oracle}\n--- husk\n{ours}")),
+    )?;
     ensure!(
-        oracle == ours,
-        "runc and husk differ:\n--- runc\n{oracle}\n--- husk\n{ours}"
+        report.is_none(),
+        "runc and husk differ:\n{}",
+        report.unwrap_or_default()
     );
     Ok(ours)
 }

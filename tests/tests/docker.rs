@@ -1,7 +1,11 @@
 //! husk below dockerd and containerd.
 
+use std::cell::RefCell;
+
 use anyhow::{Result, ensure};
 use husk_tests::End;
+use husk_tests::cache::unique;
+use husk_tests::differential::judge;
 use husk_tests::engines::{Docker, run_topic};
 
 fn topic(name: &str) {
@@ -57,7 +61,7 @@ fn told(docker: &Docker, arguments: &[&str]) -> Result<String> {
 
 /// A container lives through the end of dockerd, by `signal`, and belongs to the next one.
 fn outlives(docker: &mut Docker, runtime: &str, signal: &str) -> Result<String> {
-    let name = format!("outlives-{runtime}-{signal}");
+    let name = unique("outlives");
     let script = "echo up; trap 'echo bye; exit 5' TERM; while :; do sleep 0.05; done";
     let run = [
         "run",
@@ -94,13 +98,25 @@ fn outlives(docker: &mut Docker, runtime: &str, signal: &str) -> Result<String> 
 
 #[test]
 fn containers_outlive_the_daemon() -> Result<()> {
-    let mut docker = Docker::start()?;
+    let docker = RefCell::new(Docker::start()?);
     for signal in ["TERM", "KILL"] {
-        let expected = outlives(&mut docker, "runc", signal)?;
-        let actual = outlives(&mut docker, "husk", signal)?;
+        let under = |runtime| {
+            let seen = outlives(&mut docker.borrow_mut(), runtime, signal)?;
+            ensure!(seen.contains("exited 5"), "{seen}");
+            Ok(seen)
+        };
+        let report = judge(
+            signal,
+            || under("runc"),
+            || under("husk"),
+            |oracle, ours| {
+                (oracle != ours).then(|| format!("--- runc\n{oracle}\n--- husk\n{ours}"))
+            },
+        )?;
         ensure!(
-            expected == actual && expected.contains("exited 5"),
-            "after SIG{signal}:\n--- runc\n{expected}\n--- husk\n{actual}"
+            report.is_none(),
+            "after SIG{signal}:\n{}",
+            report.unwrap_or_default()
         );
     }
     Ok(())

@@ -154,15 +154,19 @@ fn events_tell_when_memory_runs_out() -> Result<()> {
         lines.next().context("no figures")??;
         runtime.must(&["exec", &id, "sh", "-c", "echo go >/go"])?;
         bundle.wait_for_text(&id, "over")?;
-        runtime.must(&["delete", "--force", &id])?;
-        // It ends with the container.
-        let told = lines.collect::<Result<Vec<String>, _>>()?;
-        let status = events.wait()?;
-        let is_oom = |line: &String| {
+        let is_oom = |line: &str| {
             serde_json::from_str::<Value>(line)
                 .is_ok_and(|it| it["type"] == "oom" && it["id"] == *id)
         };
-        Ok(format!("{status} {}", told.iter().any(is_oom)))
+        // Figures come until then, five times a second.
+        let deadline = Instant::now() + LIMIT;
+        while !is_oom(&lines.next().context("it has ended")??) {
+            ensure!(Instant::now() < deadline, "nothing is told");
+        }
+        runtime.must(&["delete", "--force", &id])?;
+        // It ends with the container.
+        lines.try_for_each(|line| line.map(drop))?;
+        Ok(events.wait()?.to_string())
     })?;
     Ok(())
 }

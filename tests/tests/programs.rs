@@ -2,9 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use husk_tests::differential::difference;
 use husk_tests::oci::{Bundle, both};
-use husk_tests::{End, Husk, Job, Runc, Runner, programs};
+use husk_tests::{End, Husk, Job, Runc, Runner, differential_to, programs};
 use serde_json::json;
 
 /// Runs the program under both. A program that fails under runc is wrong itself.
@@ -14,18 +13,14 @@ fn same(argv: &[&str], seconds: u64) {
 }
 
 fn same_job(job: &Job) {
-    let expected = Runc.run(job).unwrap();
-    assert_eq!(
-        expected.end,
-        End::Status(0),
-        "under runc:\n{}{}",
-        expected.stdout_text(),
-        expected.stderr_text()
+    let husk = Husk::find().unwrap();
+    let report = differential_to(End::Status(0), &Runc, &husk, job).unwrap();
+    assert!(
+        report.is_none(),
+        "{:?}:\n{}",
+        job.argv,
+        report.unwrap_or_default()
     );
-    let actual = Husk::find().unwrap().run(job).unwrap();
-    if let Some(report) = difference(("runc", &expected), ("husk", &actual)) {
-        panic!("{:?}:\n{report}", job.argv);
-    }
 }
 
 #[test]

@@ -6,16 +6,12 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use husk_tests::capture::{Captured, capture};
-use husk_tests::differential::difference;
 use husk_tests::oci::Runtime;
-use husk_tests::{End, Husk, Image, Job, Runc, Runner};
+use husk_tests::{End, Husk, Image, Job, Runc, Runner, differential};
 
 fn same(job: &Job) {
-    let expected = Runc.run(job).unwrap();
-    let actual = Husk::find().unwrap().run(job).unwrap();
-    if let Some(report) = difference(("runc", &expected), ("husk", &actual)) {
-        panic!("{job:?}:\n{report}");
-    }
+    let report = differential(&Runc, &Husk::find().unwrap(), job).unwrap();
+    assert!(report.is_none(), "{job:?}:\n{}", report.unwrap_or_default());
 }
 
 #[test]

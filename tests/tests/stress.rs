@@ -5,8 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use husk_tests::differential::difference;
-use husk_tests::{End, Husk, Job, Runc, Runner, programs};
+use husk_tests::{End, Husk, Job, Runc, differential_to, programs};
 
 const OPERATIONS: &str = "60";
 
@@ -23,12 +22,12 @@ fn processes_memory_signals_and_futexes() {
         let text = seed.to_string();
         let job = Job::new(programs::image(), ["/t/stress", &text, OPERATIONS])
             .limit(Duration::from_secs(300));
-        let expected = Runc.run(&job).unwrap();
-        assert_eq!(expected.end, End::Status(0), "{}", expected.stderr_text());
-        let actual = husk.run(&job).unwrap();
-        if let Some(report) = difference(("runc", &expected), ("husk", &actual)) {
-            panic!("seed {seed}:\n{report}");
-        }
+        let report = differential_to(End::Status(0), &Runc, &husk, &job).unwrap();
+        assert!(
+            report.is_none(),
+            "seed {seed}:\n{}",
+            report.unwrap_or_default()
+        );
         seed += 1;
     }
 }

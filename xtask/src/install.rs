@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use husk_tests::cache::{target, workspace};
+use husk_tests::cache::{Scratch, target, workspace};
 
-use crate::sh::{command, step};
+use crate::sh::{command, output, step};
 
 /// The programs of a release build.
 const PROGRAMS: [&str; 2] = ["husk", "containerd-shim-husk-v1"];
@@ -103,25 +103,117 @@ fn place(built: &Path, prefix: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `deb`: the package, with cargo-deb, which is installed below `target/` if it is not there.
+/// `deb`: the package.
 pub fn deb() -> Result<()> {
+    let cargo_deb = cargo_deb()?;
+    build()?;
+    package(&cargo_deb, &target().join("debian"))
+}
+
+/// The program cargo-deb, which is installed below `target/` if it is not there.
+fn cargo_deb() -> Result<PathBuf> {
     let tools = target().join("tools");
     let program = tools.join("bin/cargo-deb");
     if !program.is_file() {
         let install = format!("cargo install cargo-deb --version {CARGO_DEB} --locked --root");
         step(command(&install).arg(&tools))?;
     }
-    build()?;
-    let mut make = Command::new(program);
+    Ok(program)
+}
+
+/// Makes the package of what is built, in the directory `to`.
+fn package(cargo_deb: &Path, to: &Path) -> Result<()> {
+    let mut make = Command::new(cargo_deb);
     make.current_dir(workspace());
     // Line tables of the profile would keep it from stripping.
-    step(make.args(["--package", "husk", "--no-build", "--strip"]))
+    make.args(["--package", "husk", "--no-build", "--strip", "--output"]);
+    step(make.arg(to))
+}
+
+/// Makes the package of a release build that is there, and looks at what Debian's tools find in it.
+pub fn check_deb() -> Result<()> {
+    let cargo_deb = cargo_deb()?;
+    let scratch = Scratch::new("deb")?;
+    let at = |name: &str| scratch.path().join(name);
+    package(&cargo_deb, &at("husk.deb"))?;
+    let dpkg_deb = |flag: &str| {
+        let mut command = Command::new("dpkg-deb");
+        command.arg(flag).arg(at("husk.deb"));
+        command
+    };
+    let control = output(&mut dpkg_deb("--field"))?;
+    for field in [
+        "Package: husk",
+        &format!("Version: {}", env!("CARGO_PKG_VERSION")),
+        "Architecture: amd64",
+        "Section: admin",
+        "Maintainer: The husk project",
+        "Recommends: containerd | docker.io | podman",
+    ] {
+        ensure!(
+            control.lines().any(|line| line.starts_with(field)),
+            "no {field:?} in the package:\n{control}"
+        );
+    }
+    // husk is static; the shim is not.
+    let depends = control
+        .lines()
+        .find_map(|line| line.strip_prefix("Depends: "));
+    let packages: Vec<&str> = depends
+        .into_iter()
+        .flat_map(|list| list.split(", "))
+        .collect();
+    ensure!(
+        packages
+            .iter()
+            .all(|package| package.starts_with("libc6 ") || package.starts_with("libgcc-s1 ")),
+        "{packages:?}"
+    );
+    let listed = output(&mut dpkg_deb("--contents"))?;
+    ensure!(
+        listed
+            .lines()
+            .all(|line| line.split_whitespace().nth(1) == Some("0/0")),
+        "not all is root's:\n{listed}"
+    );
+    place(&target().join("release"), &at("usr"))?;
+    let mut expected: Vec<PathBuf> = files(&at("usr"))?
+        .iter()
+        .map(|path| Path::new("usr").join(path))
+        .collect();
+    // Debian has the license under another name.
+    expected.retain(|path| !path.ends_with("LICENSE"));
+    expected.push("usr/share/doc/husk/copyright".into());
+    expected.sort();
+    step(dpkg_deb("--extract").arg(at("root")))?;
+    let found = files(&at("root"))?;
+    ensure!(
+        found == expected,
+        "the package has {found:?}, not {expected:?}"
+    );
+    for program in PROGRAMS {
+        let path = at("root/usr/bin").join(program);
+        let version = output(Command::new(&path).arg(match program {
+            "husk" => "--version",
+            _ => "-v",
+        }))?;
+        ensure!(
+            version.contains(env!("CARGO_PKG_VERSION")),
+            "{program} says {version:?}"
+        );
+        let size = fs::metadata(&path)?.len();
+        let placed = fs::metadata(at("usr/bin").join(program))?.len();
+        ensure!(
+            size <= placed,
+            "{program} is not stripped: {size} bytes, {placed} without symbols"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use husk_tests::cache::Scratch;
 
     #[test]
     fn snippets_name_the_prefix() {

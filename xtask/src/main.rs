@@ -18,7 +18,7 @@ usage: cargo xtask VERB
   qemu-kvm          only boot that machine and create a VM in it
   install [--prefix DIR]
                     build husk and its shim and put them, the documentation and snippets for engines into DIR (/usr/local)
-  deb               make a Debian package
+  deb [--check]     make a Debian package, or only look into one of the release build that is there
   bench NAME|all    runc and husk side by side; `cargo xtask bench` lists the names";
 
 fn main() -> ExitCode {
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         ["qemu-kvm"] => qemu::kvm_only(),
         ["install", words @ ..] => install::install(words),
         ["deb"] => install::deb(),
+        ["deb", "--check"] => install::check_deb(),
         ["bench"] => bench::list(),
         ["bench", names @ ..] => bench::run(names),
         _ => {

@@ -5,14 +5,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::qemu;
 use crate::sh::{command, step};
+use crate::{install, qemu};
 
 /// Everything, cheapest first.
 pub fn all() -> Result<()> {
     machine()?;
     step(&mut command("cargo fmt --all --check"))?;
     step(&mut command("cargo build --release --locked"))?;
+    install::check_deb()?;
     step(&mut command(
         "cargo clippy --locked --workspace --exclude husk-libos --all-targets -- -D warnings",
     ))?;
@@ -64,6 +65,8 @@ fn machine() -> Result<()> {
         "docker",
         "podman",
         "script",
+        "dpkg-deb",
+        "dpkg-shlibdeps",
     ] {
         let found = std::env::var_os("PATH")
             .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(tool).is_file()));

@@ -18,7 +18,7 @@ use crate::oci::{self, control, figures};
 pub fn run(cli: &Cli, args: &EventsArgs) -> Result<ExitCode, Error> {
     let all = Directory::new(&cli.state());
     if matches!(look(&all, &args.id)?, Status::Stopped | Status::Creating) {
-        return Err(oci::Error::NotRunning.into());
+        return Err(oci::Error::NoEvents(args.id.clone()).into());
     }
     if args.stats {
         print(&stats(&all, &args.id)?)?;

@@ -46,6 +46,8 @@ fn wanted(args: &ExecArgs) -> Result<Wanted, Error> {
         additional_gids: args.additional_gids.clone(),
         capabilities: args.cap.clone(),
         no_new_privileges: args.no_new_privs,
+        apparmor_profile: args.apparmor.clone(),
+        selinux_label: args.process_label.clone(),
         terminal: args.tty,
     }))
 }
@@ -75,19 +77,22 @@ struct Start {
     terminal: Option<Terminal>,
 }
 
-/// Runs another process in a container.
+/// Runs another process in a container. Whatever keeps it from running gives runc's status.
 pub fn run(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
-    preserved::check(args.preserve_fds)?;
-    let wanted = wanted(args)?;
+    executed(cli, args).or_else(|error| failed(&error))
+}
+
+fn executed(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
     let all = Directory::new(&cli.state());
     let seen = all.look(&args.id).map_err(oci::Error::from)?;
     match seen.status {
-        Status::Running => {}
-        Status::Paused if args.ignore_paused => {}
-        Status::Paused => return Err(oci::Error::ExecPaused.into()),
         Status::Stopped => return Err(oci::Error::ExecStopped.into()),
-        Status::Creating | Status::Created => return Err(oci::Error::ExecCreated.into()),
+        Status::Paused if !args.ignore_paused => return Err(oci::Error::ExecPaused.into()),
+        _ if !seen.record.has_started() => return Err(oci::Error::ExecCreated.into()),
+        _ => {}
     }
+    preserved::check(args.preserve_fds)?;
+    let wanted = wanted(args)?;
     let dir = all.path(&args.id);
     let process = Process::read(&dir, &seen.record, &wanted)?;
     let has_terminal = process.has_terminal();
@@ -185,7 +190,7 @@ fn failure(
         ),
         Obstacle::Resources => format!("the container has no room for it: {}", said(errno)),
     };
-    format!("exec failed: unable to start container process: {why}")
+    format!("unable to start container process: {why}")
 }
 
 /// An error in words, as runc has them.
@@ -211,9 +216,7 @@ fn here(start: Start, pid_file: Option<&Path>) -> Result<ExitCode, Error> {
         mut client, config, ..
     } = start;
     let signals = Signals::hold(true).map_err(oci::Error::host("hold signals"))?;
-    if let Err(error) = begin(&mut client, &config, None) {
-        return failed(&error);
-    }
+    begin(&mut client, &config, None)?;
     if let Some(path) = pid_file {
         let pid = nix::unistd::getpid().as_raw();
         lifecycle::write_pid_file(path, pid)?;
@@ -223,8 +226,8 @@ fn here(start: Start, pid_file: Option<&Path>) -> Result<ExitCode, Error> {
     Ok(ExitCode::from(proxy::exit_status(status)))
 }
 
-fn failed(error: &oci::Error) -> Result<ExitCode, Error> {
-    super::report(&error.to_string());
+fn failed(error: &Error) -> Result<ExitCode, Error> {
+    super::report(&format!("exec failed: {error}"));
     Ok(ExitCode::from(STATUS_EXEC_FAILED))
 }
 
@@ -286,13 +289,10 @@ fn beside(start: Start, args: &ExecArgs) -> Result<ExitCode, Error> {
     let master = terminal.map(|terminal| terminal.master);
     match Listener::inherited(File::from(read)).wait() {
         Some(Report::Started) => {}
-        Some(Report::Failed { message, .. }) => {
-            return failed(&oci::Error::Refused(message));
-        }
+        Some(Report::Failed { message, .. }) => return Err(oci::Error::Refused(message).into()),
         None => {
-            return failed(&oci::Error::Refused(
-                "its process died before the program ran".to_owned(),
-            ));
+            let message = "its process died before the program ran".to_owned();
+            return Err(oci::Error::Refused(message).into());
         }
     }
     if let Some(path) = &args.pid_file {

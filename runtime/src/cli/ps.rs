@@ -23,10 +23,14 @@ pub fn run(cli: &Cli, args: &PsArgs) -> Result<ExitCode, Error> {
             print_json(&json!(pids))
         }
         ListFormat::Table => {
-            if seen.status != Status::Running {
-                return Err(oci::Error::NotRunning.into());
-            }
-            let list = control::processes(&all.path(&args.id))?;
+            let list = match seen.status {
+                Status::Running => control::processes(&all.path(&args.id))?,
+                Status::Paused if seen.record.has_started() => {
+                    return Err(oci::Error::PsPaused.into());
+                }
+                // There are none yet, or none any more.
+                _ => Vec::new(),
+            };
             print_text(&table(&list))
         }
     }

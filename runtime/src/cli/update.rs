@@ -12,12 +12,12 @@ use crate::oci::{self, spec};
 
 /// Changes limits of a container.
 pub fn run(cli: &Cli, args: &UpdateArgs) -> Result<ExitCode, Error> {
+    let all = Directory::new(&cli.state());
+    let container = all.open(&args.id).map_err(oci::Error::from)?;
     let new = match &args.resources {
         Some(file) => read(file)?,
         None => typed(args),
     };
-    let all = Directory::new(&cli.state());
-    let container = all.open(&args.id).map_err(oci::Error::from)?;
     update::update(&container, &all.path(&args.id), &new)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,6 +32,10 @@ pub struct Changes {
     pub capabilities: Vec<String>,
     /// Set `no_new_privs`.
     pub no_new_privileges: bool,
+    /// Another AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// Another SELinux label.
+    pub selinux_label: Option<String>,
     /// With a terminal.
     pub terminal: bool,
 }
@@ -77,6 +81,14 @@ fn change(process: &mut Value, changes: &Changes) {
     }
     if changes.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
+    }
+    for (name, label) in [
+        ("apparmorProfile", &changes.apparmor_profile),
+        ("selinuxLabel", &changes.selinux_label),
+    ] {
+        if let Some(label) = label {
+            process[name] = json!(label);
+        }
     }
     append(&mut process["env"], &changes.env);
     if !changes.capabilities.is_empty() {

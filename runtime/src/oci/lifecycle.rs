@@ -277,6 +277,7 @@ pub fn start(container: &Container) -> Result<(), Error> {
     match container.status() {
         Status::Created => {}
         Status::Stopped => return Err(Error::AlreadyStopped),
+        Status::Paused => return Err(Error::StartPaused),
         _ => return Err(Error::AlreadyRunning),
     }
     let failed = |message: String, status, told| Error::Start {
@@ -394,15 +395,19 @@ pub fn kill(container: &Container, number: i32, all: bool) -> Result<(), Error> 
             }
             Err(Error::NotRunning)
         }
-        Status::Created if SPARED.contains(&number) => signal(container, Signal::SIGKILL),
-        Status::Created => send(container, number),
+        Status::Created | Status::Paused
+            if !container.record.has_started() && SPARED.contains(&number) =>
+        {
+            signal(container, Signal::SIGKILL)
+        }
         Status::Paused if number == libc::SIGKILL => {
             send(container, number)?;
             // The frozen do not die.
             container.cgroup()?.freeze(false).map(drop)
         }
+        _ if !container.record.has_started() => send(container, number),
         // With the VMM all ends.
-        _ if number == libc::SIGKILL => send(container, number),
+        _ if matches!(number, 0 | libc::SIGKILL) => send(container, number),
         _ if !all && signals::is_forwarded(number) => send(container, number),
         // A paused one takes it when it goes on.
         status => super::control::kill(container.dir(), number, all, status == Status::Running),
@@ -426,8 +431,8 @@ pub fn pause(container: &Container) -> Result<(), Error> {
     let standing = match container.status() {
         Status::Created => None,
         Status::Running => Some(super::control::settle(container.dir(), SETTLE_PATIENCE)),
-        Status::Paused => return Ok(()),
-        Status::Creating | Status::Stopped => return Err(Error::NotRunning),
+        // As runc.
+        Status::Paused | Status::Creating | Status::Stopped => return Err(Error::NotRunning),
     };
     if let Some(Err(error)) = &standing {
         // A guest that does not answer is paused all the same.
@@ -502,7 +507,8 @@ pub fn clock_time(time: SystemTime) -> String {
 pub fn parse_signal(text: &str) -> Result<i32, Error> {
     let unknown = || Error::Signal(text.to_owned());
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) {
+        // 0 asks whether there is a process.
+        return if (0..=64).contains(&number) {
             Ok(number)
         } else {
             Err(unknown())
@@ -646,6 +652,7 @@ mod tests {
     fn signals() {
         for (text, number) in [
             ("9", 9),
+            ("0", 0),
             ("KILL", 9),
             ("SIGKILL", 9),
             ("sigterm", 15),
@@ -657,7 +664,7 @@ mod tests {
         ] {
             assert_eq!(parse_signal(text).ok(), Some(number), "{text}");
         }
-        for text in ["", "0", "65", "-1", "NOPE", "SIG", "RTMIN-1", "RTMAX+1"] {
+        for text in ["", "65", "-1", "NOPE", "SIG", "RTMIN-1", "RTMAX+1"] {
             assert!(parse_signal(text).is_err(), "{text}");
         }
     }

@@ -14,6 +14,7 @@
 //! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | [`figures`] | what a container uses, as `events` prints it |
 //! | `network` | the loopback of a new network namespace |
+//! | `labels` | labels of AppArmor and SELinux |
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
@@ -43,6 +44,7 @@ pub mod exec;
 pub mod executor;
 pub mod figures;
 pub mod hooks;
+mod labels;
 pub mod launch;
 pub mod lifecycle;
 pub mod mounts;
@@ -89,7 +91,7 @@ pub enum Error {
     },
     #[error("the container's cgroup cannot be {what}: {message}")]
     Cgroup { what: &'static str, message: String },
-    #[error("{0:?} is no signal: give a name such as TERM or a number from 1 to 64")]
+    #[error("unknown signal {0:?}: give a name such as TERM or a number from 0 to 64")]
     Signal(String),
     #[error(
         "this needs namespaces and a cgroup, which root alone can make, and not with --rootless=true"
@@ -113,6 +115,14 @@ pub enum Error {
     AlreadyRunning,
     #[error("cannot start a container that has stopped")]
     AlreadyStopped,
+    #[error("cannot start a container in the paused state")]
+    StartPaused,
+    #[error("container with id {0} is not running")]
+    NoEvents(String),
+    #[error(
+        "the processes inside are not to be had while the container is paused: resume it, or use --format json for those outside"
+    )]
+    PsPaused,
     #[error("cannot delete container {id} that is not stopped: {status}")]
     NotStopped { id: String, status: state::Status },
 }

@@ -150,7 +150,7 @@ pub(super) fn check_process(spec: &Spec) -> Result<(), Error> {
             format!("{} is not an absolute path", process.cwd().display()),
         ));
     }
-    Ok(())
+    super::labels::check(spec)
 }
 
 fn check(spec: &Spec) -> Result<(), Error> {

@@ -38,7 +38,7 @@ use crate::sandbox::report;
 pub enum Error {
     #[error("container does not exist")]
     NotFound,
-    #[error("container with id {0} already exists")]
+    #[error("container with given ID already exists: {0}")]
     Exists(String),
     #[error("invalid container ID format: {0:?}")]
     Id(String),
@@ -488,9 +488,17 @@ pub fn status(record: &Record) -> Status {
     match &record.init {
         None => Status::Creating,
         Some(init) if !init.is_alive() => Status::Stopped,
-        Some(init) if !init.is_vmm() => Status::Created,
         Some(_) if cgroup::is_frozen(&record.cgroup) => Status::Paused,
+        Some(init) if !init.is_vmm() => Status::Created,
         Some(_) => Status::Running,
+    }
+}
+
+impl Record {
+    /// Whether its VMM runs, paused or not: before `start` there is none.
+    #[must_use]
+    pub fn has_started(&self) -> bool {
+        self.init.is_some_and(|init| init.is_vmm())
     }
 }
 

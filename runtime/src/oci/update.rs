@@ -83,7 +83,7 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         memory_bytes: given(new.memory.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
         pids: given(new.pids.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
     };
-    if limits != Limits::default() && status == Status::Created {
+    if limits != Limits::default() && !container.record.has_started() {
         return Err(Error::Refused(
             "the limits of memory and processes can be changed when the container runs".to_owned(),
         ));
@@ -197,17 +197,29 @@ fn memory(cgroup: &Cgroup, new: &Memory) -> Result<(), Error> {
     Ok(())
 }
 
+/// Shares as version 2 has them, 1 to 10000: as libcgroups at `create`, and runc since 1.3, by a curve that leads from
+/// 1024 to 100, what each has for who says nothing.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "between 1 and 10000"
+)]
+fn weight(shares: u64) -> u64 {
+    let shares = u32::try_from(shares).unwrap_or(u32::MAX).clamp(2, 262_144);
+    let log = f64::from(shares).log2();
+    let exponent = (log * log + 125.0 * log) / 612.0 - 7.0 / 34.0;
+    (10f64.powf(exponent).ceil() as u64).clamp(1, 10_000)
+}
+
 fn cpu(cgroup: &Cgroup, new: &Cpu) -> Result<(), Error> {
     let files = [
         (
             "cpu.shares",
             given(new.shares).map(|number| number.to_string()),
         ),
-        // As runc, on version 2: 2..262144 becomes 1..10000.
         (
             "cpu.weight",
-            given(new.shares)
-                .map(|shares| (1 + (shares.clamp(2, 262_144) - 2) * 9999 / 262_142).to_string()),
+            given(new.shares).map(|shares| weight(shares).to_string()),
         ),
         (
             "cpu.cfs_period_us",
@@ -248,6 +260,19 @@ fn cpu(cgroup: &Cgroup, new: &Cpu) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shares_as_weights() {
+        for (shares, expected) in [
+            (2, 1),
+            (512, 59),
+            (1024, 100),
+            (262_144, 10_000),
+            (u64::MAX, 10_000),
+        ] {
+            assert_eq!(weight(shares), expected, "{shares}");
+        }
+    }
 
     #[test]
     fn what_engines_send() {

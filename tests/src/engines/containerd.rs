@@ -13,12 +13,12 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, End, capture};
-use crate::differential::difference;
+use crate::differential::{difference, judge};
 use crate::husk::Husk;
 use crate::image::Image;
 
 /// How long a scenario may take, on a machine under load.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(180);
 const PRELUDE: &str = include_str!("containerd.sh");
 /// The runtimes, the oracle first.
 pub const RUNTIMES: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.husk.v1"];
@@ -155,8 +155,9 @@ impl Containerd {
     /// # Errors
     /// When it cannot be run, or fails under runc.
     pub fn part(&self, text: &str) -> Result<Option<String>> {
-        let [oracle, husk] = RUNTIMES.map(|runtime| self.bash(runtime, text));
-        compare(oracle?, husk?)
+        let oracle = self.bash(RUNTIMES[0], text)?;
+        is_sound(&oracle)?;
+        Ok(compare(&oracle, &self.bash(RUNTIMES[1], text)?))
     }
 
     /// Runs a script with the prelude and this runtime, and removes what is left of its containers.
@@ -174,17 +175,41 @@ impl Containerd {
     /// # Errors
     /// When it cannot be run, or fails under runc.
     pub fn both(&self, text: &str) -> Result<Option<String>> {
-        let [oracle, husk] = RUNTIMES.map(|runtime| self.script(runtime, text));
-        compare(oracle?, husk?)
+        self.judge(
+            text,
+            || self.script(RUNTIMES[1], text),
+            || self.script(RUNTIMES[0], text),
+        )
+    }
+
+    /// The same of the results that `husk` gives and, for its first run, `oracle`.
+    ///
+    /// # Errors
+    /// When one cannot be had, or it fails under runc.
+    pub fn judge(
+        &self,
+        text: &str,
+        husk: impl FnOnce() -> Result<Captured>,
+        oracle: impl FnOnce() -> Result<Captured>,
+    ) -> Result<Option<String>> {
+        let mut first = Some(oracle);
+        judge(
+            text,
+            || {
+                let run = match first.take() {
+                    Some(oracle) => oracle(),
+                    None => self.script(RUNTIMES[0], text),
+                }?;
+                is_sound(&run)?;
+                Ok(run)
+            },
+            husk,
+            compare,
+        )
     }
 }
 
-/// Tells how husk's run differs from runc's, which must succeed. Errors are in words of each one's own.
-///
-/// # Errors
-/// When runc's fails.
-pub fn compare(mut oracle: Captured, mut husk: Captured) -> Result<Option<String>> {
-    let said = husk.stderr_text();
+fn is_sound(oracle: &Captured) -> Result<()> {
     ensure!(
         oracle.end == End::Status(0),
         "fails under runc: {:?}\n{}{}",
@@ -192,10 +217,17 @@ pub fn compare(mut oracle: Captured, mut husk: Captured) -> Result<Option<String
         oracle.stdout_text(),
         oracle.stderr_text()
     );
-    oracle.stderr.clear();
-    husk.stderr.clear();
-    let difference = difference(("runc", &oracle), ("husk", &husk));
-    Ok(difference.map(|text| format!("{text}{said}")))
+    Ok(())
+}
+
+/// Tells how husk's run differs from runc's. Errors are in words of each one's own.
+fn compare(oracle: &Captured, husk: &Captured) -> Option<String> {
+    let wordless = |run: &Captured| Captured {
+        stderr: Vec::new(),
+        ..run.clone()
+    };
+    let report = difference(("runc", &wordless(oracle)), ("husk", &wordless(husk)))?;
+    Some(report + &husk.stderr_text())
 }
 
 /// The namespace of a runtime; its name is part of control groups' paths.

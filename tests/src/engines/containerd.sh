@@ -5,13 +5,16 @@ I=docker.io/library/husk-test:latest
 c() { ctr --address "$SOCK" --namespace "$NS" "$@"; }
 run() { c run --runtime "$R" "$@"; }
 exec_() { c task exec --exec-id "$@"; }
-# One that runs until it is told to end.
-serve() { run -d "$I" "$ID" sh -c 'trap "exit 143" TERM; while :; do sleep 0.05; done'; }
+# One that runs until it is told to end, as it can be at once.
+serve() {
+    run -d --mount "type=bind,src=$W,dst=/w,options=rbind:rw" "$I" "$ID" sh -c 'trap "exit 143" TERM; touch /w/up; while :; do sleep 0.05; done'
+    await test -e "$W/up"
+}
 status() { c task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 pid() { c task ls | awk -v id="$1" '$1 == id { print $2 }'; }
 # Waits until a command succeeds, or fails the scenario.
 await() {
-    for _ in $(seq 400); do
+    for _ in $(seq 1200); do
         "$@" >/dev/null 2>&1 && return
         sleep 0.05
     done
@@ -19,6 +22,9 @@ await() {
     exit 1
 }
 is() { [ "$(status "$1")" = "$2" ]; }
+# Whether there is one process in it; whether events tell that it ran out of memory.
+alone() { [ "$(c task metrics "$ID" | awk '$1 == "pids.current" { print $2 }')" = 1 ]; }
+tells_oom() { grep " $NS /tasks/oom " "$W/events" | grep -qF "\"$1\""; }
 gone() { [ -z "$(status "$1")" ]; }
 finish() {
     c task kill -s KILL "$ID"
@@ -28,12 +34,14 @@ finish() {
 }
 # Everything that is left of a container after a while, a line each: shims end by themselves.
 left() {
-    for _ in $(seq 200); do
-        [ -z "$(traces "$1")" ] && return
+    for _ in $(seq 600); do
+        [ -z "$(traces "$1" | but)" ] && return
         sleep 0.05
     done
-    traces "$1"
+    traces "$1" | but
 }
+# Leaves out what a scenario does not look at.
+but() { cat; }
 traces() {
     local address
     address=/run/containerd/s/$(printf %s "$SOCK/$NS/$1" | sha256sum | cut -d' ' -f1)

@@ -17,7 +17,7 @@ use crate::husk::Husk;
 use crate::image::Image;
 
 /// How long a daemon may take to come or to go.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 

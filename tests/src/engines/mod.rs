@@ -16,13 +16,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, End, capture};
-use crate::differential::{Failures, difference};
+use crate::differential::{Failures, difference, judge};
 pub use docker::Docker;
 pub use podman::Podman;
 pub use scenarios::{Scenario, TOPICS};
 
 /// How long a scenario may take, on a machine under load.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 /// Scenarios at a time.
 const WORKERS: usize = 4;
 /// The engines' name of the test image.
@@ -84,32 +84,45 @@ pub trait Engine: Sync {
 
 /// Runs one scenario with either runtime; tells how they differ.
 fn compare(engine: &dyn Engine, scenario: &Scenario) -> Result<Option<String>> {
-    let expected = engine.script("runc", scenario.text, LIMIT)?;
-    let actual = engine.script("husk", scenario.text, LIMIT)?;
-    let shown = [("runc", &expected), ("husk", &actual)].map(|(name, run)| {
+    let show = |name: &str, run: &Captured| {
         format!(
             "--- {name} ({:.1} s)\n{}--- its errors\n{}",
             run.wall.as_secs_f64(),
             run.stdout_text(),
             run.stderr_text()
         )
-    });
-    if std::env::var_os("HUSK_SHOW").is_some() {
-        println!("=== {}\n{}\n{}", scenario.name, shown[0], shown[1]);
-    }
-    ensure!(
-        expected.end == End::Status(0) && !expected.stdout.is_empty(),
-        "it does not do with runc what it should: {:?}\n{}",
-        expected.end,
-        shown[0]
-    );
-    // Errors in words are the engine's and each runtime's own.
-    let wordless = |run: &Captured| Captured {
-        stderr: Vec::new(),
-        ..run.clone()
     };
-    let differs = difference(("runc", &wordless(&expected)), ("husk", &wordless(&actual)));
-    Ok(differs.map(|report| format!("{report}{}\n{}", shown[0], shown[1])))
+    let run = |runtime: &str| {
+        let run = engine.script(runtime, scenario.text, LIMIT)?;
+        if std::env::var_os("HUSK_SHOW").is_some() {
+            println!("=== {}\n{}", scenario.name, show(runtime, &run));
+        }
+        Ok(run)
+    };
+    judge(
+        scenario.name,
+        || {
+            let expected = run("runc")?;
+            ensure!(
+                expected.end == End::Status(0) && !expected.stdout.is_empty(),
+                "it does not do with runc what it should: {:?}\n{}",
+                expected.end,
+                show("runc", &expected)
+            );
+            Ok(expected)
+        },
+        || run("husk"),
+        |expected, actual| {
+            // Errors in words are the engine's and each runtime's own.
+            let wordless = |run: &Captured| Captured {
+                stderr: Vec::new(),
+                ..run.clone()
+            };
+            let report = difference(("runc", &wordless(expected)), ("husk", &wordless(actual)))?;
+            let shown = show("runc", expected) + &show("husk", actual);
+            Some(format!("{report}{shown}"))
+        },
+    )
 }
 
 /// Runs all scenarios of a topic that are for this engine; panics with every failure. `HUSK_SCENARIO` names one, by a part

@@ -20,7 +20,7 @@ inspect() { e inspect -f "$1" "$C"; }
 
 # Runs a command until it succeeds.
 await() {
-    local deadline=$((SECONDS + 40))
+    local deadline=$((SECONDS + 120))
     until "$@"; do
         if [ $SECONDS -gt $deadline ]; then
             echo "never: $*"
@@ -38,9 +38,10 @@ is() { [ "$(inspect "$1")" = "$2" ]; }
 says() { await has_said "$1"; }
 becomes() { await is "$1" "$2"; }
 
-# Runs a command line on a terminal of its own, whose input is ours; line ends as in a file.
+# Runs a command line on a terminal of its own, whose input is ours; line ends as in a file. The end of the input is typed, too: whether
+# that is shown depends on which of the two terminals is in which mode just then.
 pty() {
-    SHELL=/bin/bash script -qec "$(printf '%q ' "$@")" /dev/null | tr -d '\r'
+    SHELL=/bin/bash script -qec "$(printf '%q ' "$@")" /dev/null | tr -d '\r\b' | sed 's/\^[@D]//g'
     return ${PIPESTATUS[0]}
 }
 

@@ -116,10 +116,10 @@ pub struct ExecArgs {
     /// Write the id of the process that stands for it to FILE
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
-    /// Accepted: the guest has no security labels
+    /// SELinux label: for the host's processes, so not applied; refused where the host has no SELinux
     #[arg(long, value_name = "LABEL", hide = true)]
     pub process_label: Option<String>,
-    /// Accepted: the guest has no AppArmor
+    /// AppArmor profile: the same
     #[arg(long, value_name = "PROFILE", hide = true)]
     pub apparmor: Option<String>,
     /// Set no_new_privs

@@ -21,7 +21,7 @@ services:
   maker:
     <<: *any
     environment: { WHAT: second }
-    command: sh -c 'cat /v/first; echo \$\$WHAT >/v/t; mv /v/t /v/second; trap "exit 0" TERM; while :; do sleep 0.05; done'
+    command: sh -c 'trap "exit 0" TERM; cat /v/first; echo \$\$WHAT >/v/t; mv /v/t /v/second; while :; do sleep 0.05; done'
     depends_on: { store: { condition: service_healthy } }
   reader:
     <<: *any
@@ -33,15 +33,19 @@ rc compose up -d
 await sh -c "[ \$($E inspect -f '{{.State.Status}}' ${C}_reader_1) = exited ]"
 compose ps --services --filter status=running | sort
 compose ps --services --filter status=stopped | sort
+says() { compose logs --no-color $1 | grep '|' | wc -l | grep -qx $2; }
+await says maker 1; await says reader 1
 compose logs --no-color | grep '|' | sort
 rc compose exec -T store ls /v
 echo input | rc compose exec -T maker cat
 rc compose exec -T maker sh -c 'exit 6'
 rc compose run --rm -T reader cat /v/first
 rc compose restart -t 30 maker
+await says maker 2
 rc compose pause store; rc compose unpause store
 rc compose stop
 e inspect -f '{{.State.ExitCode}}' ${C}_store_1 ${C}_maker_1 ${C}_reader_1
+await says store 1
 compose logs --no-color store | grep '|'
 rc compose up -d store
 rc compose down -v

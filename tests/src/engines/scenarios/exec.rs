@@ -14,6 +14,7 @@ rc e exec $C nope 2>/dev/null
 rc e exec $C /etc/passwd 2>/dev/null
 rc e exec $C sh -c 'kill -9 $$'
 rc e exec $C sh -c 'kill -TERM $$'
+await e exec $C grep -qx sleep /proc/1/comm
 rc e exec $C ps -o comm | grep -c sleep
 rc inspect '{{.State.Status}}'
 "#,
@@ -36,7 +37,7 @@ up $I sleep 1000
 rc pty $E exec -t $C sh -c '[ -t 0 -a -t 1 -a -t 2 ] && echo terminal'
 (printf 'echo $((6*7))\nexit 4\n') | pty $E exec -it $C sh >$W/out
 grep -c 42 $W/out
-pty $E exec -t $C tty
+pty $E exec -t $C sh -c 'tty | tr -d 0-9'
 pty $E exec -t $C sh -c 'exit 5'; echo ${PIPESTATUS[0]}
 "#,
     ),
@@ -46,7 +47,7 @@ pty $E exec -t $C sh -c 'exit 5'; echo ${PIPESTATUS[0]}
 up $I sleep 1000
 rc e exec -d $C sh -c 'echo done >/tmp/done; sleep 1000' >/dev/null
 await e exec $C grep done /tmp/done
-await e exec $C sh -c 'ps -o comm | grep -c sleep | grep -x 2'
+await e exec $C sh -c 'ps -o comm | grep -cx sleep | grep -x 2'
 "#,
     ),
     Scenario::new(
@@ -82,6 +83,7 @@ await e exec $C sh -c 'ps -o args | grep -q "^sleep 2000"'
 e kill $C >/dev/null
 wait
 cat $W/status
+becomes '{{.State.Running}}' false
 rc e exec $C true 2>/dev/null
 "#,
     ),

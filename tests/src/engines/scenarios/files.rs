@@ -25,6 +25,7 @@ up -v $W/v:/v $I sh -c 'while [ ! -e /v/go ]; do sleep 0.05; done; cat /v/go; ec
 echo now >$W/v/next; mv $W/v/next $W/v/go
 await test -s $W/v/answer
 cat $W/v/answer
+says now
 e logs $C
 "#,
     ),
@@ -33,6 +34,7 @@ e logs $C
         r#"
 up -v $C-n:/n $I sh -c 'while [ ! -e /n/x ]; do sleep 0.05; done; cat /n/x; echo y >/n/y; sleep 1000'
 e run --rm --name $C-2 $F --network none -v $C-n:/n $I sh -c 'echo x >/n/t; mv /n/t /n/x; while [ ! -s /n/y ]; do sleep 0.05; done; cat /n/y'
+says x
 e logs $C
 "#,
     ),
@@ -71,7 +73,7 @@ e logs $C
     Scenario::new(
         "what was written before a pause",
         r#"
-up $I sh -c 'i=0; while :; do i=$((i+1)); echo $i >>/n; echo $i; done'
+up $I sh -c 'i=0; while :; do i=$((i+1)); echo $i >>/n; echo $i; [ $((i%50)) = 0 ] && sleep 0.02; done'
 says 100
 for round in 1 2 3; do
     e pause $C >/dev/null

@@ -81,7 +81,7 @@ e exec $C echo goes on
 up $I sleep 1000
 rc e update --cpus 0.5 --cpuset-cpus 0 --pids-limit 24 $C >/dev/null
 inspect '{{.HostConfig.CpusetCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.NanoCpus}}'
-e exec $C sh -c '(for i in 1 2 3 4 5; do sleep 5 & sleep 5 & sleep 5 & sleep 5 & sleep 5 & sleep 5 & done) 2>/tmp/said'
+e exec $C sh -c '(for i in 1 2 3 4 5; do sleep 99 & sleep 99 & sleep 99 & sleep 99 & sleep 99 & sleep 99 & done) </dev/null >/dev/null 2>/tmp/said'
 e restart -t 0 $C >/dev/null
 e exec $C grep -c fork /tmp/said
 e exec $C echo goes on
@@ -110,7 +110,7 @@ wc -l <$W/top
     .only("docker"),
     Scenario::new(
         "top by the container's ps",
-        "up $I sleep 1000; e top $C -o comm,user | sort",
+        "up $I sleep 1000; await e exec $C grep -qx sleep /proc/1/comm; e top $C -o comm,user | sort",
     )
     .only("podman"),
     Scenario::new(

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::death::{self, Watched};
 use super::launch::Launch;
 use super::state::{Container, Directory, Init, Record, Seen, Status};
-use super::{Error, complaints, hooks};
+use super::{Error, complaints, hooks, network};
 use crate::sandbox::report::{Listener, Report};
 use crate::sandbox::signals;
 
@@ -192,6 +192,7 @@ fn build(
         None => options.console_socket.clone(),
     };
     super::exec::keep(container, &launch.bundle)?;
+    let has_new_network = launch.has_sockets && network::is_new(&launch.shadow);
     let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(container, &error));
@@ -213,6 +214,9 @@ fn build(
         .pid()
         .and_then(|pid| Init::of(pid.as_raw()))
         .ok_or_else(|| Error::Libcontainer("its process died at once".to_owned()))?;
+    if has_new_network {
+        network::loopback_up(init.pid).map_err(Error::host("set the loopback up"))?;
+    }
     let terminal = console
         .map(|listener| listener.receive())
         .transpose()

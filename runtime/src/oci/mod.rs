@@ -14,6 +14,7 @@
 //! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | [`figures`] | what a container uses, as `events` prints it |
 //! | `labels` | labels of AppArmor and SELinux |
+//! | `network` | the loopback of a new network namespace |
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
@@ -47,6 +48,7 @@ mod labels;
 pub mod launch;
 pub mod lifecycle;
 pub mod mounts;
+mod network;
 mod pidfd;
 pub mod process;
 mod program;

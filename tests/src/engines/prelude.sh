@@ -47,6 +47,8 @@ pty() {
 
 # Runs a command where the networks are that the engine makes: what is the host for containers, and reaches nothing else.
 host() { nsenter --net="$NETWORK" "$@"; }
+# The same for a command in the background: $! is its own id.
+at_host() { exec nsenter --net="$NETWORK" "$@"; }
 
 # Runs in the background for as long as nobody ends it, on SIGTERM with status 5.
 readonly WAITS='trap "echo bye; exit 5" TERM; echo up; while :; do sleep 0.05; done'

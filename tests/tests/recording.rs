@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -371,6 +372,44 @@ fn what_crosses_the_boundary_is_recorded_by_the_vmm() {
         sequence.iter().copied().eq(0..events.len() as u64),
         "{sequence:?}"
     );
+}
+
+#[test]
+fn flows_are_recorded_by_the_vmm() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let server = listener.local_addr().unwrap();
+    let recording = Recording::new();
+    let peer = std::thread::scope(|scope| {
+        let accepted = scope.spawn(|| {
+            let (mut peer, address) = listener.accept().unwrap();
+            peer.write_all(b"12345").unwrap();
+            address
+        });
+        let job = shell(&format!("nc 127.0.0.1 {} </dev/null", server.port()));
+        recording.run(&job, &["--network", "host", "--trace-filter", "!all"]);
+        accepted.join().unwrap()
+    });
+    let events = recording.events();
+    let of = |operation: &str| {
+        let is_it =
+            |event: &&Value| event["service"] == "network" && event["operation"] == operation;
+        events.iter().filter(is_it).collect::<Vec<_>>()
+    };
+    let flow = format!("tcp {peer} > {server}");
+    let connect = of("connect")[0];
+    assert_eq!(text(connect, "argument"), flow);
+    assert!(
+        [Value::Null, "EINPROGRESS".into()].contains(&connect["errno"]),
+        "{connect}"
+    );
+    let received = of("receive")
+        .into_iter()
+        .filter(|event| event["errno"].is_null())
+        .inspect(|event| assert_eq!(text(event, "argument"), flow))
+        .inspect(|event| assert_eq!(event["node"], connect["node"]))
+        .filter_map(|event| event["value"].as_u64());
+    assert_eq!(received.sum::<u64>(), 5, "{events:?}");
+    assert_eq!(of("close").len(), of("socket").len(), "{events:?}");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Options of `husk run`.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use husk_tests::capture::capture;
+use husk_tests::capture::{Captured, capture};
+use husk_tests::oci::Runtime;
 use husk_tests::{End, Husk, Image, Job, Runc, Runner, differential};
 
 fn same(job: &Job) {
@@ -103,4 +107,84 @@ fn version_and_check_answer() {
         );
         assert!(!run.stdout.is_empty());
     }
+}
+
+/// `husk run --network`, in this test's network namespace; with and without a process of its own for the VMM, as `rootless`
+/// says.
+fn on_network(network: &str, rootless: &str, script: &str) -> Captured {
+    let runtime = Runtime::husk().unwrap();
+    let image = Image::busybox().unwrap();
+    let source = format!("docker-archive:{}", image.docker_archive().display());
+    let flag = format!("--rootless={rootless}");
+    runtime
+        .verb(&[
+            &flag,
+            "run",
+            "--network",
+            network,
+            &source,
+            "--",
+            "sh",
+            "-c",
+            script,
+        ])
+        .unwrap()
+}
+
+const ROOTLESS: [&str; 2] = ["false", "true"];
+
+#[test]
+fn the_hosts_network_only_if_it_is_asked_for() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let script = format!("nc 127.0.0.1 {port} </dev/null; echo $?; cat /etc/resolv.conf");
+    let names = std::fs::read_to_string("/etc/resolv.conf").unwrap();
+    let (sender, peers) = mpsc::channel();
+    std::thread::spawn(move || {
+        while let Ok((mut peer, from)) = listener.accept() {
+            peer.write_all(b"from the host\n").unwrap();
+            let _ = sender.send(from);
+        }
+    });
+    for rootless in ROOTLESS {
+        let answer = on_network("host", rootless, &script);
+        let expected = format!("from the host\n0\n{names}");
+        assert_eq!(answer.stdout_text(), expected, "{}", answer.stderr_text());
+        assert!(peers.try_recv().is_ok());
+        // Nobody is there, though the host has a listener.
+        let alone = on_network("none", rootless, &script);
+        assert!(alone.stdout_text().starts_with("1\n"), "{alone:?}");
+        assert!(peers.try_recv().is_err());
+    }
+}
+
+#[test]
+fn a_container_on_the_hosts_network_is_reached() {
+    for rootless in ROOTLESS {
+        // One that was free a moment ago.
+        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let client = std::thread::spawn(move || {
+            loop {
+                if let Ok(mut peer) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) {
+                    let mut all = String::new();
+                    peer.read_to_string(&mut all).unwrap();
+                    return all;
+                }
+                std::thread::yield_now();
+            }
+        });
+        let script = format!("echo from inside | nc -l -p {port}; echo $?");
+        let server = on_network("host", rootless, &script);
+        assert_eq!(server.stdout_text(), "0\n", "{}", server.stderr_text());
+        assert_eq!(client.join().unwrap(), "from inside\n");
+    }
+}
+
+#[test]
+fn networks_that_are_none() {
+    let run = on_network("bridge", "false", "true");
+    assert_eq!(run.end, End::Status(125));
+    assert!(run.stderr_text().contains("none, host"), "{run:?}");
 }

@@ -67,6 +67,13 @@ pub fn table(spent: &Spent, outcome: &Outcome) -> String {
             let _ = writeln!(text, "  {:<28} {count:>10}", doorbell_name(port));
         }
     }
+    if !outcome.requests.is_empty() {
+        text.push_str("requests served by the VMM\n");
+    }
+    for (service, operation, count) in &outcome.requests {
+        let name = format!("{service}.{operation}");
+        let _ = writeln!(text, "  {name:<28} {count:>10}");
+    }
     if let Some(recorded) = &outcome.recorded {
         text.push_str("records\n");
         let _ = writeln!(text, "  {:<28} {:>10}", "written", recorded.written);
@@ -186,6 +193,7 @@ mod tests {
                 teardown: Duration::ZERO,
             },
             doorbells,
+            requests: vec![("network", "send", 3)],
             recorded: Some(crate::record::Summary {
                 written: 7,
                 lost: 1,
@@ -245,6 +253,8 @@ time, ms
   total                            30.000
 doorbells served by the VMM
   shutdown                              1
+requests served by the VMM
+  network.send                          3
 records
   written                               7
   lost                                  1

@@ -247,7 +247,11 @@ impl Request {
             RootFiles::Archive(file) => (Some(file), None),
             RootFiles::Tree(tree) => (None, Some(tree)),
         };
-        let (sources, trees) = volumes::trees(root, &self.volumes)?;
+        let mut volumes = self.volumes;
+        if self.network == Network::Host {
+            volumes.extend(Volume::names_of_hosts(&volumes));
+        }
+        let (sources, trees) = volumes::trees(root, &volumes)?;
         // As Docker: a user other than root keeps the bounding set only.
         let held = if user.uid == 0 {
             DEFAULT_CAPABILITIES

@@ -50,6 +50,33 @@ impl FromStr for Volume {
     }
 }
 
+/// Files by which names of hosts are found: with the host's network they are the host's, too.
+const NAMES_OF_HOSTS: [&str; 2] = ["/etc/resolv.conf", "/etc/hosts"];
+
+impl Volume {
+    /// The host's files by which names of hosts are found, read-only, as far as it has them and nothing of `volumes` lies
+    /// there already.
+    #[must_use]
+    pub fn names_of_hosts(volumes: &[Self]) -> Vec<Self> {
+        let is_free = |target: &&str| {
+            let covers = |volume: &Self| std::path::Path::new(target).starts_with(&volume.target);
+            !volumes.iter().any(covers)
+        };
+        let shown = NAMES_OF_HOSTS.iter().filter(|target| is_free(target));
+        shown
+            .filter_map(|target| {
+                // Often a symbolic link: what it leads to is not in the container.
+                let source = std::fs::canonicalize(target).ok()?;
+                Some(Self {
+                    source,
+                    target: (*target).to_owned(),
+                    read_only: true,
+                })
+            })
+            .collect()
+    }
+}
+
 /// The trees of a container, as the host serves them and as the guest mounts them: its root, if that is a
 /// served, and its volumes, outer ones first.
 ///
@@ -104,6 +131,19 @@ pub fn trees(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_hosts_unless_there_is_something() {
+        let targets = |volumes: &[&str]| -> Vec<String> {
+            let volumes: Vec<Volume> = volumes.iter().map(|text| text.parse().unwrap()).collect();
+            let added = Volume::names_of_hosts(&volumes);
+            assert!(added.iter().all(|volume| volume.read_only));
+            added.into_iter().map(|volume| volume.target).collect()
+        };
+        assert!(targets(&["/tmp:/etc"]).is_empty());
+        assert!(!targets(&["/tmp:/etc/hosts"]).contains(&"/etc/hosts".to_owned()));
+        assert_eq!(targets(&["/tmp:/etc/hosts.d"]), targets(&[]));
+    }
 
     #[test]
     fn forms() {

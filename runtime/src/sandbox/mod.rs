@@ -135,6 +135,8 @@ pub struct Outcome {
     pub times: Times,
     /// Doorbells that reached the VMM's handler, by port from [`doorbell::FIRST`] on.
     pub doorbells: [u64; DOORBELLS],
+    /// Requests that were served: the service, the operation, how often.
+    pub requests: Vec<(&'static str, &'static str, u64)>,
     /// What was recorded.
     pub recorded: Option<record::Summary>,
     /// Processes that were killed because the container's memory ran out.
@@ -505,6 +507,11 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
             teardown: over.elapsed(),
         },
         doorbells: std::array::from_fn(|index| handler.doorbells[index].load(Ordering::Relaxed)),
+        requests: handler
+            .requests
+            .get()
+            .map(Requests::counts)
+            .unwrap_or_default(),
         recorded,
         oom_kills,
         guest: guest_report::last(&memory, report_page),

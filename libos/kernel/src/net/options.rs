@@ -171,7 +171,10 @@ fn may_be_short(name: u32) -> bool {
 pub fn set(t: &Thread, socket: &dyn Socket, name: u32, value: &[u8]) -> Result<()> {
     change(t, socket, name, value)?;
     socket.options_changed();
-    socket.option_mirrored(name, value);
+    if let Some(outside) = socket.outside() {
+        // What the host does not allow holds inside all the same.
+        let _ = outside.mirror((net::SOL_SOCKET, name), value);
+    }
     Ok(())
 }
 
@@ -286,7 +289,11 @@ pub fn get(t: &Thread, socket: &dyn Socket, name: u32, room: usize) -> Result<Ve
         net::SO_TYPE => base.kind.cast_signed(),
         net::SO_DOMAIN => base.family.cast_signed(),
         net::SO_PROTOCOL => base.protocol,
-        net::SO_ERROR => socket.take_error().map_or(0, Errno::code),
+        net::SO_ERROR => {
+            let own = base.take_error();
+            let error = own.or_else(|| socket.outside()?.take_error());
+            error.map_or(0, Errno::code)
+        }
         net::SO_ACCEPTCONN => i32::from(socket.is_listening()),
         net::SO_SNDBUF => options.send_buffer.cast_signed(),
         net::SO_RCVBUF => options.receive_buffer.cast_signed(),

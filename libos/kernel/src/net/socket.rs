@@ -7,6 +7,7 @@ use core::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use husk_abi::linux::{general, ioctl, net};
 use spin::Once;
 
+use super::host::Outside;
 use super::message::{Incoming, Outgoing};
 use super::options::Options;
 use crate::fs::anon::AnonInode;
@@ -308,15 +309,9 @@ pub trait Socket: Send + Sync + core::fmt::Debug {
     /// An option of `SOL_SOCKET` changed.
     fn options_changed(&self) {}
 
-    /// An option of `SOL_SOCKET` that the libOS knows was set to `value`: for who has another socket behind it.
-    fn option_mirrored(&self, _name: u32, _value: &[u8]) {}
-
-    /// The next event is wanted, too (`O_ASYNC`): for who has another socket behind it. Must not sleep.
-    fn want_events(&self) {}
-
-    /// Takes the pending error (`SO_ERROR`).
-    fn take_error(&self) -> Option<Errno> {
-        self.base().take_error()
+    /// The host's side, of a family that leads out.
+    fn outside(&self) -> Option<&Outside> {
+        None
     }
 
     /// `ioctl(2)`.
@@ -445,7 +440,9 @@ impl FileOps for SocketFile {
     }
 
     fn is_async_news(&self, band: Band) -> bool {
-        self.socket.want_events();
+        if let Some(outside) = self.socket.outside() {
+            outside.want_events();
+        }
         let lacks_room = &self.socket.base().lacks_room;
         band == Band::In || lacks_room.swap(false, Ordering::Relaxed)
     }

@@ -45,6 +45,9 @@ pub enum Error {
     Host(#[from] io::Error),
 }
 
+/// What the service is called in records.
+pub const SERVICE: &str = "files";
+
 /// The file service.
 pub struct Files {
     server: Server,
@@ -141,7 +144,7 @@ impl Service for Files {
         let begun = Instant::now();
         let answer = self.server.serve(request);
         observer.served(&Operation {
-            service: "files",
+            service: SERVICE,
             name: &record_name(request.header.opcode),
             path: &path,
             argument: argument(request),

@@ -38,6 +38,9 @@ use readiness::Readiness;
 use route::Route;
 use table::Table;
 
+/// What the service is called in records.
+pub const SERVICE: &str = "network";
+
 /// The socket service.
 pub struct Sockets {
     memory: GuestMemory,
@@ -118,7 +121,7 @@ impl Service for Sockets {
         let answer = self.attempt(request, &mut seen);
         let duration = begun.elapsed();
         observer.served(&Operation {
-            service: "network",
+            service: SERVICE,
             name: &record_name(request.header.opcode),
             path: b"",
             argument: seen.text().as_bytes(),

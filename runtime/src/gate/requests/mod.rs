@@ -232,16 +232,21 @@ impl Requests {
         files.is_some_and(|files| files.memory_fault())
     }
 
-    /// How often each operation was asked for, by name.
+    /// How often each operation was asked for, by service and name.
     #[must_use]
-    pub fn counts(&self) -> Vec<(&'static str, u64)> {
+    pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
         (0u32..)
             .zip(&self.shared.counts)
             .map(|(opcode, count)| {
+                let service = if net::op_name(opcode).is_some() {
+                    super::net::SERVICE
+                } else {
+                    super::fuse::SERVICE
+                };
                 let name = op_name(opcode).unwrap_or("unknown");
-                (name, count.load(Ordering::Relaxed))
+                (service, name, count.load(Ordering::Relaxed))
             })
-            .filter(|(_, count)| *count > 0)
+            .filter(|(_, _, count)| *count > 0)
             .collect()
     }
 }

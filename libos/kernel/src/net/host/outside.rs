@@ -130,7 +130,7 @@ impl Outside {
         self.open(base)?.option(option, room)
     }
 
-    /// The next event of the host's side is wanted.
+    /// The next event of the host's side is wanted (`O_ASYNC`). Does not sleep.
     pub fn want_events(&self) {
         if let Some(socket) = self.get() {
             let _ = socket.ready();

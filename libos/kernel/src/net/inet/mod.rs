@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `endpoint` | addresses and ports, as programs pass them and as routes take them |
 //! | `ports` | who has which port, and whom a packet is for |
+//! | `sides` | binding inside and outside |
 //! | `tcp` | streams |
 //! | `udp` | datagrams |
 //! | `raw` | raw sockets and those of ping |
@@ -21,6 +22,7 @@ mod endpoint;
 mod options;
 mod ports;
 mod raw;
+mod sides;
 mod tcp;
 mod udp;
 

@@ -362,16 +362,8 @@ impl Socket for TcpSocket {
         });
     }
 
-    fn option_mirrored(&self, name: u32, value: &[u8]) {
-        let _ = self.outside.mirror((net::SOL_SOCKET, name), value);
-    }
-
-    fn want_events(&self) {
-        self.outside.want_events();
-    }
-
-    fn take_error(&self) -> Option<Errno> {
-        self.base.take_error().or_else(|| self.outside.take_error())
+    fn outside(&self) -> Option<&Outside> {
+        Some(&self.outside)
     }
 
     fn ioctl(&self, t: &Thread, request: u32, arg: u64) -> SysResult {

@@ -10,13 +10,10 @@ use super::{Phase, TcpSocket};
 use crate::fs::PollEvents;
 use crate::fs::poll::PollTable;
 use crate::net::host::{Accepted, HostSocket, Outside};
-use crate::net::inet::endpoint;
 use crate::net::inet::ports::{Claim, Scope};
+use crate::net::inet::{endpoint, sides};
 use crate::net::{Incoming, Outgoing, Patience};
 use crate::{Errno, Result, SysResult, Thread};
-
-/// How often a port that the host gave is taken inside before one gives up.
-const TRIES: usize = 16;
 
 impl TcpSocket {
     /// The host's socket of a connection, or an attempt, that leads out.
@@ -29,31 +26,12 @@ impl TcpSocket {
         self.base.kernel.net.host.is_available()
     }
 
-    /// `bind(2)`, outside as well as inside: a port is the container's and its network's.
+    /// `bind(2)`, outside as well as inside.
     pub(super) fn bind_both(&self, t: &Thread, bytes: &[u8], address: SocketAddr) -> Result<()> {
-        if !self.may_lead_out() {
-            endpoint::check_local(address.ip())?;
-            return self.bind_to(t, address, true);
-        }
-        if address.port() != 0 {
-            self.bind_to(t, address, true)?;
-            let bound = self.outside.open(&self.base);
-            let bound = bound.and_then(|host| host.bind(bytes));
-            return bound.map(drop).inspect_err(|_| {
-                self.give_up_port(false);
-                self.outside.close();
-            });
-        }
-        for _ in 0..TRIES {
-            let given = self.outside.open(&self.base)?.bind(bytes)?;
-            let given = endpoint::parse(self.base.family, &given)?;
-            let address = SocketAddr::new(address.ip(), given.port());
-            match self.bind_to(t, address, true) {
-                Err(Errno::EADDRINUSE) => self.outside.close(),
-                result => return result,
-            }
-        }
-        Err(Errno::EADDRINUSE)
+        let take = |address| self.bind_to(t, address, true);
+        sides::bind(&self.outside, &self.base, bytes, address, take, || {
+            self.give_up_port(false);
+        })
     }
 
     /// Has the host listen; a socket without a port gets one.

@@ -6,19 +6,16 @@ use husk_abi::linux::ioctl;
 
 use super::UdpSocket;
 use crate::fs::PollEvents;
-use crate::net::inet::endpoint;
+use crate::net::inet::{endpoint, sides};
 use crate::net::{Incoming, Outgoing};
 use crate::{Errno, Result, SysResult, Thread};
-
-/// How often a port that the host gave is taken inside before one gives up.
-const TRIES: usize = 16;
 
 impl UdpSocket {
     fn may_lead_out(&self) -> bool {
         self.base.kernel.net.host.is_available()
     }
 
-    /// `bind(2)`, outside as well as inside: a port is the container's and its network's.
+    /// `bind(2)`, outside as well as inside.
     pub(super) fn bind_both(
         &self,
         t: &Thread,
@@ -26,29 +23,10 @@ impl UdpSocket {
         address: SocketAddr,
         by_program: bool,
     ) -> Result<()> {
-        if !self.may_lead_out() {
-            endpoint::check_local(address.ip())?;
-            return self.bind_to(t, address, by_program);
-        }
-        if address.port() != 0 {
-            self.bind_to(t, address, by_program)?;
-            let bound = self.outside.open(&self.base);
-            let bound = bound.and_then(|host| host.bind(bytes));
-            return bound.map(drop).inspect_err(|_| {
-                self.leave_port();
-                self.outside.close();
-            });
-        }
-        for _ in 0..TRIES {
-            let given = self.outside.open(&self.base)?.bind(bytes)?;
-            let given = endpoint::parse(self.base.family, &given)?;
-            let address = SocketAddr::new(address.ip(), given.port());
-            match self.bind_to(t, address, by_program) {
-                Err(Errno::EADDRINUSE) => self.outside.close(),
-                result => return result,
-            }
-        }
-        Err(Errno::EADDRINUSE)
+        let take = |address| self.bind_to(t, address, by_program);
+        sides::bind(&self.outside, &self.base, bytes, address, take, || {
+            self.leave_port();
+        })
     }
 
     /// `connect(2)` of the host's side; gives the address it has then.

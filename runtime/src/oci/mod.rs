@@ -13,8 +13,8 @@
 //! | [`control`] [`update`] | what is asked of a running container: its processes, its limits |
 //! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | [`figures`] | what a container uses, as `events` prints it |
-//! | `network` | the loopback of a new network namespace |
 //! | `labels` | labels of AppArmor and SELinux |
+//! | `network` | the loopback of a new network namespace |
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |

@@ -232,10 +232,13 @@ impl Engine for Docker {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        // A newer client than the daemon asks for more than that has.
+        let host = self.dockerd.as_ref().map_or(0, Child::id);
         [
+            // A newer client than the daemon asks for more than that has.
             ("DOCKER_API_VERSION", "1.41".to_owned()),
             ("DOCKER_CONFIG", self.at("client").display().to_string()),
+            // Where the networks are that the containers' are joined to.
+            ("NETWORK", format!("/proc/{host}/ns/net")),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()

@@ -20,7 +20,7 @@ inspect() { e inspect -f "$1" "$C"; }
 
 # Runs a command until it succeeds.
 await() {
-    local deadline=$((SECONDS + 120))
+    local deadline=$((SECONDS + ${HUSK_PATIENCE:-120}))
     until "$@"; do
         if [ $SECONDS -gt $deadline ]; then
             echo "never: $*"
@@ -44,6 +44,11 @@ pty() {
     SHELL=/bin/bash script -qec "$(printf '%q ' "$@")" /dev/null | tr -d '\r\b' | sed 's/\^[@D]//g'
     return ${PIPESTATUS[0]}
 }
+
+# Runs a command where the networks are that the engine makes: what is the host for containers, and reaches nothing else.
+host() { nsenter --net="$NETWORK" "$@"; }
+# The same for a command in the background: $! is its own id.
+at_host() { exec nsenter --net="$NETWORK" "$@"; }
 
 # Runs in the background for as long as nobody ends it, on SIGTERM with status 5.
 readonly WAITS='trap "echo bye; exit 5" TERM; echo up; while :; do sleep 0.05; done'

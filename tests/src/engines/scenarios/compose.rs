@@ -40,6 +40,9 @@ rc compose exec -T store ls /v
 echo input | rc compose exec -T maker cat
 rc compose exec -T maker sh -c 'exit 6'
 rc compose run --rm -T reader cat /v/first
+rc compose exec -T maker httpd -p 80 -h /v
+await compose exec -T store wget -qO- http://maker/second >/dev/null
+compose exec -T store wget -qO- http://maker/second
 rc compose restart -t 30 maker
 await says maker 2
 rc compose pause store; rc compose unpause store

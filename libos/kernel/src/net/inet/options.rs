@@ -1,7 +1,7 @@
 //! Options of levels `IPPROTO_IP`, `IPPROTO_IPV6` and `IPPROTO_TCP` (`ip(7)`, `ipv6(7)`, `tcp(7)`).
 //!
-//! Most tell how packets are to look or when they are sent. There are none here, so these are kept and given
-//! back, and nothing more.
+//! Most tell how packets are to look or when they are sent. There are none inside, so here these are checked, kept and given
+//! back, and nothing more; what leads out has them set on the host's socket, too ([`crate::net::host::Outside::mirror`]).
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -61,6 +62,22 @@ fn timeout_ends_a_container_that_does_not_end() {
         .filter(|line| line.starts_with("husk: "))
         .count();
     assert_eq!(clear, 1, "{}", run.stderr_text());
+}
+
+/// All processes of a user share `RLIMIT_SIGPENDING`; a neighbour that uses it up keeps nobody from running.
+#[test]
+fn without_pending_signals_threads_still_take_turns() {
+    let script = "(while :; do :; done) & p=$!; sleep 0.1; kill $p; wait $p; echo $?";
+    let job = Job::shell(&Image::busybox().unwrap(), script);
+    let husk = Husk::find().unwrap().command_for(&job);
+    let mut limited = Command::new("prlimit");
+    limited
+        .arg("--sigpending=0")
+        .arg(husk.get_program())
+        .args(husk.get_args());
+    let run = capture(&limited, b"", job.limit).unwrap();
+    assert_eq!(run.stdout_text(), "143\n", "{run:?}");
+    assert_eq!(run.end, End::Status(0));
 }
 
 #[test]

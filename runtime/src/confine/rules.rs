@@ -253,22 +253,22 @@ pub const RULES: &[Rule] = &[
     rule(libc::SYS_clone3, STARTS, THREADS),
     rule(libc::SYS_clone, STARTS, THREADS),
     rule(libc::SYS_eventfd2, CONTROLS, EVENTS),
-    rule(libc::SYS_timerfd_create, MAIN, "the clock's timer"),
+    rule(
+        libc::SYS_timerfd_create,
+        MAIN,
+        "the clock's timer, and the vCPU's where no signals are left",
+    ),
     rule(
         libc::SYS_timerfd_settime,
-        &[Role::Main, Role::Clock],
-        "the clock's timer",
+        &[Role::Main, Role::Clock, Role::Vcpu],
+        "the clock's timer, and the vCPU's where no signals are left",
     ),
     rule(
         libc::SYS_timerfd_gettime,
         &[Role::Main, Role::Clock],
         "the clock's timer",
     ),
-    rule(
-        libc::SYS_timer_create,
-        &[Role::Main, Role::Vcpu],
-        "the vCPU's timer",
-    ),
+    rule(libc::SYS_timer_create, MAIN, "the vCPU's timer"),
     rule(
         libc::SYS_timer_settime,
         &[Role::Main, Role::Vcpu],

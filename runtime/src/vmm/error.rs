@@ -35,6 +35,8 @@ pub enum Error {
     TooSmall { bytes: u64, minimum: u64 },
     #[error("cannot start a vCPU thread: {0}")]
     Thread(io::Error),
+    #[error("cannot make a vCPU's timer: {0}")]
+    Timer(io::Error),
     #[error("guest memory access at {address:#x} failed")]
     GuestMemory { address: u64 },
 }

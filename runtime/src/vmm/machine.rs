@@ -352,14 +352,14 @@ impl Machine {
             std::thread::Builder::new()
                 .name(format!("vcpu{}", vcpu.index()))
                 .spawn(move || {
+                    let timer = vcpu.timer();
                     confine::enter_thread(Role::Vcpu);
-                    let end = vcpu.run(&*handler);
-                    let _ = sender.send(end);
+                    let _ = sender.send(timer.map(|timer| vcpu.run(&timer, &*handler)));
                 })
                 .map_err(Error::Thread)?;
         }
         match receiver.recv_timeout(self.boot_timeout) {
-            Ok(end) => return Ok(end),
+            Ok(end) => return end.map_err(Error::Timer),
             Err(_) => {
                 let flag = started[0] + std::mem::offset_of!(VcpuShared, started) as u64;
                 let is_started = self
@@ -371,9 +371,10 @@ impl Machine {
                 }
             }
         }
-        Ok(receiver
+        receiver
             .recv()
-            .unwrap_or(End::Crash("all its vCPU threads ended")))
+            .unwrap_or(Ok(End::Crash("all its vCPU threads ended")))
+            .map_err(Error::Timer)
     }
 }
 

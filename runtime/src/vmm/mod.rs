@@ -14,6 +14,7 @@ mod memory;
 mod ram;
 mod raw;
 mod tables;
+mod timer;
 mod vcpu;
 mod window;
 

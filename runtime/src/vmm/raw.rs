@@ -79,10 +79,9 @@ thread_local! {
     static RUN: Cell<*mut kvm_run> = const { Cell::new(std::ptr::null_mut()) };
 }
 
-/// Signal that makes a vCPU thread leave the guest.
-pub fn kick_signal() -> i32 {
-    libc::SIGRTMIN()
-}
+/// Signal that makes a vCPU thread leave the guest. Not a real-time signal: those are lost while the user's processes have
+/// `RLIMIT_SIGPENDING` of them pending. Nothing else sends this one to the VMM, and outside of vCPU threads it does nothing.
+const KICK_SIGNAL: i32 = libc::SIGURG;
 
 extern "C" fn on_kick(_signal: i32) {
     let run = RUN.get();
@@ -98,7 +97,7 @@ pub fn install_kick_handler() {
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = on_kick as *const () as usize;
-        libc::sigaction(kick_signal(), &raw const action, std::ptr::null_mut());
+        libc::sigaction(KICK_SIGNAL, &raw const action, std::ptr::null_mut());
     }
 }
 
@@ -122,21 +121,24 @@ pub fn thread_id() -> i32 {
 /// Sends the kick signal to a thread of this process.
 pub fn kick_thread(tid: i32) {
     // SAFETY: plain system call; a thread that has ended gives ESRCH.
-    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, kick_signal()) };
+    unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, KICK_SIGNAL) };
 }
 
-/// A timer that kicks the thread that made it.
+/// A timer that sends the kick signal to the thread that made it.
 #[derive(Debug)]
-pub struct KickTimer(libc::timer_t);
+pub struct SignalTimer(libc::timer_t);
 
-impl KickTimer {
+impl SignalTimer {
     /// A disarmed timer for the calling thread.
+    ///
+    /// # Errors
+    /// `EAGAIN` when the user's processes have as many pending signals and timers as `RLIMIT_SIGPENDING` allows.
     pub fn new() -> io::Result<Self> {
         // SAFETY: sigevent is a C struct of integers for which zero is valid; the timer id is written.
         unsafe {
             let mut event: libc::sigevent = std::mem::zeroed();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
-            event.sigev_signo = kick_signal();
+            event.sigev_signo = KICK_SIGNAL;
             event.sigev_notify_thread_id = libc::gettid();
             let mut id: libc::timer_t = std::mem::zeroed();
             match libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut id) {
@@ -146,9 +148,8 @@ impl KickTimer {
         }
     }
 
-    /// Fires once after `after` (at least a nanosecond).
+    /// Fires once after `after`, which is not zero.
     pub fn arm(&self, after: Duration) {
-        let after = after.max(Duration::from_nanos(1));
         let value = libc::itimerspec {
             it_interval: libc::timespec {
                 tv_sec: 0,
@@ -164,7 +165,7 @@ impl KickTimer {
     }
 }
 
-impl Drop for KickTimer {
+impl Drop for SignalTimer {
     fn drop(&mut self) {
         // SAFETY: the timer is ours.
         unsafe { libc::timer_delete(self.0) };

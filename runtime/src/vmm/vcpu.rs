@@ -2,6 +2,7 @@
 
 mod debug;
 
+use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,7 +24,8 @@ use super::loader::Image;
 use super::machine::{DoorbellHandler, End, SHARED_OFFSET, Served};
 use super::memory::{self, GuestMemory};
 use super::ram::Ram;
-use super::raw::{self, KickTimer};
+use super::raw;
+use super::timer::KickTimer;
 use super::{Error, Kicker};
 
 const MSR_STAR: u32 = 0xc000_0081;
@@ -160,7 +162,7 @@ impl Vcpu {
             .set_msrs(&msrs)
             .map_err(Error::kvm("set a vCPU's MSRs"))?;
         if written != entries.len() {
-            let source = std::io::Error::from_raw_os_error(libc::EINVAL);
+            let source = io::Error::from_raw_os_error(libc::EINVAL);
             return Err(Error::Kvm {
                 what: "set all of a vCPU's MSRs",
                 source,
@@ -266,12 +268,16 @@ impl Vcpu {
         }
     }
 
+    /// The timer that [`Vcpu::run`] needs, to be made by the thread that will run it.
+    ///
+    /// # Errors
+    /// When the host has none.
+    pub fn timer(&self) -> io::Result<KickTimer> {
+        KickTimer::new(&self.kicker)
+    }
+
     /// Runs the vCPU on this thread until the machine ends.
-    pub fn run(mut self, handler: &dyn DoorbellHandler) -> End {
-        let timer = match KickTimer::new() {
-            Ok(timer) => timer,
-            Err(error) => return End::RunFailed(error.raw_os_error().unwrap_or(0)),
-        };
+    pub fn run(mut self, timer: &KickTimer, handler: &dyn DoorbellHandler) -> End {
         self.kicker.attach_this_thread();
         raw::kicks_leave(&mut self.fd);
         let end = loop {
@@ -280,7 +286,7 @@ impl Vcpu {
             } else {
                 None
             };
-            if let Some(end) = stopped.or_else(|| self.run_once(&timer, handler)) {
+            if let Some(end) = stopped.or_else(|| self.run_once(timer, handler)) {
                 break end;
             }
         };

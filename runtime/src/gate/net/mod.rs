@@ -89,7 +89,13 @@ impl Sockets {
 
     /// The life of the thread that tells the guest of sockets' events: it ends with the process.
     fn announce(&self) {
-        while self.table.wait().is_ok() {}
+        let mut untold = None;
+        while self.table.wait(&mut untold).is_ok() {}
+    }
+
+    /// The vCPU is about to sleep.
+    pub fn idle(&self) {
+        self.table.tell_unseen();
     }
 
     /// Serves one request; `seen` is what there is to tell of it.

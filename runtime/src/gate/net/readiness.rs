@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::net::{
@@ -10,7 +11,7 @@ use husk_abi::boundary::net::{
 };
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
-use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileMemory};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use crate::gate::Interrupt;
 use crate::gate::requests::set_bits;
@@ -28,6 +29,9 @@ const WITHOUT_ROOM: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::ET);
 /// Events taken at a time.
 const BATCH: usize = 64;
+/// A guest that runs has so long to look by itself what changed, before it is interrupted: that takes as long as many
+/// events' work.
+const LATE: Duration = Duration::from_micros(100);
 
 /// What holds of `socket` now.
 ///
@@ -213,15 +217,16 @@ impl Readiness {
         true
     }
 
-    /// An operation may have changed what holds of the socket: the word is exact afterwards.
+    /// An operation may have changed what holds of the socket: the word is exact afterwards, and the guest looks for changes
+    /// when it has the answer.
     ///
     /// # Errors
     /// What `poll(2)` and `epoll_ctl(2)` give.
     pub fn refresh(&self, socket: impl AsFd, told: &mut Told) -> Result<(), Errno> {
         let gained = self.store(&socket, told)?;
         self.ask(socket, told)?;
-        if !gained.is_empty() && self.mark(told.name.number) {
-            self.interrupt.interrupt();
+        if !gained.is_empty() {
+            self.mark(told.name.number);
         }
         Ok(())
     }
@@ -234,11 +239,46 @@ impl Readiness {
         self.mark(told.name.number)
     }
 
-    /// Sleeps until the host tells of sockets; has `look` look at each, and interrupts the guest if that says so for any.
+    /// Whether there is a change the guest has not seen.
+    fn has_unseen(&self) -> bool {
+        (0..MAX_SOCKETS as u64 / 64 / 64).any(|word| {
+            let at = GuestAddress(self.area + SUMMARY_OFFSET + word * 8);
+            self.memory
+                .load::<u64>(at, Ordering::SeqCst)
+                .is_ok_and(|bits| bits != 0)
+        })
+    }
+
+    /// Interrupts a guest that is about to sleep if it has not seen all changes.
+    pub fn tell_unseen(&self) {
+        if self.has_unseen() {
+            self.interrupt.interrupt();
+        }
+    }
+
+    /// Sleeps until the host tells of sockets; has `look` look at each, and tells the guest if that says so for any. `untold`
+    /// is since when a guest that ran then may not have seen changes.
     ///
     /// # Errors
     /// What `epoll_wait(2)` gives.
-    pub fn wait(&self, look: impl Fn(Name) -> bool) -> Result<(), Errno> {
+    pub fn wait(
+        &self,
+        untold: &mut Option<Instant>,
+        look: impl Fn(Name) -> bool,
+    ) -> Result<(), Errno> {
+        if let Some(since) = *untold {
+            let left = LATE.saturating_sub(since.elapsed());
+            if left.is_zero() {
+                *untold = None;
+                self.tell_unseen();
+            } else {
+                let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
+                let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+                if poll(&mut fds, Some(&left))? == 0 {
+                    return Ok(());
+                }
+            }
+        }
         let mut events = Vec::with_capacity(BATCH);
         match epoll::wait(
             &self.epoll,
@@ -254,7 +294,11 @@ impl Readiness {
             tells |= look(Name::of_data(event.data));
         }
         if tells {
-            self.interrupt.interrupt();
+            if self.interrupt.wake() {
+                *untold = None;
+            } else {
+                untold.get_or_insert_with(Instant::now);
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use libc::c_int;
 use rustix::io::Errno;
@@ -189,12 +190,17 @@ impl Table {
         Ok(open.facts)
     }
 
-    /// Sleeps until the host tells of sockets, and tells the guest.
+    /// Interrupts a guest that is about to sleep if it has not seen all changes.
+    pub fn tell_unseen(&self) {
+        self.readiness.tell_unseen();
+    }
+
+    /// Sleeps until the host tells of sockets, and tells the guest; `untold` as in [`Readiness::wait`].
     ///
     /// # Errors
     /// What `epoll_wait(2)` gives.
-    pub fn wait(&self) -> Result<(), Errno> {
-        self.readiness.wait(|name| {
+    pub fn wait(&self, untold: &mut Option<Instant>) -> Result<(), Errno> {
+        self.readiness.wait(untold, |name| {
             let Some(socket) = self.get(name.number) else {
                 return false;
             };

@@ -34,6 +34,11 @@ impl Interrupt for Interrupts {
     fn interrupt(&self) {
         let _ = self.0.send(());
     }
+
+    fn wake(&self) -> bool {
+        self.interrupt();
+        true
+    }
 }
 
 /// A guest.

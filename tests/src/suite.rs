@@ -1,14 +1,17 @@
 //! Programs of other releases of Debian than this machine's: engines that users have today.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::{once, sha256};
 use crate::rootfs::run;
 
+/// What containerd's tests need.
+pub const CONTAINERD: [&str; 2] = ["containerd", "runc"];
 /// Releases, the newest first.
 const NAMES: [&str; 2] = ["sid", "trixie"];
 /// Chooses one of them.
@@ -75,11 +78,6 @@ impl Suite {
         })
     }
 
-    /// Debian's name of it.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// A command that finds these programs instead of the machine's, as do all it starts. Arguments may be added.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("unshare");
@@ -88,5 +86,29 @@ impl Suite {
             .arg(&self.usr)
             .arg(program);
         command
+    }
+
+    /// Runs the calling test's program with it, all but the tests whose names have `skipped` in them. Says on standard
+    /// error which version of `program` that is.
+    ///
+    /// # Errors
+    /// When a test fails; then with what the tests say.
+    pub fn run_tests_again(&self, skipped: &str, program: &str) -> Result<()> {
+        let version = self.command(program).arg("--version").output()?;
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        // Not by eprintln!, which the test harness would keep to itself.
+        let _ = writeln!(io::stderr(), "Debian {}: {}", self.name, version.trim());
+        let tests = std::env::current_exe()?;
+        let done = self
+            .command(&tests.to_string_lossy())
+            .args(["--skip", skipped])
+            .output()?;
+        ensure!(
+            done.status.success(),
+            "with {version}{}{}",
+            String::from_utf8_lossy(&done.stdout),
+            String::from_utf8_lossy(&done.stderr)
+        );
+        Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! containerd drives husk's shim as it drives runc's.
 
-use std::env;
 use std::fs;
 use std::path::Path;
 use std::thread;
@@ -8,7 +7,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 use husk_tests::differential::Failures;
 use husk_tests::engines::containerd::{Containerd, RUNTIMES};
-use husk_tests::suite::Suite;
+use husk_tests::suite::{CONTAINERD, Suite};
 
 /// Name and script; both runtimes must print the same.
 const SCENARIOS: [(&str, &str); 20] = [
@@ -207,18 +206,6 @@ fn what_is_not_there() -> Result<()> {
 /// The tests above with the containerd, `ctr` and runc of a later Debian release.
 #[test]
 fn with_the_newest_containerd() -> Result<()> {
-    let suite = Suite::newest(&["containerd", "runc"])?;
-    let version = suite.command("containerd").arg("--version").output()?;
-    let version = String::from_utf8_lossy(&version.stdout).into_owned();
-    println!("Debian {}: {}", suite.name(), version.trim());
-    let mut tests = suite.command(&env::current_exe()?.to_string_lossy());
-    tests.args(["--skip", "with_the_newest_containerd"]);
-    let done = tests.output()?;
-    ensure!(
-        done.status.success(),
-        "{}{}",
-        String::from_utf8_lossy(&done.stdout),
-        String::from_utf8_lossy(&done.stderr)
-    );
-    Ok(())
+    let suite = Suite::newest(&CONTAINERD)?;
+    suite.run_tests_again("with_the_newest_containerd", "containerd")
 }

@@ -23,11 +23,18 @@ use stdio::{End, StreamObserver, Streams};
 pub trait Interrupt: Send + Sync {
     /// Makes the guest look at its queues.
     fn interrupt(&self);
+
+    /// As [`Interrupt::interrupt`] if the guest sleeps; false, and nothing is done, if it runs.
+    fn wake(&self) -> bool;
 }
 
 impl Interrupt for crate::vmm::Kicker {
     fn interrupt(&self) {
         self.kick();
+    }
+
+    fn wake(&self) -> bool {
+        Self::wake(self)
     }
 }
 

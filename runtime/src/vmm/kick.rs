@@ -49,6 +49,15 @@ impl Kicker {
         }
     }
 
+    /// As [`Kicker::kick`] if the vCPU idles; false, and nothing is done, if it runs.
+    pub fn wake(&self) -> bool {
+        let is_idle = self.0.idle.load(Ordering::SeqCst);
+        if is_idle {
+            self.kick();
+        }
+        is_idle
+    }
+
     pub(super) fn attach_this_thread(&self) {
         self.0.tid.store(raw::thread_id(), Ordering::SeqCst);
     }

@@ -5,6 +5,8 @@
 //! | `table` | which sockets there are, by number, and what is known of each |
 //! | `operations` | what each operation does |
 //! | `readiness` | what the guest is told without asking |
+//! | `delivery` | bytes of streams that it gets without asking |
+//! | `watch` | when it is interrupted |
 //! | `options` | which options and control messages are for the guest |
 //! | `ioctl` | which requests about interfaces are |
 //! | `route` | questions of `rtnetlink(7)` |
@@ -15,6 +17,7 @@
 //! options and requests that are in no list are refused as if the host did not have them. No call waits, and none raises
 //! a signal.
 
+mod delivery;
 mod ioctl;
 mod operations;
 mod options;
@@ -23,20 +26,23 @@ mod readiness;
 mod route;
 mod table;
 mod text;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use husk_abi::boundary::net::op;
 use rustix::io::Errno;
 
 use super::requests::message::Request;
-use super::requests::{self, Answer, Observer, Operation, Parts, Service, errno_of, record_name};
+use super::requests::{self, Answer, Observer, Operation, Parts, Service, record_name};
 use crate::vmm::GuestMemory;
 use operations::Seen;
 use readiness::Readiness;
 use route::Route;
-use table::Table;
+use table::{Facts, Table};
+use watch::Watch;
 
 /// What the service is called in records.
 pub const SERVICE: &str = "network";
@@ -68,7 +74,10 @@ impl Sockets {
         .map_err(failed)?;
         let sockets = Arc::new(Self::new(parts.memory.clone(), readiness).map_err(failed)?);
         let events = sockets.clone();
-        requests::spawn("sockets".to_owned(), move || events.announce())?;
+        let observer = parts.observer.clone();
+        requests::spawn("sockets".to_owned(), move || {
+            events.announce(observer.as_deref());
+        })?;
         Ok(sockets)
     }
 
@@ -88,8 +97,20 @@ impl Sockets {
     }
 
     /// The life of the thread that tells the guest of sockets' events: it ends with the process.
-    fn announce(&self) {
-        while self.table.wait().is_ok() {}
+    fn announce(&self, observer: Option<&dyn Observer>) {
+        let mut watch = Watch::default();
+        let delivered = |socket: u32, facts: &Facts, result: Result<usize, Errno>| {
+            if let Some(observer) = observer {
+                let seen = Seen::moved(socket, facts, result.unwrap_or(0) as u64);
+                observe(observer, op::RECEIVE, &seen, result.err(), Duration::ZERO);
+            }
+        };
+        while self.table.wait(&mut watch, delivered).is_ok() {}
+    }
+
+    /// The vCPU is about to sleep.
+    pub fn idle(&self) {
+        self.table.tell_unseen();
     }
 
     /// Serves one request; `seen` is what there is to tell of it.
@@ -106,6 +127,26 @@ impl Sockets {
     }
 }
 
+/// Tells `observer` of an operation.
+fn observe(
+    observer: &dyn Observer,
+    opcode: u32,
+    seen: &Seen,
+    errno: Option<Errno>,
+    duration: Duration,
+) {
+    observer.served(&Operation {
+        service: SERVICE,
+        name: &record_name(opcode),
+        path: b"",
+        argument: seen.text().as_bytes(),
+        node: seen.socket.map(u64::from),
+        value: seen.value,
+        errno: errno.map_or(0, Errno::raw_os_error),
+        duration,
+    });
+}
+
 impl Service for Sockets {
     fn may_block(&self, _: &Request) -> bool {
         false
@@ -116,20 +157,18 @@ impl Service for Sockets {
     }
 
     fn serve_observed(&self, request: &Request, observer: &dyn Observer) -> Answer {
+        let mut begun = Instant::now();
+        if request.header.opcode == op::SEND_MANY {
+            return self.send_many(request, |seen, errno| {
+                observe(observer, op::SEND, seen, errno, begun.elapsed());
+                begun = Instant::now();
+            });
+        }
         let mut seen = Seen::default();
-        let begun = Instant::now();
         let answer = self.attempt(request, &mut seen);
-        let duration = begun.elapsed();
-        observer.served(&Operation {
-            service: SERVICE,
-            name: &record_name(request.header.opcode),
-            path: b"",
-            argument: seen.text().as_bytes(),
-            node: seen.socket.map(u64::from),
-            value: seen.value,
-            errno: errno_of(&answer),
-            duration,
-        });
+        let errno = answer.as_ref().err().copied();
+        let opcode = request.header.opcode;
+        observe(observer, opcode, &seen, errno, begun.elapsed());
         answer
     }
 }

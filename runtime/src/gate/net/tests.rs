@@ -34,6 +34,11 @@ impl Interrupt for Interrupts {
     fn interrupt(&self) {
         let _ = self.0.send(());
     }
+
+    fn wake(&self) -> bool {
+        self.interrupt();
+        true
+    }
 }
 
 /// A guest.
@@ -65,7 +70,7 @@ impl Guest {
     fn new() -> Self {
         let guest = Self::deaf();
         let sockets = guest.sockets.clone();
-        std::thread::spawn(move || sockets.announce());
+        std::thread::spawn(move || sockets.announce(None));
         guest
     }
 

@@ -224,6 +224,9 @@ impl Requests {
     /// The vCPU has nothing to do: serves what is queued, which nobody waits for.
     pub fn idle(&self) {
         self.shared.serve_queued();
+        if let Some(sockets) = &self.shared.sockets {
+            sockets.idle();
+        }
     }
 
     /// An access of the guest failed; false if it was not to a file that became shorter.
@@ -276,6 +279,10 @@ pub fn set_bits(memory: &GuestMemory, gpa: u64, bits: u64) {
     }
 }
 
+fn is_of_socket(request: &Request) -> bool {
+    net::op_name(request.header.opcode).is_some()
+}
+
 /// A worker's life.
 fn work(shared: &Shared, jobs: &Mutex<mpsc::Receiver<(u16, Request)>>) {
     loop {
@@ -293,7 +300,7 @@ impl Shared {
 
     /// Who serves `request`, if the container has that.
     fn service(&self, request: &Request) -> Option<&dyn Service> {
-        if net::op_name(request.header.opcode).is_some() {
+        if is_of_socket(request) {
             self.sockets.as_deref().map(|service| service as _)
         } else {
             self.files.as_deref().map(|service| service as _)
@@ -315,7 +322,10 @@ impl Shared {
             let Some((head, request)) = next else {
                 return served;
             };
-            served.count(request.as_ref().map_or(0, Request::data_bytes));
+            match &request {
+                Some(request) if is_of_socket(request) => served.count_of_socket(),
+                request => served.count(request.as_ref().map_or(0, Request::data_bytes)),
+            }
             match request {
                 None => self.give_back(head, 0),
                 Some(request) if self.may_block(&request) => {

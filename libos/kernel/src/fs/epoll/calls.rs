@@ -101,6 +101,8 @@ fn wait(t: &Thread, epfd: Fd, events: Ptr, max: Int, deadline: Deadline) -> SysR
     }
     let file = t.file(epfd)?;
     let epoll = of_file(&file).ok_or(Errno::EINVAL)?;
+    // What the VMM says of sockets it says without an interrupt to those that look.
+    t.kernel.net.host.poll();
     let collect = || -> Option<SysResult> {
         if !epoll.has_ready() {
             return None;

@@ -7,7 +7,7 @@ use husk_abi::boundary::net::{
     RECEIVE_HEAD, ReceiveIn, ReceiveOut, SendIn, SocketIn, SocketOut, op,
 };
 
-use crate::host::{Ask, BULK_BYTES, Needs};
+use crate::host::{Ask, BULK_BYTES, Exchange, Needs};
 use crate::mm::Held;
 use crate::net::control::Item;
 use crate::user::IoBuf;
@@ -45,8 +45,15 @@ fn call(kernel: &Kernel, opcode: u32, body: &[u8]) -> Result<Vec<u8>> {
         body,
         ..Ask::default()
     };
-    let len = exchange.call(&kernel.frames, &ask)?;
+    let len = ask_host(kernel, &mut exchange, &ask)?;
     Ok(exchange.answer(len))
+}
+
+/// Asks, and wakes who waits for what the answer brought about.
+fn ask_host(kernel: &Kernel, exchange: &mut Exchange<'_>, ask: &Ask<'_>) -> Result<usize> {
+    let len = exchange.call(&kernel.frames, ask);
+    kernel.net.host.poll();
+    len
 }
 
 fn simple(kernel: &Kernel, opcode: u32, socket: u32, argument: u32) -> Result<Vec<u8>> {
@@ -278,7 +285,7 @@ pub fn send(
         data_at: held.as_ref().map_or(&[], Held::spans),
         ..Ask::default()
     };
-    let sent = exchange.call(&kernel.frames, &ask).and_then(|got| {
+    let sent = ask_host(kernel, &mut exchange, &ask).and_then(|got| {
         let answer = exchange.answer(got);
         let sent = answer.first_chunk().ok_or(Errno::EIO)?;
         Ok((u32::from_le_bytes(*sent) as usize).min(len))
@@ -329,14 +336,15 @@ fn control_items(mut bytes: &[u8]) -> Vec<Item> {
     items
 }
 
-/// Receives into `buf`, `wanted` bytes at most.
+/// Receives into `buf`, `wanted` bytes at most. Of a stream `deliveries` is how often bytes came by themselves.
 ///
 /// # Errors
-/// The host's; `EFAULT` (what was received is lost then, as on Linux).
+/// The host's; `ESTALE` if they came more often; `EFAULT` (what was received is lost then, as on Linux).
 pub fn receive(
     kernel: &Kernel,
     socket: u32,
     flags: u32,
+    deliveries: u32,
     buf: &mut IoBuf<'_>,
     wanted: usize,
 ) -> Result<Received> {
@@ -355,7 +363,7 @@ pub fn receive(
         socket,
         flags,
         size: len as u32,
-        padding: 0,
+        deliveries,
     });
     let mut exchange = kernel.host.files.begin(&kernel.frames, needs)?;
     let ask = Ask {
@@ -366,7 +374,7 @@ pub fn receive(
         data_at: held.as_ref().map_or(&[], Held::spans),
         ..Ask::default()
     };
-    let answered = exchange.call(&kernel.frames, &ask)?;
+    let answered = ask_host(kernel, &mut exchange, &ask)?;
     let put = answered
         .checked_sub(RECEIVE_HEAD)
         .ok_or(Errno::EIO)?

@@ -9,7 +9,7 @@ use husk_abi::linux::net;
 use super::{Phase, TcpSocket};
 use crate::fs::PollEvents;
 use crate::fs::poll::PollTable;
-use crate::net::host::{Accepted, HostSocket, Outside};
+use crate::net::host::{Accepted, HostSocket};
 use crate::net::inet::ports::{Claim, Scope};
 use crate::net::inet::{endpoint, sides};
 use crate::net::{Incoming, Outgoing, Patience};
@@ -65,7 +65,7 @@ impl TcpSocket {
     fn embryo_outside(&self, accepted: &Accepted) -> Result<Arc<TcpSocket>> {
         let (kernel, family) = (self.base.kernel, self.base.family);
         let embryo = Self::with_options(kernel, family, self.options.inherit(), |base| {
-            HostSocket::of_accepted(base, accepted).map(Outside::accepted)
+            HostSocket::of_accepted(base, accepted).map(|host| self.outside.accepted(host))
         })?;
         let inherited = self.base.options();
         embryo.base.edit_options(|options| *options = inherited);
@@ -85,6 +85,7 @@ impl TcpSocket {
             inner.remote = Some(peer);
             inner.local.replace(own)
         };
+        self.outside.buffer();
         let claim = |claim: &mut Claim| {
             claim.scope = Scope::One(own.ip());
             claim.remote = Some(peer);
@@ -159,6 +160,9 @@ impl TcpSocket {
             inner.leads_out = false;
             inner.phase = Phase::Closed;
             inner.remote = None;
+        }
+        if let Some(host) = self.outside.get() {
+            host.set_buffered(false);
         }
         self.give_up_port(true);
     }

@@ -43,6 +43,11 @@ fn daemon(program: &str, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// Whether containers are husk's shim's, for Docker 23 and later, and not the husk command's.
+fn uses_shim() -> bool {
+    std::env::var_os("HUSK_DOCKER_SHIM").is_some()
+}
+
 impl Docker {
     /// Starts the daemons and loads the test image.
     ///
@@ -70,8 +75,16 @@ impl Docker {
         });
         fs::write(at("containerd.toml"), toml(&config))?;
         // Instead of the machine's own.
-        fs::write(at("daemon.json"), "{}")?;
+        let mut settings = json!({});
+        if uses_shim() {
+            settings["runtimes"]["husk"]["runtimeType"] = "io.containerd.husk.v1".into();
+        }
+        fs::write(at("daemon.json"), settings.to_string())?;
+        let husk = fs::canonicalize(Husk::find()?.binary())?;
+        let beside = husk.parent().context("husk lies nowhere")?;
+        let others = std::env::var("PATH").unwrap_or_default();
         let containerd = daemon("containerd", &at("containerd.log"))?
+            .env("PATH", format!("{}:{others}", beside.display()))
             .arg("--config")
             .arg(at("containerd.toml"))
             .spawn()
@@ -123,15 +136,16 @@ impl Docker {
         for (flag, path) in flags {
             command.arg(flag).arg(path);
         }
-        let child = command
+        command
             .args(["--iptables=false", "--live-restore"])
             .arg("--config-file")
             .arg(self.at("daemon.json"))
             .arg(format!("--host=unix://{}", self.at("sock").display()))
-            .arg(format!("--cgroup-parent=/{}", self.cgroup))
-            .arg(format!("--add-runtime=husk={}", husk.display()))
-            .spawn()
-            .context("no dockerd: run xtask/setup")?;
+            .arg(format!("--cgroup-parent=/{}", self.cgroup));
+        if !uses_shim() {
+            command.arg(format!("--add-runtime=husk={}", husk.display()));
+        }
+        let child = command.spawn().context("no dockerd: run xtask/setup")?;
         self.dockerd = Some(child);
         let socket = self.at("sock");
         self.wait_until("dockerd", || UnixStream::connect(&socket).is_ok())?;

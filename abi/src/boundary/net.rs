@@ -48,6 +48,8 @@ pub mod op {
     pub const IOCTL: u32 = 76;
     /// A question of `NETLINK_ROUTE` (`RTM_GET*`), one message; answered by the answers' messages.
     pub const ROUTE: u32 = 77;
+    /// [`super::TakeIn`]: a socket that a process was handed from outside; answered by [`super::SocketOut`].
+    pub const TAKE: u32 = 78;
 }
 
 /// Names of the opcodes, for records and statistics.
@@ -68,6 +70,7 @@ pub fn op_name(opcode: u32) -> Option<&'static str> {
         op::CLOSE => "close",
         op::IOCTL => "ioctl",
         op::ROUTE => "route",
+        op::TAKE => "take",
         _ => return None,
     })
 }
@@ -90,6 +93,10 @@ pub const RECEIVE_HEAD: usize = ReceiveOut::BYTES + MAX_ADDRESS + MAX_CONTROL;
 super::fuse::wire! {
     /// `SOCKET`: `AF_INET` or `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_RAW`, without flags.
     SocketIn, 16 { family: u32, kind: u32, protocol: u32, padding: u32 }
+}
+super::fuse::wire! {
+    /// `TAKE`: the descriptor number `index` of those session `session` was handed. Each can be taken once.
+    TakeIn, 8 { session: u32, index: u32 }
 }
 super::fuse::wire! {
     /// Answers `SOCKET`.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `table` | which sockets there are, by number, and what is known of each |
 //! | `operations` | what each operation does |
+//! | `handed` | sockets that processes were handed from outside |
 //! | `readiness` | what the guest is told without asking |
 //! | `options` | which options and control messages are for the guest |
 //! | `ioctl` | which requests about interfaces are |
@@ -15,6 +16,7 @@
 //! options and requests that are in no list are refused as if the host did not have them. No call waits, and none raises
 //! a signal.
 
+mod handed;
 mod ioctl;
 mod operations;
 mod options;
@@ -30,6 +32,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 
+use super::handed::Handed;
 use super::requests::message::Request;
 use super::requests::{self, Answer, Observer, Operation, Parts, Service, errno_of, record_name};
 use crate::vmm::GuestMemory;
@@ -41,6 +44,14 @@ use table::Table;
 /// What the service is called in records.
 pub const SERVICE: &str = "network";
 
+/// A socket's own address and its peer's, as they lie in memory; empty where there is none.
+pub fn names(socket: &OwnedFd) -> [Vec<u8>; 2] {
+    let bytes = |name: Result<raw::Address, Errno>| {
+        name.map_or(Vec::new(), |name| name.as_bytes().to_vec())
+    };
+    [bytes(raw::own_name(socket)), bytes(raw::peer_name(socket))]
+}
+
 /// The socket service.
 pub struct Sockets {
     memory: GuestMemory,
@@ -48,6 +59,8 @@ pub struct Sockets {
     route: Mutex<Route>,
     /// For requests about interfaces that name no socket.
     any: OwnedFd,
+    /// What was handed over and not taken yet.
+    handed: Arc<Handed>,
 }
 
 impl Sockets {
@@ -66,13 +79,15 @@ impl Sockets {
             parts.interrupt.clone(),
         )
         .map_err(failed)?;
-        let sockets = Arc::new(Self::new(parts.memory.clone(), readiness).map_err(failed)?);
+        let sockets = Arc::new(
+            Self::new(parts.memory.clone(), readiness, parts.handed.clone()).map_err(failed)?,
+        );
         let events = sockets.clone();
         requests::spawn("sockets".to_owned(), move || events.announce())?;
         Ok(sockets)
     }
 
-    fn new(memory: GuestMemory, readiness: Readiness) -> Result<Self, Errno> {
+    fn new(memory: GuestMemory, readiness: Readiness, handed: Arc<Handed>) -> Result<Self, Errno> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
         Ok(Self {
             memory,
@@ -84,6 +99,7 @@ impl Sockets {
                 SocketFlags::CLOEXEC,
                 None,
             )?,
+            handed,
         })
     }
 

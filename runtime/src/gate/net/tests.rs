@@ -59,7 +59,7 @@ impl Guest {
         };
         let (sender, interrupts) = mpsc::channel();
         let readiness = Readiness::new(memory.clone(), area, Arc::new(Interrupts(sender))).unwrap();
-        let sockets = Arc::new(Sockets::new(memory.clone(), readiness).unwrap());
+        let sockets = Arc::new(Sockets::new(memory.clone(), readiness, Arc::default()).unwrap());
         Self {
             memory,
             sockets,

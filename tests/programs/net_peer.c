@@ -98,21 +98,41 @@ static void *call_back(void *arg) {
     return NULL;
 }
 
+/* Connects as call_back does, sends 100 bytes, and answers with the error that reading what comes back ends with. */
+static void *tell_end(void *arg) {
+    int fd = (long)arg, error = 0;
+    uint16_t port;
+    struct sockaddr_in peer;
+    socklen_t len = sizeof peer;
+    char buffer[256] = {0};
+    if (recv(fd, &port, sizeof port, MSG_WAITALL) == sizeof port && getpeername(fd, (void *)&peer, &len) == 0) {
+        peer.sin_port = htons(port);
+        int back = socket(AF_INET, SOCK_STREAM, 0);
+        if (connect(back, (void *)&peer, sizeof peer) == 0) {
+            ssize_t got;
+            write_all(back, buffer, 100);
+            while ((got = read(back, buffer, sizeof buffer)) > 0);
+            if (got < 0) error = errno;
+        } else {
+            error = -1;
+        }
+        write_all(fd, &error, sizeof error);
+        close(back);
+    }
+    close(fd);
+    return NULL;
+}
+
 struct service {
     int port;
     void *(*serve)(void *);
+    int listener;
 };
 
 _Noreturn static void *accept_all(void *arg) {
     struct service *service = arg;
-    int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in address = any(service->port);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (void *)&address, sizeof address) || listen(fd, 64)) exit(1);
-    printf("%d\n", service->port);
-    fflush(stdout);
     for (;;) {
-        int connection = accept(fd, NULL, NULL);
+        int connection = accept(service->listener, NULL, NULL);
         if (connection >= 0) pthread_detach(start(service->serve, (void *)(long)connection));
     }
 }
@@ -130,7 +150,7 @@ _Noreturn static void *datagrams(void *arg) {
 }
 
 int main(void) {
-    static struct service services[] = {{7001, echo}, {7002, source}, {7003, sink}, {7004, reset}, {7005, call_back}};
+    static struct service services[] = {{7001, echo}, {7002, source}, {7003, sink}, {7004, reset}, {7005, call_back}, {7006, tell_end}};
     static int fds[2][2];
     signal(SIGPIPE, SIG_IGN);
     for (int i = 0; i < 2; i++) {
@@ -140,7 +160,16 @@ int main(void) {
         fds[i][1] = fds[0][0];
         start(datagrams, fds[i]);
     }
-    for (size_t i = 0; i < sizeof services / sizeof *services; i++) start(accept_all, &services[i]);
+    for (size_t i = 0; i < sizeof services / sizeof *services; i++) {
+        int on = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
+        struct sockaddr_in address = any(services[i].port);
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+        if (bind(fd, (void *)&address, sizeof address) || listen(fd, 64)) return 1;
+        services[i].listener = fd;
+        start(accept_all, &services[i]);
+    }
+    puts("ready");
+    fflush(stdout);
     pause();
     return 0;
 }

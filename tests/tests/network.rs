@@ -37,7 +37,7 @@ fn program(name: &str) -> Result<PathBuf> {
 #[test]
 fn sockets_lead_out() -> Result<()> {
     let [own, mut peer] = Namespace::pair([OWN, PEER])?;
-    peer.start(&program("net_peer")?, &[], "7005")?;
+    peer.start(&program("net_peer")?, &[], "ready")?;
     let script = format!("exec /t/net_out {OWN} {PEER}");
     let text = oci::equal(programs::image(), &script, |spec| join(spec, &own))?;
     ensure!(text.ends_with("all ok\nStatus(0)"), "{text}");

@@ -13,6 +13,14 @@
 //! know ([`CHANGED_OFFSET`]), and one for each word of those ([`SUMMARY_OFFSET`]); the VMM sets the lower first, then interrupts,
 //! and the guest takes the upper first. From [`STATES_OFFSET`] on each socket has a [`SocketState`]. Its `ready` is exact when an
 //! operation on the socket was answered, and follows soon when the host's end changes.
+//!
+//! *Bytes that come by themselves*: who waits for a stream with [`wanted::BYTES`] gets the first bytes without asking, in the ring
+//! at [`DELIVERED_OFFSET`]: [`DeliveredOut`]s with their bytes behind them, each at a multiple of 8 and in one piece. What was
+//! delivered was received: the host's socket no longer has it.
+//!
+//! *Bytes that go later*: the guest may keep what a program sends on a stream, up to [`SocketState::room`], and hand it in with
+//! [`op::SEND_MANY`] when it next leaves for the VMM. It says so by [`Shared::unsent`], and does so only while [`Shared::watched`]
+//! is set: then the VMM interrupts a guest that computes instead.
 
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU32;
@@ -49,7 +57,10 @@ pub mod op {
     /// A question of `NETLINK_ROUTE` (`RTM_GET*`), one message; answered by the answers' messages.
     pub const ROUTE: u32 = 77;
     /// [`super::TakeIn`]: a socket that a process was handed from outside; answered by [`super::SocketOut`].
-    pub const TAKE: u32 = 78;
+    pub const TAKE: u32 = 79;
+    /// [`super::NetIn`] with a count, so many [`super::SendOne`]s, and then the data of each; answered by a number for each, 4
+    /// bytes: how many were taken, or an error's number, negative.
+    pub const SEND_MANY: u32 = 78;
 }
 
 /// Names of the opcodes, for records and statistics.
@@ -71,6 +82,7 @@ pub fn op_name(opcode: u32) -> Option<&'static str> {
         op::IOCTL => "ioctl",
         op::ROUTE => "route",
         op::TAKE => "take",
+        op::SEND_MANY => "send_many",
         _ => return None,
     })
 }
@@ -119,8 +131,17 @@ super::fuse::wire! {
     SendIn, 16 { socket: u32, flags: u32, address_bytes: u32, control_bytes: u32 }
 }
 super::fuse::wire! {
-    /// `RECEIVE`: `flags` are `MSG_*`, `size` is how many bytes of data are wanted at most.
-    ReceiveIn, 16 { socket: u32, flags: u32, size: u32, padding: u32 }
+    /// One of a `SEND_MANY`: its data have so many bytes.
+    SendOne, 8 { socket: u32, bytes: u32 }
+}
+super::fuse::wire! {
+    /// Bytes that were delivered: so many of a socket, or of nobody ([`NO_SOCKET`]). `error` is what receiving gave, if not 0.
+    DeliveredOut, 16 { socket: u32, bytes: u32, error: i32, padding: u32 }
+}
+super::fuse::wire! {
+    /// `RECEIVE`: `flags` are `MSG_*`, `size` is how many bytes of data are wanted at most. Of a stream `deliveries` is how often
+    /// the guest found a [`DeliveredOut`] for it: if there are others, nothing is received (`ESTALE`).
+    ReceiveIn, 16 { socket: u32, flags: u32, size: u32, deliveries: u32 }
 }
 super::fuse::wire! {
     /// Answers `RECEIVE`: `flags` are `MSG_*`; `bytes` is what `recvmsg(2)` returned, more than the data that follow if it was
@@ -137,22 +158,59 @@ pub const NO_SOCKET: u32 = u32::MAX;
 pub struct SocketState {
     /// `POLL*` that hold now; written by the VMM.
     pub ready: AtomicU32,
-    /// Not 0: the guest wants to be interrupted at the next event of the host's end, whether `ready` gains something by it or
-    /// not: who waits for edges (`EPOLLET`) may have seen the earlier ones. Set by the guest, taken by the VMM when it does
-    /// so. Either side writes its own word before it reads the other's.
+    /// Not 0 ([`wanted`]): the guest wants to be interrupted at the next event of the host's end, whether `ready` gains
+    /// something by it or not: who waits for edges (`EPOLLET`) may have seen the earlier ones. Set by the guest, taken by the
+    /// VMM when it does so. Either side writes its own word before it reads the other's.
     pub wanted: AtomicU32,
+    /// Of a stream: so many bytes its send buffer has room for, and that for sure. As exact as `ready`.
+    pub room: AtomicU32,
+    /// Zero.
+    pub reserved: u32,
 }
-super::assert_size!(SocketState, 8);
+super::assert_size!(SocketState, 16);
+
+/// Values of [`SocketState::wanted`].
+pub mod wanted {
+    /// The next event.
+    pub const EVENT: u32 = 1;
+    /// The next event, and if that is bytes of a stream, these: at most [`super::MAX_DELIVERED`].
+    pub const BYTES: u32 = 2;
+}
+
+/// Most bytes delivered at a time.
+pub const MAX_DELIVERED: usize = 16 << 10;
+
+/// What both sides know of all sockets.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Shared {
+    /// Bytes ever put into the ring at [`DELIVERED_OFFSET`], by the VMM.
+    pub delivered: AtomicU32,
+    /// Bytes ever taken out of it, by the guest.
+    pub taken: AtomicU32,
+    /// Not 0: the VMM looks at `unsent` every now and then. Written by the VMM.
+    pub watched: AtomicU32,
+    /// Not 0: the guest has bytes to send; another number for others. Written by the guest.
+    pub unsent: AtomicU32,
+}
+super::assert_size!(Shared, 16);
 
 /// Offset of the words with a bit for each socket.
 pub const CHANGED_OFFSET: u64 = 0;
 /// Offset of the words with a bit for each word at [`CHANGED_OFFSET`].
 pub const SUMMARY_OFFSET: u64 = CHANGED_OFFSET + MAX_SOCKETS as u64 / 8;
+/// Offset of [`Shared`].
+pub const SHARED_OFFSET: u64 = SUMMARY_OFFSET + MAX_SOCKETS as u64 / 64 / 8;
 /// Offset of the sockets' states.
 pub const STATES_OFFSET: u64 = super::layout::PAGE_SIZE;
+/// Offset of the ring of delivered bytes.
+pub const DELIVERED_OFFSET: u64 = STATES_OFFSET + (MAX_SOCKETS * size_of::<SocketState>()) as u64;
+/// Bytes of that ring.
+pub const DELIVERED_BYTES: u32 = 64 << 10;
 /// Bytes of [`super::boot::BootInfo::sockets`].
-pub const AREA_BYTES: u64 = STATES_OFFSET + (MAX_SOCKETS * size_of::<SocketState>()) as u64;
-const _: () = assert!(SUMMARY_OFFSET + MAX_SOCKETS as u64 / 64 / 8 <= STATES_OFFSET);
+pub const AREA_BYTES: u64 = DELIVERED_OFFSET + DELIVERED_BYTES as u64;
+const _: () = assert!(SHARED_OFFSET + size_of::<Shared>() as u64 <= STATES_OFFSET);
+const _: () = assert!(DELIVERED_OFFSET.is_multiple_of(super::layout::PAGE_SIZE));
 
 #[cfg(test)]
 mod tests {

@@ -29,7 +29,8 @@ const FLAGS: u32 = general::O_ACCMODE | general::O_APPEND | general::O_NONBLOCK;
 pub fn open_handed(t: &Thread, session: u32, config: &ProcessConfig) -> Result<()> {
     for (index, handed) in (0i32..).zip(&config.handed) {
         let file = open(t, session, index.cast_unsigned(), handed, config)?;
-        t.files().replace(t, FIRST_HANDED.cast_signed() + index, file, false)?;
+        t.files()
+            .replace(t, FIRST_HANDED.cast_signed() + index, file, false)?;
     }
     Ok(())
 }

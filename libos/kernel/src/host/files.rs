@@ -373,6 +373,43 @@ impl FileQueue {
         Ok(())
     }
 
+    /// As [`FileQueue::post`], with `data` behind the request, at most [`BULK_BYTES`]. Where there is no room, the VMM makes some;
+    /// where there is no memory, `done` gets that.
+    pub fn post_with_data(&self, frames: &Frames, ask: &Ask<'_>, data: &[u8], done: Done) {
+        let fits = InHeader::BYTES + ask.body.len() + data.len() <= PAGE;
+        let needs = if fits { Needs::Nothing } else { Needs::Buffer };
+        let mut exchange = loop {
+            match self.try_begin(frames, needs) {
+                Some(Ok(exchange)) => break exchange,
+                Some(Err(errno)) => return done(Err(errno)),
+                None => self.serve_until(0, || Some(())),
+            }
+        };
+        self.posted.fetch_add(1, Ordering::AcqRel);
+        self.state.lock().slots[exchange.slot].done = Some(done);
+        if fits {
+            let body = [ask.body, data].concat();
+            exchange.push(
+                &Ask {
+                    body: &body,
+                    ..*ask
+                },
+                false,
+            );
+        } else {
+            write_frames(exchange.bulk(), data);
+            let data_bytes = data.len();
+            exchange.push(&Ask { data_bytes, ..*ask }, false);
+        }
+        // The slot is free again when the VMM is done.
+        core::mem::forget(exchange);
+    }
+
+    /// Has the VMM serve what is queued.
+    pub fn ring(&self) {
+        self.serve_until(0, || Some(()));
+    }
+
     /// Has the VMM serve what was posted, and waits until `is_done`.
     pub fn settle(&self, is_done: impl Fn() -> bool) {
         if is_done() {
@@ -424,6 +461,8 @@ impl FileQueue {
                 }
                 slot.phase = Phase::Idle;
                 slot.taken = false;
+                let bulk = slot.bulk.take();
+                state.bulks.extend(bulk);
             }
         }
         any

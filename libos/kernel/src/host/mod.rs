@@ -248,6 +248,7 @@ impl Host {
         let kernel = *self.kernel.lock();
         if let Some(kernel) = kernel {
             crate::trace::report::leave(kernel, self.events_gpa);
+            kernel.net.host.flush(kernel);
         }
         bell::ring(doorbell::SHUTDOWN, wait_status);
     }

@@ -300,6 +300,7 @@ pub fn handle_events(kernel: &'static Kernel) {
 pub fn exit_work(thread: &Thread, work: u32) {
     if work & cpu::WORK_INTERRUPT != 0 {
         handle_events(thread.kernel);
+        thread.kernel.net.host.flush_late(thread.kernel);
     }
     crate::time::account_tick(thread);
     let sched = &thread.kernel.sched;
@@ -319,6 +320,7 @@ pub fn idle(kernel: &'static Kernel) -> ! {
             continue;
         }
         kernel.fs.behind.flush(kernel);
+        kernel.net.host.flush(kernel);
         kernel.sched.wait_for_event();
     }
 }

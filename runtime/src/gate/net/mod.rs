@@ -6,6 +6,8 @@
 //! | `operations` | what each operation does |
 //! | `handed` | sockets that processes were handed from outside |
 //! | `readiness` | what the guest is told without asking |
+//! | `delivery` | bytes of streams that it gets without asking |
+//! | `watch` | when it is interrupted |
 //! | `options` | which options and control messages are for the guest |
 //! | `ioctl` | which requests about interfaces are |
 //! | `route` | questions of `rtnetlink(7)` |
@@ -16,6 +18,7 @@
 //! options and requests that are in no list are refused as if the host did not have them. No call waits, and none raises
 //! a signal.
 
+mod delivery;
 mod handed;
 mod ioctl;
 mod operations;
@@ -25,21 +28,24 @@ mod readiness;
 mod route;
 mod table;
 mod text;
+mod watch;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use husk_abi::boundary::net::op;
 use rustix::io::Errno;
 
 use super::handed::Handed;
 use super::requests::message::Request;
-use super::requests::{self, Answer, Observer, Operation, Parts, Service, errno_of, record_name};
+use super::requests::{self, Answer, Observer, Operation, Parts, Service, record_name};
 use crate::vmm::GuestMemory;
 use operations::Seen;
 use readiness::Readiness;
 use route::Route;
-use table::Table;
+use table::{Facts, Table};
+use watch::Watch;
 
 /// What the service is called in records.
 pub const SERVICE: &str = "network";
@@ -83,7 +89,10 @@ impl Sockets {
             Self::new(parts.memory.clone(), readiness, parts.handed.clone()).map_err(failed)?,
         );
         let events = sockets.clone();
-        requests::spawn("sockets".to_owned(), move || events.announce())?;
+        let observer = parts.observer.clone();
+        requests::spawn("sockets".to_owned(), move || {
+            events.announce(observer.as_deref());
+        })?;
         Ok(sockets)
     }
 
@@ -104,9 +113,15 @@ impl Sockets {
     }
 
     /// The life of the thread that tells the guest of sockets' events: it ends with the process.
-    fn announce(&self) {
-        let mut untold = None;
-        while self.table.wait(&mut untold).is_ok() {}
+    fn announce(&self, observer: Option<&dyn Observer>) {
+        let mut watch = Watch::default();
+        let delivered = |socket: u32, facts: &Facts, result: Result<usize, Errno>| {
+            if let Some(observer) = observer {
+                let seen = Seen::moved(socket, facts, result.unwrap_or(0) as u64);
+                observe(observer, op::RECEIVE, &seen, result.err(), Duration::ZERO);
+            }
+        };
+        while self.table.wait(&mut watch, delivered).is_ok() {}
     }
 
     /// The vCPU is about to sleep.
@@ -128,6 +143,26 @@ impl Sockets {
     }
 }
 
+/// Tells `observer` of an operation.
+fn observe(
+    observer: &dyn Observer,
+    opcode: u32,
+    seen: &Seen,
+    errno: Option<Errno>,
+    duration: Duration,
+) {
+    observer.served(&Operation {
+        service: SERVICE,
+        name: &record_name(opcode),
+        path: b"",
+        argument: seen.text().as_bytes(),
+        node: seen.socket.map(u64::from),
+        value: seen.value,
+        errno: errno.map_or(0, Errno::raw_os_error),
+        duration,
+    });
+}
+
 impl Service for Sockets {
     fn may_block(&self, _: &Request) -> bool {
         false
@@ -138,20 +173,18 @@ impl Service for Sockets {
     }
 
     fn serve_observed(&self, request: &Request, observer: &dyn Observer) -> Answer {
+        let mut begun = Instant::now();
+        if request.header.opcode == op::SEND_MANY {
+            return self.send_many(request, |seen, errno| {
+                observe(observer, op::SEND, seen, errno, begun.elapsed());
+                begun = Instant::now();
+            });
+        }
         let mut seen = Seen::default();
-        let begun = Instant::now();
         let answer = self.attempt(request, &mut seen);
-        let duration = begun.elapsed();
-        observer.served(&Operation {
-            service: SERVICE,
-            name: &record_name(request.header.opcode),
-            path: b"",
-            argument: seen.text().as_bytes(),
-            node: seen.socket.map(u64::from),
-            value: seen.value,
-            errno: errno_of(&answer),
-            duration,
-        });
+        let errno = answer.as_ref().err().copied();
+        let opcode = request.header.opcode;
+        observe(observer, opcode, &seen, errno, begun.elapsed());
         answer
     }
 }

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use husk_abi::boundary::net::{
     AcceptOut, MAX_ADDRESS, MAX_ROUTE_ANSWER, MAX_SOCKET_DATA, MAX_VALUE, NO_SOCKET, NetIn,
-    OptionIn, RECEIVE_HEAD, ReceiveIn, ReceiveOut, SendIn, SocketIn, SocketOut, op,
+    OptionIn, RECEIVE_HEAD, ReceiveIn, ReceiveOut, SendIn, SendOne, SocketIn, SocketOut, op,
 };
 use libc::c_int;
 use rustix::io::Errno;
@@ -14,7 +14,7 @@ use super::raw::{self, Address};
 use super::table::Facts;
 use super::{Sockets, ioctl, options, text};
 use crate::gate::requests::Answer;
-use crate::gate::requests::message::{Reply, Request};
+use crate::gate::requests::message::{Ranges, Reply, Request, split};
 
 /// `MSG_*` that may be asked of a `SEND`; others are ignored, as the host ignores those it does not know.
 const SEND_FLAGS: c_int = libc::MSG_OOB
@@ -44,6 +44,17 @@ pub struct Seen {
 impl Seen {
     fn is(&mut self, facts: &Facts) {
         self.protocol = text::protocol(facts.kind, facts.protocol);
+    }
+
+    /// Of `facts`' socket `socket`, for which so many bytes moved.
+    pub(super) fn moved(socket: u32, facts: &Facts, bytes: u64) -> Self {
+        let mut seen = Self {
+            socket: Some(socket),
+            value: Some(bytes),
+            ..Self::default()
+        };
+        seen.addresses(facts);
+        seen
     }
 
     pub(super) fn addresses(&mut self, facts: &Facts) {
@@ -95,6 +106,7 @@ impl Sockets {
             op::CLOSE => self.close(request, seen),
             op::IOCTL => self.ioctl(request, seen),
             op::ROUTE => self.ask_route(request),
+            op::SEND_MANY => self.send_many(request, |_, _| {}),
             _ => Err(Errno::NOSYS),
         }
     }
@@ -271,7 +283,63 @@ impl Sockets {
             seen.value = Some(sent as u64);
             open.facts.sent = open.facts.sent.saturating_add(sent as u64);
             let sent = u32::try_from(sent).map_err(|_| Errno::OVERFLOW)?;
+            if open.facts.is_stream() {
+                self.table.sent();
+            }
             Ok(Reply::Data(sent.to_le_bytes().to_vec()))
+        })
+    }
+
+    /// Sends on many streams; `seen` gets what there is to tell of each. A guest that is not told at once that something was not
+    /// sent is interrupted for it.
+    pub(super) fn send_many(
+        &self,
+        request: &Request,
+        mut seen: impl FnMut(&Seen, Option<Errno>),
+    ) -> Answer {
+        let (args, mut ones) = arguments!(NetIn, request);
+        let count = args.argument as usize;
+        needs_room(request, count.saturating_mul(size_of::<i32>()))?;
+        let mut data = request.data.clone();
+        let mut results = Vec::with_capacity(count * size_of::<i32>());
+        let mut is_short = false;
+        while let Some((one, rest)) = SendOne::take(ones) {
+            ones = rest;
+            let part = split(&mut data, one.bytes as usize).ok_or(Errno::INVAL)?;
+            let mut what = Seen {
+                socket: Some(one.socket),
+                ..Seen::default()
+            };
+            let sent = self.send_one(one.socket, &part, &mut what);
+            seen(&what, sent.err());
+            is_short |= sent != Ok(one.bytes as usize);
+            let result = match sent {
+                Ok(sent) => i32::try_from(sent).unwrap_or(i32::MAX),
+                Err(errno) => -errno.raw_os_error(),
+            };
+            results.extend_from_slice(&result.to_le_bytes());
+        }
+        self.table.sent();
+        if is_short {
+            self.table.interrupt();
+        }
+        Ok(Reply::Data(results))
+    }
+
+    fn send_one(&self, socket: u32, data: &Ranges, seen: &mut Seen) -> Result<usize, Errno> {
+        self.table.with(socket, |open| {
+            seen.addresses(&open.facts);
+            let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+            let sent = loop {
+                let nobody = Address::default();
+                match raw::send(&self.memory, &open.fd, flags, &nobody, &[], data) {
+                    Err(Errno::INTR) => {}
+                    sent => break sent?,
+                }
+            };
+            seen.value = Some(sent as u64);
+            open.facts.sent = open.facts.sent.saturating_add(sent as u64);
+            Ok(sent)
         })
     }
 
@@ -284,6 +352,11 @@ impl Sockets {
         let flags = args.flags.cast_signed() & RECEIVE_FLAGS | libc::MSG_DONTWAIT;
         self.table.with(args.socket, |open| {
             seen.addresses(&open.facts);
+            if open.told.has_delivered(args.deliveries)
+                && flags & (libc::MSG_OOB | libc::MSG_ERRQUEUE) == 0
+            {
+                return Err(Errno::STALE);
+            }
             let received = raw::receive(&self.memory, &open.fd, flags, &data)?;
             if !received.address.as_bytes().is_empty() {
                 seen.peer = received.address;

@@ -170,6 +170,21 @@ pub fn get_option(
     Ok((len as usize).min(value.len()))
 }
 
+/// So many bytes a stream's send buffer has room for, whatever is added to them there: half of what is free (`SO_MEMINFO`).
+///
+/// # Errors
+/// What `getsockopt(2)` gives.
+pub fn send_room(socket: impl AsFd) -> Result<u32, Errno> {
+    // linux/sock_diag.h
+    const SENDBUF: usize = 3;
+    const WRITE_QUEUED: usize = 5;
+    let mut words = [[0; 4]; 9];
+    let value = words.as_flattened_mut();
+    get_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, value)?;
+    let word = |index: usize| u32::from_ne_bytes(words[index]);
+    Ok(word(SENDBUF).saturating_sub(word(WRITE_QUEUED)) / 2)
+}
+
 /// `ioctl(2)` of a request whose argument is at most as long as `argument` and holds no pointers.
 ///
 /// # Errors

@@ -7,12 +7,16 @@ use std::time::{Duration, Instant};
 
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::net::{
-    AREA_BYTES, CHANGED_OFFSET, MAX_SOCKETS, STATES_OFFSET, SUMMARY_OFFSET, SocketState,
+    AREA_BYTES, CHANGED_OFFSET, MAX_SOCKETS, SHARED_OFFSET, STATES_OFFSET, SUMMARY_OFFSET, Shared,
+    SocketState, wanted,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
 
+use super::delivery::Delivery;
+use super::raw;
+use super::watch::{Alarm, Watch};
 use crate::gate::Interrupt;
 use crate::gate::requests::set_bits;
 use crate::vmm::GuestMemory;
@@ -29,9 +33,8 @@ const WITHOUT_ROOM: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::ET);
 /// Events taken at a time.
 const BATCH: usize = 64;
-/// A guest that runs has so long to look by itself what changed, before it is interrupted: that takes as long as many
-/// events' work.
-const LATE: Duration = Duration::from_micros(100);
+/// What the alarm's events are called: no socket.
+const ALARM: u64 = u64::MAX;
 
 /// What holds of `socket` now.
 ///
@@ -76,6 +79,8 @@ pub struct Readiness {
     area: u64,
     interrupt: Arc<dyn Interrupt>,
     epoll: OwnedFd,
+    delivery: Delivery,
+    alarm: Alarm,
 }
 
 /// What was last told of a socket. Kept, and changed, under the socket's lock.
@@ -83,8 +88,20 @@ pub struct Readiness {
 pub struct Told {
     name: Name,
     ready: PollFlags,
+    /// Its send buffer's room is told, too.
+    is_stream: bool,
+    room: u32,
+    /// How often it was given bytes, or an error, without asking.
+    deliveries: u32,
     /// Whether the host is asked to tell of events, and also of room to send.
     asks: Option<bool>,
+}
+
+impl Told {
+    /// Whether the guest was given more than it says it got.
+    pub fn has_delivered(&self, got: u32) -> bool {
+        self.deliveries != got
+    }
 }
 
 impl Readiness {
@@ -104,11 +121,17 @@ impl Readiness {
         if !fits || !area.gpa.is_multiple_of(8) {
             return Err(Errno::INVAL);
         }
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let alarm = Alarm::new()?;
+        let data = epoll::EventData::new_u64(ALARM);
+        epoll::add(&epoll, alarm.event(), data, epoll::EventFlags::IN)?;
         Ok(Self {
+            delivery: Delivery::new(memory.clone(), area.gpa),
             memory,
             area: area.gpa,
             interrupt,
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            epoll,
+            alarm,
         })
     }
 
@@ -131,7 +154,7 @@ impl Readiness {
     ///
     /// # Errors
     /// What `poll(2)` gives.
-    pub fn add(&self, socket: impl AsFd, name: Name) -> Result<Told, Errno> {
+    pub fn add(&self, socket: impl AsFd, name: Name, is_stream: bool) -> Result<Told, Errno> {
         self.word(
             name.number,
             std::mem::offset_of!(SocketState, wanted),
@@ -142,6 +165,9 @@ impl Readiness {
         let mut told = Told {
             name,
             ready: PollFlags::empty(),
+            is_stream,
+            room: 0,
+            deliveries: 0,
             asks: None,
         };
         self.store(&socket, &mut told)?;
@@ -165,6 +191,16 @@ impl Readiness {
     fn store(&self, socket: impl AsFd, told: &mut Told) -> Result<PollFlags, Errno> {
         let now = ready(&socket)?;
         let gained = now - told.ready;
+        if told.is_stream && now.contains(PollFlags::OUT) {
+            let room = raw::send_room(&socket).unwrap_or(0);
+            if room != told.room {
+                told.room = room;
+                let at = std::mem::offset_of!(SocketState, room);
+                self.word(told.name.number, at, |word| {
+                    word.store(room, Ordering::SeqCst)
+                });
+            }
+        }
         if now != told.ready {
             told.ready = now;
             self.word(
@@ -256,51 +292,121 @@ impl Readiness {
         }
     }
 
-    /// Sleeps until the host tells of sockets; has `look` look at each, and tells the guest if that says so for any. `untold`
-    /// is since when a guest that ran then may not have seen changes.
+    /// Interrupts the guest.
+    pub fn interrupt(&self) {
+        self.interrupt.interrupt();
+    }
+
+    /// Bytes were sent on a stream: the guest may keep the next ones for a while.
+    pub fn sent(&self) {
+        self.alarm.sent();
+    }
+
+    /// Receives what a stream has at an event, if the guest wants to have it; gives how many bytes, or the error the guest is
+    /// told of, if anything was tried.
+    pub fn deliver(
+        &self,
+        socket: impl AsFd,
+        told: &mut Told,
+        events: epoll::EventFlags,
+    ) -> Option<Result<usize, Errno>> {
+        use epoll::EventFlags;
+        let at = std::mem::offset_of!(SocketState, wanted);
+        let number = told.name.number;
+        let is_wanted = told.is_stream
+            && events.contains(EventFlags::IN)
+            && !events.intersects(EventFlags::PRI | EventFlags::ERR)
+            && self.word(number, at, |word| word.load(Ordering::SeqCst)) == Some(wanted::BYTES);
+        if !is_wanted {
+            return None;
+        }
+        let result = self.delivery.deliver(number, socket);
+        if result != Ok(0) {
+            told.deliveries = told.deliveries.wrapping_add(1);
+        }
+        Some(result)
+    }
+
+    /// Sleeps until the host tells of sockets, or there is something else to do; has `look` look at each socket, and tells the
+    /// guest if that says so for any.
     ///
     /// # Errors
     /// What `epoll_wait(2)` gives.
     pub fn wait(
         &self,
-        untold: &mut Option<Instant>,
-        look: impl Fn(Name) -> bool,
+        watch: &mut Watch,
+        look: impl Fn(Name, epoll::EventFlags) -> bool,
     ) -> Result<(), Errno> {
-        if let Some(since) = *untold {
-            let left = LATE.saturating_sub(since.elapsed());
-            if left.is_zero() {
-                *untold = None;
-                self.tell_unseen();
-            } else {
-                let left = Timespec::try_from(left).map_err(|_| Errno::INVAL)?;
-                let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
-                if poll(&mut fds, Some(&left))? == 0 {
-                    return Ok(());
-                }
-            }
-        }
+        let rest = watch.rest(Instant::now());
         let mut events = Vec::with_capacity(BATCH);
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut events),
-            None,
-        ) {
-            Ok(_) => {}
+        match self.sleep(rest, &mut events) {
+            Ok(()) => {}
             Err(Errno::INTR) => return Ok(()),
             Err(errno) => return Err(errno),
         }
         let mut tells = false;
         for event in &events {
-            tells |= look(Name::of_data(event.data));
+            let data = event.data;
+            if data.u64() == ALARM {
+                self.alarm.heard();
+                watch.begin(Instant::now());
+                self.set_watched(1);
+            } else {
+                tells |= look(Name::of_data(data), event.flags);
+            }
         }
         if tells {
-            if self.interrupt.wake() {
-                *untold = None;
-            } else {
-                untold.get_or_insert_with(Instant::now);
+            watch.told(self.interrupt.wake(), Instant::now());
+        }
+        if rest.is_some() {
+            let due = watch.due(Instant::now(), &self.alarm, || self.unsent());
+            if due.over {
+                self.set_watched(0);
+            }
+            let is_left = due.unsent || due.over && self.unsent() != 0;
+            if is_left || due.unseen && self.has_unseen() {
+                self.interrupt.interrupt();
             }
         }
         Ok(())
+    }
+
+    /// Takes events, or sleeps for `rest` until there are some.
+    fn sleep(&self, rest: Option<Duration>, events: &mut Vec<epoll::Event>) -> Result<(), Errno> {
+        let take = |events: &mut Vec<_>, timeout: Option<&Timespec>| {
+            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout)
+        };
+        let Some(rest) = rest else {
+            take(events, None)?;
+            return Ok(());
+        };
+        let now = Timespec::default();
+        if take(events, Some(&now))? > 0 || rest.is_zero() {
+            return Ok(());
+        }
+        // epoll_wait(2) knows only milliseconds.
+        let rest = Timespec::try_from(rest).map_err(|_| Errno::INVAL)?;
+        let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+        if poll(&mut fds, Some(&rest))? > 0 {
+            take(events, Some(&now))?;
+        }
+        Ok(())
+    }
+
+    fn shared(&self, offset: usize) -> GuestAddress {
+        GuestAddress(self.area + SHARED_OFFSET + offset as u64)
+    }
+
+    /// Tells the guest whether somebody looks for bytes it keeps.
+    fn set_watched(&self, watched: u32) {
+        let at = self.shared(std::mem::offset_of!(Shared, watched));
+        let _ = self.memory.store(watched, at, Ordering::SeqCst);
+    }
+
+    /// What the guest says of bytes it keeps.
+    fn unsent(&self) -> u32 {
+        let at = self.shared(std::mem::offset_of!(Shared, unsent));
+        self.memory.load(at, Ordering::SeqCst).unwrap_or(0)
     }
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use libc::c_int;
 use rustix::io::Errno;
@@ -11,6 +10,7 @@ use rustix::io::Errno;
 use super::options;
 use super::raw::Address;
 use super::readiness::{Name, Numbers, Readiness, Told};
+use super::watch::Watch;
 
 /// What a socket is, and what was done with it: enough to tell of it, and to make its like.
 #[derive(Clone, Debug)]
@@ -48,6 +48,11 @@ impl Facts {
             sent: 0,
             received: 0,
         }
+    }
+
+    /// Whether it is a stream.
+    pub fn is_stream(&self) -> bool {
+        self.kind == libc::SOCK_STREAM.cast_unsigned()
     }
 
     /// Of one that was accepted from a listener that has these.
@@ -195,12 +200,26 @@ impl Table {
         self.readiness.tell_unseen();
     }
 
-    /// Sleeps until the host tells of sockets, and tells the guest; `untold` as in [`Readiness::wait`].
+    /// Interrupts the guest.
+    pub fn interrupt(&self) {
+        self.readiness.interrupt();
+    }
+
+    /// Bytes were sent on a stream.
+    pub fn sent(&self) {
+        self.readiness.sent();
+    }
+
+    /// Sleeps until the host tells of sockets, and tells the guest; `delivered` is told what it was given without asking.
     ///
     /// # Errors
     /// What `epoll_wait(2)` gives.
-    pub fn wait(&self, untold: &mut Option<Instant>) -> Result<(), Errno> {
-        self.readiness.wait(untold, |name| {
+    pub fn wait(
+        &self,
+        watch: &mut Watch,
+        delivered: impl Fn(u32, &Facts, Result<usize, Errno>),
+    ) -> Result<(), Errno> {
+        self.readiness.wait(watch, |name, events| {
             let Some(socket) = self.get(name.number) else {
                 return false;
             };
@@ -209,8 +228,16 @@ impl Table {
                 return false;
             }
             let mut open = socket.lock();
-            open.as_mut()
-                .is_some_and(|open| self.readiness.event(&open.fd, &mut open.told))
+            let Some(open) = open.as_mut() else {
+                return false;
+            };
+            let result = self.readiness.deliver(&open.fd, &mut open.told, events);
+            if let Some(result) = result {
+                let bytes = result.unwrap_or(0) as u64;
+                open.facts.received = open.facts.received.saturating_add(bytes);
+                delivered(name.number, &open.facts, result);
+            }
+            self.readiness.event(&open.fd, &mut open.told)
         })
     }
 }
@@ -229,7 +256,7 @@ impl Reserved<'_> {
     pub fn use_for(mut self, fd: OwnedFd, facts: Facts, is_connected: bool) -> Result<u32, Errno> {
         let name = self.name.ok_or(Errno::BADF)?;
         let readiness = &self.table.readiness;
-        let mut told = readiness.add(&fd, name)?;
+        let mut told = readiness.add(&fd, name, facts.is_stream())?;
         if is_connected {
             readiness.refresh(&fd, &mut told)?;
         }

@@ -70,7 +70,7 @@ impl Guest {
     fn new() -> Self {
         let guest = Self::deaf();
         let sockets = guest.sockets.clone();
-        std::thread::spawn(move || sockets.announce());
+        std::thread::spawn(move || sockets.announce(None));
         guest
     }
 

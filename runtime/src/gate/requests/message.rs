@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use husk_abi::boundary::fuse::{InHeader, MAX_DATA, MAX_REQUEST, OutHeader, WriteIn, op};
-use husk_abi::boundary::net::{self, MAX_ADDRESS, MAX_CONTROL, SendIn};
+use husk_abi::boundary::net::{self, MAX_ADDRESS, MAX_CONTROL, NetIn, SendIn, SendOne};
 use rustix::io::Errno;
 use virtio_queue::DescriptorChain;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
@@ -18,21 +18,21 @@ pub const BULK: usize = 256 << 10;
 /// Ranges of guest memory, one after the other.
 pub type Ranges = Vec<(u64, usize)>;
 
-/// A request. What the guest may still change is only the data of a `WRITE` or `SEND`.
+/// A request. What the guest may still change is only the data of a `WRITE`, `SEND` or `SEND_MANY`.
 #[derive(Debug)]
 pub struct Request {
     /// Its header.
     pub header: InHeader,
-    /// What follows the header; for `WRITE` and `SEND` without the data.
+    /// What follows the header; for `WRITE`, `SEND` and `SEND_MANY` without the data.
     pub body: Vec<u8>,
-    /// The data of a `WRITE` or `SEND`.
+    /// The data of a `WRITE`, `SEND` or `SEND_MANY`.
     pub data: Ranges,
     /// Where the answer goes.
     pub answer: Ranges,
 }
 
 /// Takes the first `bytes` of `ranges`; what is left stays. `None` if there are fewer.
-fn split(ranges: &mut Ranges, bytes: usize) -> Option<Ranges> {
+pub fn split(ranges: &mut Ranges, bytes: usize) -> Option<Ranges> {
     let mut wanted = bytes;
     let mut whole = 0;
     for (_, len) in ranges.iter() {
@@ -70,6 +70,18 @@ fn copy_in(memory: &GuestMemoryMmap, ranges: &Ranges) -> Option<Vec<u8>> {
         done += len;
     }
     Some(bytes)
+}
+
+/// Copies what stands before the data of a `SEND_MANY`.
+fn send_many_body(memory: &GuestMemoryMmap, readable: &mut Ranges) -> Option<Vec<u8>> {
+    let mut body = copy_in(memory, &split(readable, NetIn::BYTES)?)?;
+    let (head, _) = NetIn::take(&body)?;
+    let bytes = (head.argument as usize).checked_mul(SendOne::BYTES)?;
+    if bytes > MAX_REQUEST {
+        return None;
+    }
+    body.extend(copy_in(memory, &split(readable, bytes)?)?);
+    Some(body)
 }
 
 /// Copies what stands before the data of a `SEND`.
@@ -121,6 +133,7 @@ impl Request {
                 (copy_in(memory, &fixed)?, readable)
             }
             net::op::SEND => (send_body(memory, &mut readable)?, readable),
+            net::op::SEND_MANY => (send_many_body(memory, &mut readable)?, readable),
             _ if total(&readable) > MAX_REQUEST => return None,
             _ => (copy_in(memory, &readable)?, Ranges::new()),
         };

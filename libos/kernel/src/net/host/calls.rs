@@ -343,14 +343,15 @@ fn control_items(mut bytes: &[u8]) -> Vec<Item> {
     items
 }
 
-/// Receives into `buf`, `wanted` bytes at most.
+/// Receives into `buf`, `wanted` bytes at most. Of a stream `deliveries` is how often bytes came by themselves.
 ///
 /// # Errors
-/// The host's; `EFAULT` (what was received is lost then, as on Linux).
+/// The host's; `ESTALE` if they came more often; `EFAULT` (what was received is lost then, as on Linux).
 pub fn receive(
     kernel: &Kernel,
     socket: u32,
     flags: u32,
+    deliveries: u32,
     buf: &mut IoBuf<'_>,
     wanted: usize,
 ) -> Result<Received> {
@@ -369,7 +370,7 @@ pub fn receive(
         socket,
         flags,
         size: len as u32,
-        padding: 0,
+        deliveries,
     });
     let mut exchange = kernel.host.files.begin(&kernel.frames, needs)?;
     let ask = Ask {

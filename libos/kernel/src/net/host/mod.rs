@@ -4,6 +4,9 @@
 //! | --- | --- |
 //! | `calls` | the messages, typed |
 //! | `socket` | a socket of the host, and waiting for it |
+//! | `send`, `receive` | sending and receiving by it |
+//! | `stream` | bytes of a stream that are on this side already, or still |
+//! | `shared` | bringing these over, of all streams together |
 //! | `tables` | interfaces, addresses and routes |
 //! | `outside` | the host's side of a socket a program has, made when it is first needed |
 //!
@@ -12,7 +15,11 @@
 
 mod calls;
 mod outside;
+mod receive;
+mod send;
+mod shared;
 mod socket;
+mod stream;
 pub mod tables;
 
 use alloc::collections::BTreeMap;
@@ -24,9 +31,10 @@ use husk_abi::boundary::net::{
 };
 use husk_hal::phys::{self, Frame};
 
+pub use calls::Received;
 pub use calls::route;
 pub use outside::Outside;
-pub use socket::{Accepted, HostSocket, Received};
+pub use socket::{Accepted, HostSocket};
 
 use crate::sync::SpinLock;
 use crate::{Kernel, Result};
@@ -37,6 +45,7 @@ pub struct HostSockets {
     /// Where what is ready stands; `None` if the container has no sockets of the host.
     area_gpa: Option<u64>,
     open: SpinLock<BTreeMap<u32, Weak<HostSocket>>>,
+    unsent: shared::Unsent,
 }
 
 /// Where a word at `gpa` is.
@@ -62,6 +71,7 @@ impl HostSockets {
         Self {
             area_gpa: (boot.sockets.len > 0).then_some(boot.sockets.gpa),
             open: SpinLock::default(),
+            unsent: shared::Unsent::default(),
         }
     }
 
@@ -74,6 +84,7 @@ impl HostSockets {
     /// Wakes who waits for sockets that the VMM says something happened to.
     pub fn poll(&self) {
         let Some(area) = self.area_gpa else { return };
+        self.take_delivered();
         for summary in 0..MAX_SOCKETS as u32 / 64 / 64 {
             let at = area + SUMMARY_OFFSET + u64::from(summary) * 8;
             for word in take_bits(at).map(|bit| summary * 64 + bit) {

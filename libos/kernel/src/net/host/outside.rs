@@ -3,6 +3,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use husk_abi::linux::net;
 
@@ -20,6 +21,50 @@ pub struct Outside {
     socket: SpinLock<Option<Arc<HostSocket>>>,
     /// What the program has set, in order.
     settings: SpinLock<Vec<Setting>>,
+    /// An option was set with which bytes must not be kept on this side.
+    is_unbuffered: AtomicBool,
+}
+
+/// Whether a stream with this option may have bytes on this side ([`HostSocket::set_buffered`]).
+fn may_buffer((level, name): (u32, u32)) -> bool {
+    match level {
+        net::SOL_SOCKET => matches!(
+            name,
+            net::SO_REUSEADDR
+                | net::SO_REUSEPORT
+                | net::SO_KEEPALIVE
+                | net::SO_LINGER
+                | net::SO_BROADCAST
+                | net::SO_SNDBUF
+                | net::SO_RCVBUF
+                | net::SO_SNDBUFFORCE
+                | net::SO_RCVBUFFORCE
+                | net::SO_PRIORITY
+                | net::SO_DONTROUTE
+                | net::SO_RCVTIMEO
+                | net::SO_RCVTIMEO_NEW
+                | net::SO_SNDTIMEO
+                | net::SO_SNDTIMEO_NEW
+        ),
+        net::SOL_TCP => matches!(
+            name,
+            net::TCP_NODELAY
+                | net::TCP_MAXSEG
+                | net::TCP_CORK
+                | net::TCP_KEEPIDLE
+                | net::TCP_KEEPINTVL
+                | net::TCP_KEEPCNT
+                | net::TCP_SYNCNT
+                | net::TCP_LINGER2
+                | net::TCP_DEFER_ACCEPT
+                | net::TCP_WINDOW_CLAMP
+                | net::TCP_QUICKACK
+                | net::TCP_CONGESTION
+                | net::TCP_USER_TIMEOUT
+        ),
+        // Streams tell nothing of single packets.
+        _ => true,
+    }
 }
 
 /// The option as the host's socket gets it; `None` for what only the libOS has to do with.
@@ -50,12 +95,48 @@ fn for_host(option: (u32, u32), value: &[u8]) -> Option<((u32, u32), &[u8])> {
 }
 
 impl Outside {
-    /// The host's side, of a connection that came in there.
+    /// The host's side that is `socket`.
     #[must_use]
-    pub fn accepted(socket: Arc<HostSocket>) -> Self {
+    pub fn of(socket: Arc<HostSocket>) -> Self {
         Self {
             socket: SpinLock::new(Some(socket)),
-            settings: SpinLock::default(),
+            ..Self::default()
+        }
+    }
+
+    /// The host's side that is `socket`, which others outside may share: if it is connected, no byte is on this side that no
+    /// program has asked for.
+    #[must_use]
+    pub fn shared(socket: Arc<HostSocket>, is_connected: bool) -> Self {
+        Self {
+            is_unbuffered: is_connected.into(),
+            ..Self::of(socket)
+        }
+    }
+
+    /// The host's side of a connection that came in at this one.
+    #[must_use]
+    pub fn accepted(&self, socket: Arc<HostSocket>) -> Self {
+        Self {
+            is_unbuffered: self.is_unbuffered.load(Ordering::Acquire).into(),
+            ..Self::of(socket)
+        }
+    }
+
+    /// The stream is connected, or about to be: bytes may be on this side, if no option is against it.
+    pub fn buffer(&self) {
+        if let Some(socket) = self.get() {
+            socket.set_buffered(!self.is_unbuffered.load(Ordering::Acquire));
+        }
+    }
+
+    /// An option is about to be set.
+    fn consider(&self, option: (u32, u32)) {
+        if !may_buffer(option)
+            && !self.is_unbuffered.swap(true, Ordering::AcqRel)
+            && let Some(socket) = self.get()
+        {
+            socket.set_buffered(false);
         }
     }
 
@@ -90,6 +171,7 @@ impl Outside {
     /// # Errors
     /// The host's, for levels other than `SOL_SOCKET`.
     pub fn mirror(&self, option: (u32, u32), value: &[u8]) -> Result<()> {
+        self.consider(option);
         let Some((option, value)) = for_host(option, value) else {
             return Ok(());
         };
@@ -113,6 +195,7 @@ impl Outside {
         if !base.kernel.net.host.is_available() {
             return Err(Errno::ENOPROTOOPT);
         }
+        self.consider(option);
         self.open(base)?.set_option(option, value)?;
         // All of them: several groups may be joined.
         self.settings.lock().push((option, value.to_vec()));

@@ -2,33 +2,33 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::mem::offset_of;
 
-use husk_abi::boundary::net::{MAX_VALUE, SocketState};
-use husk_abi::linux::net;
-use husk_hal::phys;
+use husk_abi::boundary::net::MAX_VALUE;
+use husk_abi::linux::{ioctl, net};
 
-use super::{calls, place};
+use super::calls;
+use super::stream::Stream;
 use crate::fs::PollEvents;
-use crate::net::{Base, Incoming, Outgoing, Patience, Shutdown};
+use crate::net::{Base, Patience, Shutdown};
 use crate::sync::WaitQueue;
-use crate::user::IoBuf;
-use crate::{Errno, Kernel, Result, SysResult, Thread, signal};
-
-pub use calls::Received;
+use crate::{Errno, Kernel, Result, Thread};
 
 /// What ends any wait.
-const ENDS: PollEvents = PollEvents::HUP.union(PollEvents::ERR);
+pub(super) const ENDS: PollEvents = PollEvents::HUP.union(PollEvents::ERR);
+/// Flags that change nothing about what is sent or received.
+pub(super) const ABOUT_WAITING: u32 = net::MSG_DONTWAIT | net::MSG_NOSIGNAL | net::MSG_CMSG_CLOEXEC;
+/// `SO_LINGER` for an end without delay: on, with no time.
+const RESET: [u8; 8] = [1, 0, 0, 0, 0, 0, 0, 0];
 
 /// A socket of the host; closed when it is dropped.
 #[derive(Debug)]
 pub struct HostSocket {
-    kernel: &'static Kernel,
-    number: u32,
-    state_gpa: u64,
+    pub(super) kernel: &'static Kernel,
+    pub(super) number: u32,
+    pub(super) stream: Arc<Stream>,
     /// Woken when something happened to it.
-    readers: Arc<WaitQueue>,
-    writers: Arc<WaitQueue>,
+    pub(super) readers: Arc<WaitQueue>,
+    pub(super) writers: Arc<WaitQueue>,
 }
 
 /// A connection that came in.
@@ -82,7 +82,7 @@ impl HostSocket {
         let socket = Arc::new(Self {
             kernel,
             number,
-            state_gpa,
+            stream: Stream::new(number, state_gpa, base.writers.clone()),
             readers: base.readers.clone(),
             writers: base.writers.clone(),
         });
@@ -92,15 +92,39 @@ impl HostSocket {
         Ok(socket)
     }
 
+    /// Something happened to it.
     pub(super) fn wake(&self) {
+        if self.stream.now().contains(PollEvents::OUT) {
+            self.kernel.net.host.list_again(&self.stream);
+        }
         self.readers.wake_all();
         self.writers.wake_all();
     }
 
+    /// From now on bytes may come by themselves and go later; or no longer. Only for a stream that is connected, or about to
+    /// be, without options that tell of single messages or bytes.
+    pub fn set_buffered(&self, is_buffered: bool) {
+        if !is_buffered {
+            self.flush();
+        }
+        self.stream.set_buffered(is_buffered);
+    }
+
     /// What is ready now.
-    fn now(&self) -> PollEvents {
-        let (frame, ready) = place(self.state_gpa + offset_of!(SocketState, ready) as u64);
-        let mut events = PollEvents::from_bits_truncate(phys::load_u32(frame, ready));
+    pub(super) fn now(&self) -> PollEvents {
+        self.with_stream(self.stream.now())
+    }
+
+    /// `events` of the host's end, with what is on this side.
+    fn with_stream(&self, mut events: PollEvents) -> PollEvents {
+        events.set(
+            PollEvents::IN,
+            events.contains(PollEvents::IN) || self.stream.received() > 0,
+        );
+        events.set(
+            PollEvents::ERR,
+            events.contains(PollEvents::ERR) || self.stream.has_error(),
+        );
         events.set(PollEvents::RDNORM, events.contains(PollEvents::IN));
         events.set(PollEvents::WRNORM, events.contains(PollEvents::OUT));
         events
@@ -109,9 +133,21 @@ impl HostSocket {
     /// What is ready now. What happens from now on wakes the queues of the socket it was made for.
     #[must_use]
     pub fn ready(&self) -> PollEvents {
-        let (frame, wanted) = place(self.state_gpa + offset_of!(SocketState, wanted) as u64);
-        phys::swap_u32(frame, wanted, 1);
-        self.now()
+        self.with_stream(self.stream.look_for_any())
+    }
+
+    /// Has the host send what it was not given yet. What it has no room for it gets when there is some, which is waited for.
+    pub(super) fn flush(&self) {
+        while self.stream.unsent() > 0 {
+            self.kernel.net.host.list_again(&self.stream);
+            self.kernel.net.host.flush(self.kernel);
+            self.kernel.host.files.settle(|| self.stream.is_settled());
+            if self.stream.unsent() > 0 {
+                let events = PollEvents::OUT | ENDS;
+                self.writers
+                    .wait_uninterruptible(|| self.ready().intersects(events).then_some(()));
+            }
+        }
     }
 
     /// Makes `attempt` when one of `events` is ready, until it is not `EAGAIN`; sleeps on `queue` between.
@@ -155,6 +191,7 @@ impl HostSocket {
     /// # Errors
     /// As `connect(2)` of a nonblocking socket.
     pub fn connect(&self, address: &[u8]) -> Result<()> {
+        self.flush();
         calls::connect(self.kernel, self.number, address)
     }
 
@@ -188,6 +225,7 @@ impl HostSocket {
     /// # Errors
     /// As the system call; `ENOPROTOOPT` for what the VMM does not allow.
     pub fn set_option(&self, option: (u32, u32), value: &[u8]) -> Result<()> {
+        self.flush();
         let value = &value[..value.len().min(MAX_VALUE)];
         calls::set_option(self.kernel, self.number, option, value)
     }
@@ -197,12 +235,16 @@ impl HostSocket {
     /// # Errors
     /// As [`HostSocket::set_option`].
     pub fn option(&self, option: (u32, u32), room: usize) -> Result<Vec<u8>> {
+        self.flush();
         calls::option(self.kernel, self.number, option, room.min(MAX_VALUE))
     }
 
     /// Takes the pending error.
     #[must_use]
     pub fn take_error(&self) -> Option<Errno> {
+        if let Some(errno) = self.stream.take_error() {
+            return Some(errno);
+        }
         if !self.ready().contains(PollEvents::ERR) {
             return None;
         }
@@ -218,6 +260,7 @@ impl HostSocket {
     /// # Errors
     /// As `shutdown(2)`.
     pub fn shutdown(&self, how: Shutdown) -> Result<()> {
+        self.set_buffered(false);
         let how = match how {
             Shutdown::Read => 0,
             Shutdown::Write => 1,
@@ -231,150 +274,25 @@ impl HostSocket {
     /// # Errors
     /// As `ioctl(2)`; `ENOTTY` for what the VMM does not allow.
     pub fn ioctl_int(&self, request: u32) -> Result<i32> {
+        self.flush();
         let bytes = calls::ioctl(self.kernel, self.number, request, &[0; 4])?;
-        let value = bytes.first_chunk().ok_or(Errno::EIO)?;
-        Ok(i32::from_ne_bytes(*value))
-    }
-
-    /// Sends a message once, or as much of it as a stream takes.
-    fn send_once(&self, message: &mut Outgoing<'_, '_>) -> Result<usize> {
-        let sending = calls::Sending {
-            flags: message.flags,
-            address: message.destination().unwrap_or_default(),
-            control: &message.control.other,
-        };
-        let len = message.buf.remaining();
-        calls::send(self.kernel, self.number, &sending, message.buf, len)
-    }
-
-    /// Sends one message, waiting for room.
-    ///
-    /// # Errors
-    /// As `send(2)`; `EMSGSIZE` for more than a datagram holds. Raises no signal.
-    pub fn send_message(
-        &self,
-        t: &Thread,
-        patience: Patience,
-        message: &mut Outgoing<'_, '_>,
-    ) -> SysResult {
-        const MAX_DATAGRAM: usize = 65535;
-        if message.buf.remaining() > MAX_DATAGRAM {
-            return Err(Errno::EMSGSIZE);
-        }
-        self.wait(t, patience, &self.writers, PollEvents::OUT, || {
-            self.send_once(message)
+        let value = i32::from_ne_bytes(*bytes.first_chunk().ok_or(Errno::EIO)?);
+        let here = self.stream.received() as i32;
+        Ok(match request {
+            ioctl::FIONREAD => value.saturating_add(here),
+            ioctl::SIOCATMARK if here > 0 => 0,
+            _ => value,
         })
-    }
-
-    /// Sends all bytes, waiting for room; fewer if that ends, or a signal comes, in the middle.
-    ///
-    /// # Errors
-    /// As `send(2)`, if nothing was sent. Raises `SIGPIPE` itself.
-    pub fn send_bytes(
-        &self,
-        t: &Thread,
-        patience: Patience,
-        message: &mut Outgoing<'_, '_>,
-    ) -> SysResult {
-        let mut sent = 0;
-        loop {
-            let step = self.wait(t, patience, &self.writers, PollEvents::OUT, || {
-                self.send_once(message)
-            });
-            match step {
-                Ok(step) => sent += step,
-                Err(_) if sent > 0 => return Ok(sent),
-                Err(Errno::EPIPE) => {
-                    if message.flags & net::MSG_NOSIGNAL == 0 {
-                        signal::raise_sigpipe(t);
-                    }
-                    return Err(Errno::EPIPE);
-                }
-                Err(errno) => return Err(errno),
-            }
-            if message.buf.remaining() == 0 {
-                return Ok(sent);
-            }
-        }
-    }
-
-    /// What has to be ready to receive with `flags`.
-    fn awaited(flags: u32) -> PollEvents {
-        if flags & net::MSG_OOB != 0 {
-            PollEvents::PRI
-        } else {
-            PollEvents::IN
-        }
-    }
-
-    /// Receives up to `wanted` bytes.
-    ///
-    /// # Errors
-    /// `EAGAIN`; as `recvmsg(2)`.
-    pub fn receive_once(&self, flags: u32, buf: &mut IoBuf<'_>, wanted: usize) -> Result<Received> {
-        calls::receive(self.kernel, self.number, flags, buf, wanted)
-    }
-
-    /// Receives one message into `message`.
-    ///
-    /// # Errors
-    /// As `recvmsg(2)`.
-    pub fn receive_message(&self, message: &mut Incoming<'_, '_>) -> SysResult {
-        let wanted = message.buf.remaining();
-        let received = self.receive_once(message.flags, message.buf, wanted)?;
-        message.result_flags |= received.flags;
-        message.address = received.address;
-        message.control.extend(received.control);
-        Ok(if message.flags & net::MSG_TRUNC != 0 {
-            received.bytes
-        } else {
-            received.put
-        })
-    }
-
-    /// Receives bytes until there are `target`, the end comes, or, with some there, patience ends.
-    ///
-    /// # Errors
-    /// As `recv(2)`, if nothing was received.
-    pub fn receive_bytes(
-        &self,
-        t: &Thread,
-        patience: Patience,
-        target: usize,
-        message: &mut Incoming<'_, '_>,
-    ) -> SysResult {
-        let awaited = Self::awaited(message.flags);
-        // What the host would wait for is waited for here.
-        let flags = message.flags & !net::MSG_WAITALL;
-        let mut done = 0;
-        loop {
-            let wanted = message.buf.remaining();
-            let buf = &mut *message.buf;
-            let step = self.wait(t, patience, &self.readers, awaited, || {
-                self.receive_once(flags, buf, wanted)
-            });
-            match step {
-                Ok(received) => {
-                    message.result_flags |= received.flags;
-                    message.control.extend(received.control);
-                    // Bytes that were thrown away (`MSG_TRUNC`) count, too.
-                    message.buf.skip(received.bytes - received.put);
-                    done += received.bytes;
-                    let is_end = received.bytes == 0;
-                    if is_end || done >= target || message.is_peek() || message.buf.remaining() == 0
-                    {
-                        return Ok(done);
-                    }
-                }
-                Err(_) if done > 0 => return Ok(done),
-                Err(errno) => return Err(errno),
-            }
-        }
     }
 }
 
 impl Drop for HostSocket {
     fn drop(&mut self) {
+        self.flush();
+        if self.stream.received() > 0 {
+            // As where bytes are left unread in the kernel, the peer learns that nobody will read them.
+            let _ = self.set_option((net::SOL_SOCKET, net::SO_LINGER), &RESET);
+        }
         // The VMM gives the number out again only after it has closed the socket.
         self.kernel.net.host.open.lock().remove(&self.number);
         // A socket that is gone already needs no closing.

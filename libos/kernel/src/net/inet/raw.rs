@@ -30,7 +30,7 @@ impl RawSocket {
             return Err(Errno::EPROTONOSUPPORT);
         }
         let base = Base::new(t.kernel, family, kind, protocol);
-        let outside = Outside::accepted(HostSocket::new(&base)?);
+        let outside = Outside::of(HostSocket::new(&base)?);
         Ok(Arc::new(Self { base, outside }))
     }
 

@@ -66,7 +66,7 @@ impl TcpSocket {
     fn embryo_outside(&self, accepted: &Accepted) -> Result<Arc<TcpSocket>> {
         let (kernel, family) = (self.base.kernel, self.base.family);
         let embryo = Self::with_options(kernel, family, self.options.inherit(), |base| {
-            HostSocket::of_accepted(base, accepted).map(Outside::accepted)
+            HostSocket::of_accepted(base, accepted).map(|host| self.outside.accepted(host))
         })?;
         let inherited = self.base.options();
         embryo.base.edit_options(|options| *options = inherited);
@@ -83,7 +83,8 @@ impl TcpSocket {
     pub fn handed(kernel: &'static Kernel, taken: &Taken) -> Result<Arc<Self>> {
         let family = taken.family;
         let socket = Self::with_options(kernel, family, InetOptions::default(), |base| {
-            HostSocket::taken(base, taken.session, taken.index).map(Outside::accepted)
+            let host = HostSocket::taken(base, taken.session, taken.index)?;
+            Ok(Outside::shared(host, taken.connected))
         })?;
         let host = socket.outside.get().ok_or(Errno::EIO)?;
         let own = endpoint::parse(family, &host.name(false)?)?;
@@ -111,6 +112,7 @@ impl TcpSocket {
             inner.remote = Some(peer);
             inner.local.replace(own)
         };
+        self.outside.buffer();
         let claim = |claim: &mut Claim| {
             claim.scope = Scope::One(own.ip());
             claim.remote = Some(peer);
@@ -185,6 +187,9 @@ impl TcpSocket {
             inner.leads_out = false;
             inner.phase = Phase::Closed;
             inner.remote = None;
+        }
+        if let Some(host) = self.outside.get() {
+            host.set_buffered(false);
         }
         self.give_up_port(true);
     }

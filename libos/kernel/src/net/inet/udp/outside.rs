@@ -20,7 +20,8 @@ impl UdpSocket {
     pub fn handed(kernel: &'static Kernel, taken: &Taken) -> Result<Arc<Self>> {
         let family = taken.family;
         let socket = Self::with_outside(kernel, family, |base| {
-            HostSocket::taken(base, taken.session, taken.index).map(Outside::accepted)
+            let host = HostSocket::taken(base, taken.session, taken.index)?;
+            Ok(Outside::shared(host, taken.connected))
         })?;
         let host = socket.outside.get().ok_or(Errno::EIO)?;
         let own = endpoint::parse(family, &host.name(false)?)?;

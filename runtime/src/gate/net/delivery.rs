@@ -1,0 +1,115 @@
+//! Bytes of streams that the guest gets without asking (`abi::boundary::net`).
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use husk_abi::boundary::net::{
+    DELIVERED_BYTES, DELIVERED_OFFSET, DeliveredOut, MAX_DELIVERED, NO_SOCKET, SHARED_OFFSET,
+    Shared,
+};
+use rustix::io::Errno;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::raw;
+use crate::vmm::GuestMemory;
+
+/// Places of deliveries are multiples of this.
+const STEP: u32 = 16;
+const HEAD: u32 = DeliveredOut::BYTES as u32;
+/// With less room than this at the ring's end it goes on at its beginning.
+const LITTLE: u32 = 2 << 10;
+const _: () = assert!(DELIVERED_BYTES.is_multiple_of(STEP) && HEAD.is_multiple_of(STEP));
+
+/// The ring, as its only writer sees it.
+pub struct Delivery {
+    memory: GuestMemory,
+    area: u64,
+    /// Bytes ever put into it. Never read back from the guest.
+    put: AtomicU32,
+}
+
+impl Delivery {
+    /// In the area at `area`, which is guest memory.
+    pub fn new(memory: GuestMemory, area: u64) -> Self {
+        Self {
+            memory,
+            area,
+            put: AtomicU32::new(0),
+        }
+    }
+
+    fn word(&self, offset: usize) -> GuestAddress {
+        GuestAddress(self.area + SHARED_OFFSET + offset as u64)
+    }
+
+    /// Where the next delivery goes, and how many bytes in one piece there are; 0 if the guest has to take some first. A
+    /// guest that says it took more than it was given gets nothing.
+    fn place(&self) -> (u32, u32) {
+        let put = self.put.load(Ordering::Relaxed);
+        let taken = self
+            .memory
+            .load::<u32>(
+                self.word(std::mem::offset_of!(Shared, taken)),
+                Ordering::SeqCst,
+            )
+            .unwrap_or(put.wrapping_add(1));
+        let free = DELIVERED_BYTES.saturating_sub(put.wrapping_sub(taken)) / STEP * STEP;
+        let to_end = DELIVERED_BYTES - put % DELIVERED_BYTES;
+        if to_end >= LITTLE || free <= to_end {
+            return (put, free.min(to_end));
+        }
+        (put.wrapping_add(to_end), free - to_end)
+    }
+
+    /// Receives what `socket`, whose number is `number`, has now, as far as there is room; gives how many bytes that is, or
+    /// the error that the guest is told of.
+    pub fn deliver(&self, number: u32, socket: impl AsFd) -> Result<usize, Errno> {
+        let (place, room) = self.place();
+        if room <= HEAD {
+            return Ok(0);
+        }
+        let at = self.area + DELIVERED_OFFSET + u64::from(place % DELIVERED_BYTES);
+        let room = ((room - HEAD) as usize).min(MAX_DELIVERED);
+        let data = vec![(at + u64::from(HEAD), room)];
+        let received = raw::receive(&self.memory, socket, libc::MSG_DONTWAIT, &data);
+        let head = match &received {
+            Ok(received) if received.bytes > 0 => DeliveredOut {
+                socket: number,
+                bytes: received.bytes as u32,
+                ..DeliveredOut::default()
+            },
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR | Errno::FAULT) => return Ok(0),
+            Err(errno) => DeliveredOut {
+                socket: number,
+                error: errno.raw_os_error(),
+                ..DeliveredOut::default()
+            },
+        };
+        let put = self.put.load(Ordering::Relaxed);
+        if place != put {
+            // What was left at the end is nobody's.
+            self.write_head(
+                put,
+                &DeliveredOut {
+                    socket: NO_SOCKET,
+                    bytes: place.wrapping_sub(put) - HEAD,
+                    ..DeliveredOut::default()
+                },
+            );
+        }
+        self.write_head(place, &head);
+        let end = place.wrapping_add(HEAD + head.bytes.next_multiple_of(STEP));
+        self.put.store(end, Ordering::Relaxed);
+        let told = self.word(std::mem::offset_of!(Shared, delivered));
+        // It lies in guest memory, as was seen when the area was taken.
+        let _ = self.memory.store(end, told, Ordering::SeqCst);
+        received.map(|received| received.bytes)
+    }
+
+    fn write_head(&self, place: u32, head: &DeliveredOut) {
+        let mut bytes = Vec::with_capacity(DeliveredOut::BYTES);
+        head.put(&mut bytes);
+        let at = self.area + DELIVERED_OFFSET + u64::from(place % DELIVERED_BYTES);
+        let _ = self.memory.write_slice(&bytes, GuestAddress(at));
+    }
+}

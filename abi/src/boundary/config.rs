@@ -211,6 +211,64 @@ impl WindowSize {
     }
 }
 
+/// What a descriptor that a process is handed from outside is on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HandedKind {
+    /// Bytes without a position: a pipe, a FIFO, a terminal, another character device, an event descriptor. A channel
+    /// ([`super::fuse`]).
+    Stream {
+        /// `st_mode`; 0 for what has no type.
+        mode: u32,
+        /// `st_rdev`, as `makedev(3)` packs it.
+        rdev: u64,
+        /// What `/proc/*/fd` shows, without the number in brackets.
+        name: Vec<u8>,
+        /// A terminal.
+        is_terminal: bool,
+    },
+    /// A regular file, whose position is the host's. A channel.
+    File {
+        /// What it is called on the host.
+        name: Vec<u8>,
+    },
+    /// An `AF_UNIX` socket. A channel.
+    Unix {
+        /// `SOCK_*`.
+        kind: u32,
+        /// It listens.
+        listens: bool,
+        /// Its address and its peer's (`struct sockaddr_un`); the peer's is empty if it is not connected.
+        names: [Vec<u8>; 2],
+        /// User and group of its peer, or of who listens.
+        peer: [u32; 2],
+    },
+    /// An internet socket: one of the socket service ([`super::net`]).
+    Inet {
+        /// `AF_INET` or `AF_INET6`.
+        family: u32,
+        /// `SOCK_STREAM` or `SOCK_DGRAM`.
+        kind: u32,
+        /// It listens.
+        listens: bool,
+        /// It is connected.
+        connected: bool,
+    },
+}
+
+/// A descriptor that a process is handed from outside, beyond its standard streams.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handed {
+    /// What it is.
+    pub kind: HandedKind,
+    /// `O_*` flags, as `F_GETFL` gives them.
+    pub flags: u32,
+}
+
+/// The descriptor that the first of [`ProcessConfig::handed`] becomes; the others follow it.
+pub const FIRST_HANDED: u32 = 3;
+/// The most there may be.
+pub const MAX_HANDED: usize = 240;
+
 /// A process that is started from outside: the first, or one that `exec` asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessConfig {
@@ -238,6 +296,8 @@ pub struct ProcessConfig {
     pub oom_score_adj: i32,
     /// Kinds of standard input, output and error.
     pub streams: [StreamKind; 3],
+    /// What else it is handed.
+    pub handed: Vec<Handed>,
     /// Size of the terminal its streams are, if they are one.
     pub window: Option<WindowSize>,
 }

@@ -18,7 +18,9 @@
 //!
 //! - *Channels* are FIFOs that were opened and sockets that were connected to, numbered by the VMM. No operation on one
 //!   waits: it is `EAGAIN`. `CHANNEL_POLL` asks what would not be; whatever is not ready then is announced once, when it is, by
-//!   the channel's bit at [`CHANNELS_OFFSET`] and an interrupt.
+//!   the channel's bit at [`CHANNELS_OFFSET`] and an interrupt. What a process was handed from outside
+//!   ([`super::config::Handed`]) becomes a channel by `CHANNEL_TAKE`, files with positions among it: these are moved on the
+//!   host, where others may share them.
 //! - `LOCK` sets what the whole guest holds of a file's locks, as one holder, and never waits either.
 //!
 //! *Window*: [`super::boot::BootInfo::window`], cut into chunks of [`CHUNK_BYTES`]. `SETUPMAPPING` maps a chunk of a file
@@ -68,6 +70,10 @@ pub mod op {
     pub const SYNCFS: u32 = 50;
     pub const TMPFILE: u32 = 51;
     // Not Linux's.
+    pub const CHANNEL_TAKE: u32 = 52;
+    pub const CHANNEL_ACCEPT: u32 = 53;
+    pub const CHANNEL_FILE: u32 = 54;
+    pub const CHANNEL_TERMINAL: u32 = 55;
     pub const CHANNEL_OPEN: u32 = 56;
     pub const CHANNEL_READ: u32 = 57;
     pub const CHANNEL_WRITE: u32 = 58;
@@ -110,6 +116,10 @@ pub fn op_name(opcode: u32) -> Option<&'static str> {
         op::REMOVEMAPPING => "removemapping",
         op::SYNCFS => "syncfs",
         op::TMPFILE => "tmpfile",
+        op::CHANNEL_TAKE => "channel_take",
+        op::CHANNEL_ACCEPT => "channel_accept",
+        op::CHANNEL_FILE => "channel_file",
+        op::CHANNEL_TERMINAL => "channel_terminal",
         op::CHANNEL_OPEN => "channel_open",
         op::CHANNEL_READ => "channel_read",
         op::CHANNEL_WRITE => "channel_write",
@@ -337,9 +347,24 @@ wire! {
     ChannelOpenOut, 16 { channel: u32, uid: u32, gid: u32, padding: u32 }
 }
 wire! {
-    /// The other operations on channels. `flags`: for `READ` bit 0 leaves what is read, for `SHUT` `SHUT_*`, for `POLL`
-    /// [`CHANNEL_PARTNER`]. `size`: what `READ` gives at most. What is to be written follows.
+    /// The other operations on channels. `flags`: for `READ` bit 0 leaves what is read, for `READ` and `WRITE` of a file
+    /// [`CHANNEL_AT`], for `SHUT` `SHUT_*`, for `POLL` [`CHANNEL_PARTNER`], for `TERMINAL` the `ioctl(2)` request. `size`: what
+    /// `READ` gives at most. What is to be written, or the request's argument, follows. `ACCEPT` is answered as `CHANNEL_OPEN`.
     ChannelIn, 16 { channel: u32, flags: u32, size: u32, padding: u32 }
+}
+wire! {
+    /// `CHANNEL_TAKE`: the descriptor number `index` of those session `session` was handed; answered as `CHANNEL_OPEN`. Each
+    /// can be taken once.
+    ChannelTakeIn, 8 { session: u32, index: u32 }
+}
+wire! {
+    /// `CHANNEL_FILE`: `what` is `SEEK_*` (`lseek(2)`), [`FILE_RESIZE`], [`FILE_SYNC`] or [`FILE_STAT`]. Answered by
+    /// [`ChannelFileOut`], or for the last by [`AttrOut`].
+    ChannelFileIn, 16 { channel: u32, what: u32, argument: u64 }
+}
+wire! {
+    /// Answers `CHANNEL_FILE`: the position.
+    ChannelFileOut, 8 { value: u64 }
 }
 wire! {
     /// Answers `CHANNEL_POLL`: `POLL*`, and 1 if somebody has the FIFO open for writing.
@@ -357,6 +382,14 @@ wire! {
 
 /// `ChannelIn::flags` of `CHANNEL_POLL`: whether somebody has it open for writing is asked, too.
 pub const CHANNEL_PARTNER: u32 = 1;
+/// `ChannelIn::flags` of `READ` and `WRITE`: at the offset whose 8 bytes follow before all else; the position stays.
+pub const CHANNEL_AT: u32 = 2;
+/// `ChannelFileIn::what`: the file gets `argument` bytes (`ftruncate(2)`).
+pub const FILE_RESIZE: u32 = 16;
+/// `ChannelFileIn::what`: its contents are written to the disk; only those if `argument` is 1 (`fdatasync(2)`).
+pub const FILE_SYNC: u32 = 17;
+/// `ChannelFileIn::what`: its attributes.
+pub const FILE_STAT: u32 = 18;
 /// Most channels of a guest.
 pub const MAX_CHANNELS: usize = 256;
 /// Most bytes one `CHANNEL_WRITE` takes, or `CHANNEL_READ` gives.

@@ -56,6 +56,8 @@ pub mod op {
     pub const IOCTL: u32 = 76;
     /// A question of `NETLINK_ROUTE` (`RTM_GET*`), one message; answered by the answers' messages.
     pub const ROUTE: u32 = 77;
+    /// [`super::TakeIn`]: a socket that a process was handed from outside; answered by [`super::SocketOut`].
+    pub const TAKE: u32 = 79;
     /// [`super::NetIn`] with a count, so many [`super::SendOne`]s, and then the data of each; answered by a number for each, 4
     /// bytes: how many were taken, or an error's number, negative.
     pub const SEND_MANY: u32 = 78;
@@ -79,6 +81,7 @@ pub fn op_name(opcode: u32) -> Option<&'static str> {
         op::CLOSE => "close",
         op::IOCTL => "ioctl",
         op::ROUTE => "route",
+        op::TAKE => "take",
         op::SEND_MANY => "send_many",
         _ => return None,
     })
@@ -102,6 +105,10 @@ pub const RECEIVE_HEAD: usize = ReceiveOut::BYTES + MAX_ADDRESS + MAX_CONTROL;
 super::fuse::wire! {
     /// `SOCKET`: `AF_INET` or `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_RAW`, without flags.
     SocketIn, 16 { family: u32, kind: u32, protocol: u32, padding: u32 }
+}
+super::fuse::wire! {
+    /// `TAKE`: the descriptor number `index` of those session `session` was handed. Each can be taken once.
+    TakeIn, 8 { session: u32, index: u32 }
 }
 super::fuse::wire! {
     /// Answers `SOCKET`.

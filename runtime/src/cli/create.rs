@@ -9,7 +9,8 @@ use oci_spec::runtime::LinuxMemory;
 
 use super::args::{Cli, CreateArgs, LogFormat, RecordArgs, Rootless, SetupArgs};
 use super::filter::LogFilter;
-use super::{Error, logging, preserved};
+use super::preserved::Preserved;
+use super::{Error, logging};
 use crate::oci::cgroup::Cgroup;
 use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
@@ -39,8 +40,7 @@ pub fn container(
     if cli.rootless == Rootless::Yes || !nix::unistd::geteuid().is_root() {
         return Err(oci::Error::NotRoot.into());
     }
-    preserved::check_activation()?;
-    preserved::check(setup.preserve_fds)?;
+    let preserved = Preserved::take_activated(setup.preserve_fds)?;
     let pid_file = setup.pid_file.as_deref().map(std::path::absolute);
     let console_socket = setup.console_socket.as_deref().map(std::path::absolute);
     let trace_path = record.trace.as_deref().map(std::path::absolute);
@@ -65,8 +65,10 @@ pub fn container(
     } else {
         host.streams
     };
-    let guest =
+    let mut guest =
         process::guest(&bundle, streams, filter.guest_levels()).map_err(oci::Error::from)?;
+    guest.process.env.extend(preserved.environment());
+    guest.process.handed = preserved.described;
     let memory = memory(&bundle, &host)?;
     let identity = Identity::of(
         id,
@@ -92,6 +94,7 @@ pub fn container(
         bundle: bundle.raw.clone(),
         shadow: shadow::of_bundle(&bundle, &parts).map_err(oci::Error::from)?,
         guest,
+        handed: preserved.descriptors,
         memory_bytes: memory.bytes,
         cgroup_limit: cgroup_limit(&bundle, &cgroup),
         root: RootSource::Directory,

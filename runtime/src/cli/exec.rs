@@ -16,9 +16,10 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork, pipe, setsid};
 
+use super::Error;
 use super::args::{Cli, ExecArgs};
+use super::preserved::Preserved;
 use super::terminal::Relay;
-use super::{Error, preserved};
 use crate::control::client::Client;
 use crate::control::proxy::{self, Signals};
 use crate::control::wire::{Answer, Ask};
@@ -75,6 +76,8 @@ struct Start {
     client: Client,
     config: ProcessConfig,
     terminal: Option<Terminal>,
+    /// What it is handed besides its streams.
+    handed: Vec<OwnedFd>,
 }
 
 /// Runs another process in a container. Whatever keeps it from running gives runc's status.
@@ -91,7 +94,7 @@ fn executed(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
         _ if !seen.record.has_started() => return Err(oci::Error::ExecCreated.into()),
         _ => {}
     }
-    preserved::check(args.preserve_fds)?;
+    let preserved = Preserved::take(args.preserve_fds)?;
     let wanted = wanted(args)?;
     let dir = all.path(&args.id);
     let process = Process::read(&dir, &seen.record, &wanted)?;
@@ -106,7 +109,8 @@ fn executed(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
         Some(_) => [StreamKind::Terminal; 3],
         None => [0, 1, 2].map(|number| kind(number, args.detach)),
     };
-    let config = process.config(streams)?;
+    let mut config = process.config(streams)?;
+    config.handed = preserved.described;
     let client = Client::connect(&dir).map_err(oci::Error::Control)?;
     let init = seen.record.init.ok_or(oci::Error::ExecStopped)?;
     let start = Start {
@@ -114,6 +118,7 @@ fn executed(cli: &Cli, args: &ExecArgs) -> Result<ExitCode, Error> {
         client,
         config,
         terminal,
+        handed: preserved.descriptors,
     };
     if args.detach || has_terminal {
         beside(start, args)
@@ -150,16 +155,19 @@ fn begin(
     client: &mut Client,
     config: &ProcessConfig,
     terminal: Option<BorrowedFd<'_>>,
+    handed: Vec<OwnedFd>,
 ) -> Result<u32, oci::Error> {
     let program = config.args.first().cloned().unwrap_or_default();
-    let descriptors: Vec<BorrowedFd<'_>> = (0..)
+    let streams = (0..)
         .zip(config.streams)
         .filter(|(_, kind)| *kind != StreamKind::Closed)
-        .map(|(number, _)| terminal.unwrap_or_else(|| standard(number)))
-        .collect();
+        .map(|(number, _)| terminal.unwrap_or_else(|| standard(number)));
+    let descriptors: Vec<BorrowedFd<'_>> = streams.chain(handed.iter().map(AsFd::as_fd)).collect();
     client
         .ask(&Ask::Exec(config.clone()), &descriptors)
         .map_err(oci::Error::Control)?;
+    // Whoever holds the other ends sees when the process closes its own.
+    drop(handed);
     match client.answer().map_err(oci::Error::Control)? {
         Some(Answer::Started(pid)) => Ok(pid),
         Some(Answer::Failed(errno, obstacle)) => Err(oci::Error::Refused(failure(
@@ -213,10 +221,13 @@ fn let_go(numbers: &[i32]) {
 /// Runs in this very process: without a terminal, in the foreground.
 fn here(start: Start, pid_file: Option<&Path>) -> Result<ExitCode, Error> {
     let Start {
-        mut client, config, ..
+        mut client,
+        config,
+        handed,
+        ..
     } = start;
     let signals = Signals::hold(true).map_err(oci::Error::host("hold signals"))?;
-    begin(&mut client, &config, None)?;
+    begin(&mut client, &config, None, handed)?;
     if let Some(path) = pid_file {
         let pid = nix::unistd::getpid().as_raw();
         lifecycle::write_pid_file(path, pid)?;
@@ -283,9 +294,12 @@ fn beside(start: Start, args: &ExecArgs) -> Result<ExitCode, Error> {
     drop(write);
     namespace.leave()?;
     let Start {
-        client, terminal, ..
+        client,
+        terminal,
+        handed,
+        ..
     } = start;
-    drop(client);
+    drop((client, handed));
     let master = terminal.map(|terminal| terminal.master);
     match Listener::inherited(File::from(read)).wait() {
         Some(Report::Started) => {}
@@ -310,6 +324,7 @@ fn stand_in(start: Start, reporter: Reporter) -> ! {
         mut client,
         mut config,
         terminal,
+        handed,
         ..
     } = start;
     let _ = setsid();
@@ -333,7 +348,7 @@ fn stand_in(start: Start, reporter: Reporter) -> ! {
     let terminal = slave.as_ref().map(AsFd::as_fd);
     // Only now: of a size that the engine gives the terminal later, a signal tells.
     config.window = terminal.and_then(proxy::window).or(config.window);
-    if let Err(error) = begin(&mut client, &config, terminal) {
+    if let Err(error) = begin(&mut client, &config, terminal, handed) {
         fail(reporter, error.to_string());
     }
     reporter.tell(&Report::Started);

@@ -32,6 +32,7 @@ mod update;
 mod version;
 mod vmm;
 
+use husk_abi::boundary::config::MAX_HANDED;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -80,17 +81,18 @@ pub enum Error {
     NoConsoleSocket,
     #[error("cannot use console socket if husk will not detach or allocate tty")]
     NoTerminal,
-    #[error(
-        "{asked_by}: descriptor {number} ({}) cannot be passed on: a guest has no descriptors of the host's",
-        what.display()
-    )]
+    #[error("cannot pass on descriptor {number} ({}): {why}", what.display())]
     PreserveFds {
-        asked_by: &'static str,
         number: u32,
-        what: std::path::PathBuf,
+        what: PathBuf,
+        why: &'static str,
     },
-    #[error("{asked_by}: descriptor {number} is not open")]
-    NoPreservedFd { asked_by: &'static str, number: u32 },
+    #[error(
+        "unable to stat preserved-fd {at} (of {of}): stat /proc/self/fd/{number}: no such file or directory"
+    )]
+    NoPreservedFd { number: u32, at: u32, of: u32 },
+    #[error("cannot pass on so many descriptors: at most {MAX_HANDED}")]
+    ManyPreservedFds,
     #[error("cannot write {}: {source}", path.display())]
     Spec { path: PathBuf, source: io::Error },
     #[error("cannot look at process {pid}: {source}")]

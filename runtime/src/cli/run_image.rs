@@ -148,6 +148,7 @@ fn contained(
     let identity = Identity::plain(&id, &directory);
     let plan = parts.plan;
     let launch = Launch {
+        handed: Vec::new(),
         bundle: json!({ "process": described::process(&plan.guest.process) }),
         shadow: shadow::plain(
             &plan.guest.hostname,
@@ -215,6 +216,7 @@ fn embedded(parts: Parts, kvm: kvm_ioctls::Kvm, args: &RunArgs) -> Result<ExitCo
     confine::enter_command()?;
     tracing::debug!(id = parts.id, "starting");
     let outcome = sandbox::run(Plan {
+        handed: Vec::new(),
         id: parts.id,
         memory_bytes: plan.memory_bytes,
         // Without a cgroup nothing is limited.

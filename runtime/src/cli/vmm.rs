@@ -20,7 +20,7 @@ use crate::confine::{self, Files};
 use crate::gate::fuse::TreeSource;
 use crate::gdb;
 use crate::oci::executor::PROCESS_NAME;
-use crate::sandbox::handover::{Before, Handover, HeldTree, Root, monotonic};
+use crate::sandbox::handover::{Before, Handover, HeldTree, Inherited, Root, monotonic};
 use crate::sandbox::report::{Report, Reporter};
 use crate::sandbox::{self, Debugging, Ended, MemoryEvents, Plan, Trace};
 use crate::vmm;
@@ -114,6 +114,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
         control: handover
             .control
             .map(|socket| UnixListener::from(socket.take())),
+        handed: handover.handed.into_iter().map(Inherited::take).collect(),
         memory_events: Some(MemoryEvents::new(File::from(handover.memory_events.take()))),
         guest,
         trace: handover.trace.map(|trace| Trace {

@@ -19,6 +19,7 @@ use super::guest::GuestQueues;
 use super::session::{Session, Surroundings};
 use super::wire::{Answer, Ask, Inbox, send};
 use crate::confine::{self, rules::Role};
+use crate::gate::handed::Handed;
 use crate::gate::stdio::{self, Listener, StreamObserver};
 use crate::gate::{ControlObserver, Error, Interrupt};
 use crate::sandbox::{Hold, MemoryEvents};
@@ -66,6 +67,8 @@ pub struct Container {
     pub memory_events: Option<Arc<MemoryEvents>>,
     /// Holds the guest still.
     pub hold: Arc<Hold>,
+    /// What its processes are handed.
+    pub handed: Arc<Handed>,
 }
 
 /// Why a connection is closed.
@@ -107,6 +110,7 @@ pub fn start(
             interrupt,
             doorbells,
             pages_gpa: layout.sessions,
+            handed: container.handed.clone(),
         },
         connections: BTreeMap::new(),
         sessions: BTreeMap::new(),
@@ -316,7 +320,7 @@ impl Server {
         let started = Session::start(
             number,
             id,
-            config.streams,
+            &config,
             descriptors,
             &self.surroundings,
             listener,

@@ -3,12 +3,13 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use husk_abi::boundary::config::StreamKind;
+use husk_abi::boundary::config::{ProcessConfig, StreamKind};
 use husk_abi::boundary::control::session_queues;
 use husk_abi::boundary::doorbell;
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
+use crate::gate::handed::Handed;
 use crate::gate::stdio::{End, Event, Listener, Parts, StreamObserver, Streams};
 use crate::gate::{Error, Interrupt};
 use crate::vmm::{Doorbells, GuestMemory};
@@ -26,6 +27,8 @@ pub struct Surroundings {
     pub doorbells: Doorbells,
     /// The sessions' pages.
     pub pages_gpa: u64,
+    /// Where the guest finds what else a process is handed.
+    pub handed: Arc<Handed>,
 }
 
 /// A session. Its number is free again when it is dropped.
@@ -46,12 +49,17 @@ pub struct Session {
     streams: Streams,
     bells: [EventFd; 2],
     doorbells: Doorbells,
+    handed: Arc<Handed>,
 }
 
 const BELLS: [u16; 2] = [doorbell::STDIO_OUT, doorbell::STDIO_IN];
 
-/// The host's ends: a descriptor for each stream that is not closed.
-fn ends(kinds: [StreamKind; 3], descriptors: Vec<OwnedFd>) -> Option<[End; 3]> {
+/// The host's ends: a descriptor for each stream that is not closed; and what else there is, which must be so many.
+fn ends(
+    kinds: [StreamKind; 3],
+    handed: usize,
+    descriptors: Vec<OwnedFd>,
+) -> Option<([End; 3], Vec<OwnedFd>)> {
     let mut descriptors = descriptors.into_iter();
     let mut ends = [End::Closed, End::Closed, End::Closed];
     for (end, kind) in ends.iter_mut().zip(kinds) {
@@ -59,7 +67,8 @@ fn ends(kinds: [StreamKind; 3], descriptors: Vec<OwnedFd>) -> Option<[End; 3]> {
             *end = End::Given(descriptors.next()?);
         }
     }
-    descriptors.next().is_none().then_some(ends)
+    let rest: Vec<OwnedFd> = descriptors.collect();
+    (rest.len() == handed).then_some((ends, rest))
 }
 
 impl Session {
@@ -70,13 +79,15 @@ impl Session {
     pub fn start(
         number: u32,
         connection: u64,
-        kinds: [StreamKind; 3],
+        config: &ProcessConfig,
         descriptors: Vec<OwnedFd>,
         surroundings: &Surroundings,
         listener: Listener,
     ) -> Result<Self, String> {
-        let ends = ends(kinds, descriptors)
-            .ok_or_else(|| "the descriptors are not those of its streams".to_owned())?;
+        let (ends, handed) =
+            ends(config.streams, config.handed.len(), descriptors).ok_or_else(|| {
+                "the descriptors are not those of its streams and what else it is handed".to_owned()
+            })?;
         let text = |error: Error| error.to_string();
         let page = surroundings.pages_gpa + u64::from(number) * 4096;
         surroundings
@@ -111,6 +122,7 @@ impl Session {
                 return Err(text(error));
             }
         };
+        surroundings.handed.put(number, handed);
         Ok(Self {
             number,
             connection: Some(connection),
@@ -122,6 +134,7 @@ impl Session {
             streams,
             bells,
             doorbells,
+            handed: surroundings.handed.clone(),
         })
     }
 
@@ -153,6 +166,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.handed.forget(self.number);
         for (port, event) in BELLS.into_iter().zip(&self.bells) {
             self.doorbells.unbind(port, self.number, event);
         }
@@ -171,10 +185,11 @@ mod tests {
                 .map(|_| std::fs::File::open("/dev/null").unwrap().into())
                 .collect()
         };
-        assert!(ends([Pipe, Null, Pipe], fds(3)).is_some());
-        let some = ends([Pipe, Closed, Null], fds(2)).unwrap();
+        assert!(ends([Pipe, Null, Pipe], 0, fds(3)).is_some());
+        let (some, rest) = ends([Pipe, Closed, Null], 2, fds(4)).unwrap();
+        assert_eq!(rest.len(), 2);
         assert!(matches!(some, [End::Given(_), End::Closed, End::Given(_)]));
-        assert!(ends([Pipe, Closed, Null], fds(3)).is_none());
-        assert!(ends([Pipe, Null, Null], fds(2)).is_none());
+        assert!(ends([Pipe, Closed, Null], 0, fds(3)).is_none());
+        assert!(ends([Pipe, Null, Null], 0, fds(2)).is_none());
     }
 }

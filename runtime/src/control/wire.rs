@@ -5,7 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-use husk_abi::boundary::config::{ProcessConfig, WindowSize};
+use husk_abi::boundary::config::{MAX_HANDED, ProcessConfig, WindowSize};
 use husk_abi::boundary::control::{Limits, MAX_MESSAGE_BYTES, Obstacle, ProcessInfo, Usage};
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
@@ -13,18 +13,18 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of the messages: a command may be newer than the VMM it talks to.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 /// Starts a message.
 const MAGIC: [u8; 2] = *b"hc";
 /// Bytes of a header: magic, version, length of the value.
 const HEADER_BYTES: usize = 8;
 /// Descriptors with one message, at most.
-const MAX_DESCRIPTORS: usize = 3;
+const MAX_DESCRIPTORS: usize = 3 + MAX_HANDED;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ask {
-    /// Run this process; a descriptor comes with it for each of its streams that is not closed.
+    /// Run this process; a descriptor comes with it for each of its streams that is not closed, and for each that it is handed.
     Exec(ProcessConfig),
     /// Send this signal to the process of this connection.
     Signal(i32),

@@ -5,6 +5,7 @@
 
 mod clock;
 pub mod fuse;
+pub mod handed;
 mod net;
 pub(crate) mod queue;
 pub mod requests;
@@ -17,6 +18,7 @@ use husk_abi::boundary::doorbell;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::vmm::{Error as VmmError, Machine};
+pub use net::names as socket_names;
 use stdio::{End, StreamObserver, Streams};
 
 /// Interrupts the guest.

@@ -94,6 +94,7 @@ mod tests {
             }],
             oom_score_adj: 0,
             streams: [StreamKind::Null; 3],
+            handed: Vec::new(),
             window: None,
         };
         let whole = json!({"ociVersion": "1.0.2", "process": process(&config), "root": {"path": "/"}, "linux": {}});

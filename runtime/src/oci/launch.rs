@@ -73,6 +73,8 @@ pub struct Launch {
     pub shadow: Value,
     /// What the libOS is to run.
     pub guest: GuestConfig,
+    /// What its first process is handed besides its streams, as `guest` describes it.
+    pub handed: Vec<OwnedFd>,
     /// Its memory.
     pub memory_bytes: u64,
     /// The limit of memory of its cgroup, where the host's kernel enforces one by killing, and that one first.
@@ -168,6 +170,7 @@ impl Launch {
             kvm: keep(kvm),
             report,
             control: Some(control),
+            handed: self.handed.into_iter().map(&mut keep).collect(),
             memory_events,
             cgroup_limit: self.cgroup_limit,
             libos: self.libos.map(|file| keep(file.into())),

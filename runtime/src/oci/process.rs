@@ -371,6 +371,7 @@ pub fn of(bundle: &Bundle, streams: [StreamKind; 3]) -> Result<ProcessConfig, Er
         rlimits: rlimits(spec)?,
         oom_score_adj,
         streams,
+        handed: Vec::new(),
         window: console_size(process),
     })
 }

@@ -282,6 +282,7 @@ impl Request {
                     }],
                     oom_score_adj: 0,
                     streams: host.streams,
+                    handed: Vec::new(),
                     window: None,
                 },
                 trees,

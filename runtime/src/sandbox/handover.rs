@@ -116,6 +116,8 @@ pub struct Handover {
     pub report: Inherited,
     /// The control socket, listening.
     pub control: Option<Inherited>,
+    /// What the first process is handed, in the order of its description.
+    pub handed: Vec<Inherited>,
     /// Where it is told that memory ran out.
     pub memory_events: Inherited,
     /// The limit of memory of the cgroup, where the host's kernel enforces one by killing.
@@ -158,6 +160,7 @@ impl Handover {
             all.extend(archive.map(|file| file.0));
             all.extend(trees.iter().map(|tree| tree.file.0));
         }
+        all.extend(self.handed.iter().map(|file| file.0));
         all.extend(self.gdb.map(|socket| socket.0));
         all.extend(self.control.map(|socket| socket.0));
         all.extend(self.libos.map(|file| file.0));

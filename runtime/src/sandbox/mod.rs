@@ -12,6 +12,7 @@ pub mod signals;
 
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use crate::control;
 use crate::gate::{
     self, ControlObserver,
     fuse::TreeSource,
+    handed::Handed,
     requests::{Observer, Operation, Parts, Requests},
     stdio::{StreamObserver, Transfer},
 };
@@ -62,6 +64,8 @@ pub struct Plan {
     pub reporter: Option<Reporter>,
     /// The control socket, listening.
     pub control: Option<UnixListener>,
+    /// What the first process is handed besides its streams, as [`GuestConfig::process`] describes it.
+    pub handed: Vec<OwnedFd>,
     /// Where it is told that memory ran out.
     pub memory_events: Option<MemoryEvents>,
     /// What the libOS is to run.
@@ -407,12 +411,15 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         .records
         .is_some()
         .then(|| handler.clone() as Arc<dyn ControlObserver>);
+    let handed = Arc::new(Handed::default());
+    handed.put(0, plan.handed);
     let services = gate::Services::start(&machine, observer.clone(), control.clone())?;
     let memory_events = plan.memory_events.map(Arc::new);
     if let Some(listener) = plan.control {
         let container = control::server::Container {
             memory_events: memory_events.clone(),
             hold: handler.hold.clone(),
+            handed: handed.clone(),
         };
         control::server::start(&machine, listener, observer, control, container)?;
     }
@@ -427,6 +434,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
             .records
             .is_some()
             .then(|| handler.clone() as Arc<dyn Observer>),
+        handed,
     })?;
     if let Some(requests) = requests {
         let _ = handler.requests.set(requests);

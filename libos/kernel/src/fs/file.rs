@@ -19,10 +19,14 @@ use crate::sync::{Mutex, WaitQueue};
 use crate::user::IoBuf;
 use crate::{Errno, Kernel, Result, SysResult, Thread};
 
+/// The offset of reads and writes at a position that is kept elsewhere.
+pub const OWN_POSITION: u64 = u64::MAX;
+
 /// What an open file does. Blocking is the implementation's business: it honours `O_NONBLOCK` in
 /// `file.flags()`, waits interruptibly, and returns `ERESTARTSYS` when a signal comes first.
 pub trait FileOps: Send + Sync + core::fmt::Debug {
-    /// Reads into `buf` at `offset` (ignored by files without positions); 0 is end of file.
+    /// Reads into `buf` at `offset` (ignored by files without positions, [`OWN_POSITION`] of one that is kept elsewhere); 0 is
+    /// end of file.
     ///
     /// # Errors
     /// As `read(2)`.
@@ -53,6 +57,15 @@ pub trait FileOps: Send + Sync + core::fmt::Debug {
     /// Whether reads and writes move a position. Devices that can be sought without effect have none.
     fn has_position(&self) -> bool {
         self.is_seekable()
+    }
+
+    /// Moves a position that is kept elsewhere (`lseek(2)`), of a file that has none here; gives where it is then. Devices are
+    /// sought without effect.
+    ///
+    /// # Errors
+    /// As `lseek(2)`.
+    fn seek(&self, _offset: i64, _whence: u32) -> Result<u64> {
+        Ok(0)
     }
 
     /// Size in bytes, for `SEEK_END` and appending.
@@ -273,6 +286,31 @@ impl File {
     #[must_use]
     pub fn is_nonblocking(&self) -> bool {
         self.flags() & general::O_NONBLOCK != 0
+    }
+
+    /// The position, wherever it is kept.
+    ///
+    /// # Errors
+    /// As `lseek(2)`.
+    pub fn tell(&self) -> Result<u64> {
+        if self.ops.has_position() {
+            Ok(*self.position.lock())
+        } else {
+            self.ops.seek(0, general::SEEK_CUR)
+        }
+    }
+
+    /// Moves the position, wherever it is kept.
+    ///
+    /// # Errors
+    /// As `lseek(2)`.
+    pub fn move_to(&self, position: u64) -> Result<()> {
+        if self.ops.has_position() {
+            *self.position.lock() = position;
+            return Ok(());
+        }
+        let offset = i64::try_from(position).map_err(|_| Errno::EINVAL)?;
+        self.ops.seek(offset, general::SEEK_SET).map(drop)
     }
 
     /// Whether it was opened with `O_PATH`: it names a file, but nothing can be done with the contents.

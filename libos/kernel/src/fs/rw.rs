@@ -2,6 +2,7 @@
 
 use husk_abi::linux::general;
 
+use super::file::OWN_POSITION;
 use super::inotify::{Events, notify};
 use super::{File, FileRef};
 use crate::syscall::{BufIn, BufOut, Fd, Hex, Iov, Len, Off, Whence};
@@ -51,7 +52,7 @@ fn transfer_at(
 /// Reads or writes at the file's position and moves it.
 fn transfer(t: &Thread, file: &File, direction: Direction, buf: &mut IoBuf<'_>) -> Result<usize> {
     if !file.ops.has_position() {
-        return transfer_at(t, file, direction, buf, 0);
+        return transfer_at(t, file, direction, buf, OWN_POSITION);
     }
     let mut position = file.position.lock();
     let moved = transfer_at(t, file, direction, buf, *position)?;
@@ -215,7 +216,7 @@ pub fn lseek(t: &Thread, fd: Fd, offset: Off, whence: Whence) -> SysResult {
         return Err(Errno::ESPIPE);
     }
     if !file.ops.has_position() {
-        return Ok(0);
+        return Ok(file.ops.seek(offset, whence)? as usize);
     }
     let mut position = file.position.lock();
     let signed = |value: u64| i64::try_from(value).map_err(|_| Errno::EOVERFLOW);

@@ -61,7 +61,7 @@ impl<'a> Offset<'a> {
     fn read(at: Ptr, file: &'a File) -> Result<Self> {
         let value = match at.read_opt::<i64>()? {
             Some(offset) => u64::try_from(offset).map_err(|_| Errno::EINVAL)?,
-            None => *file.position.lock(),
+            None => file.tell()?,
         };
         Ok(Self { at, file, value })
     }
@@ -69,7 +69,7 @@ impl<'a> Offset<'a> {
     fn advance(&self, by: usize) -> Result<()> {
         let value = self.value + by as u64;
         if self.at.is_null() {
-            *self.file.position.lock() = value;
+            self.file.move_to(value)?;
             Ok(())
         } else {
             self.at.write(&value)

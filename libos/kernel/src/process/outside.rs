@@ -121,15 +121,21 @@ fn load(
         as_root(t, || fs::set_up(t)).map_err(because(Obstacle::Resources))?;
     } else {
         // First: whatever fails later, closing them tells the host that they are done with.
-        fs::open_streams(t, console, config).map_err(because(Obstacle::Resources))?;
+        open_descriptors(t, console, config).map_err(because(Obstacle::Resources))?;
     }
     as_root(t, || fs::enter_directory(t, &config.cwd, is_init))
         .map_err(because(Obstacle::Directory))?;
     if is_init {
         fs::seal_root(t.kernel).map_err(because(Obstacle::Resources))?;
-        fs::open_streams(t, console, config).map_err(because(Obstacle::Resources))?;
+        open_descriptors(t, console, config).map_err(because(Obstacle::Resources))?;
     }
     execute(t, config).map_err(because(Obstacle::Program))
+}
+
+/// What it has open when its program begins.
+fn open_descriptors(t: &Thread, console: &Arc<Console>, config: &ProcessConfig) -> Result<()> {
+    fs::open_streams(t, console, config)?;
+    fs::open_handed(t, console.session, config)
 }
 
 fn execute(t: &Thread, config: &ProcessConfig) -> Result<()> {

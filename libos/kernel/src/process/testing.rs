@@ -223,6 +223,7 @@ fn kernel(archive: &[u8], change: impl FnOnce(&mut BootInfo)) -> &'static Kernel
             rlimits: Vec::new(),
             oom_score_adj: 0,
             streams: [StreamKind::Null; 3],
+            handed: Vec::new(),
             window: None,
         },
         hostname: String::from("test"),

@@ -29,8 +29,8 @@ pub struct SetupArgs {
     /// Accepted: the guest has no keyring of the host's
     #[arg(long, hide = true)]
     pub no_new_keyring: bool,
-    /// Pass on this many descriptors after the first three; only 0 is possible
-    #[arg(long, value_name = "N", default_value = "0", hide = true)]
+    /// Pass on this many descriptors after the first three
+    #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
 }
 

@@ -128,8 +128,8 @@ pub struct ExecArgs {
     /// Add a capability, as CAP_NAME
     #[arg(short, long, value_name = "CAP", action = ArgAction::Append)]
     pub cap: Vec<String>,
-    /// Pass on this many descriptors after the first three; only 0 is possible
-    #[arg(long, value_name = "N", default_value = "0", hide = true)]
+    /// Pass on this many descriptors after the first three
+    #[arg(long, value_name = "N", default_value = "0")]
     pub preserve_fds: u32,
     /// Also in a container that is paused: the process runs when that is resumed
     #[arg(long)]

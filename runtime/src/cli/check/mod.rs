@@ -234,6 +234,7 @@ fn boot() -> Finding {
         (_, Err(error)) => return failed(error.to_string()),
     };
     let plan = Plan {
+        handed: Vec::new(),
         id: "0".repeat(64),
         memory_bytes: BOOT_MEMORY.bytes.min(host.memory.bytes),
         is_short_of_cpus: false,
@@ -258,6 +259,7 @@ fn boot() -> Finding {
                 rlimits: Vec::new(),
                 oom_score_adj: 0,
                 streams: [StreamKind::Null; 3],
+                handed: Vec::new(),
                 window: None,
             },
             hostname: "check".to_owned(),

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use husk_abi::boundary::fuse::{
-    CHANNEL_PARTNER, ChannelIn, ChannelOpenIn, ChannelOpenOut, ChannelPollOut, MAX_CHANNEL_DATA,
+    CHANNEL_AT, CHANNEL_PARTNER, ChannelIn, ChannelOpenIn, ChannelPollOut, MAX_CHANNEL_DATA,
     MAX_CHANNELS,
 };
 use nix::sys::socket::getsockopt;
@@ -18,7 +18,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
 };
 
-use super::tree;
+use super::{handed, tree};
 use crate::gate::requests::message::{Reply, Request};
 
 /// `ChannelIn::flags` of `CHANNEL_READ`: what is read stays.
@@ -29,10 +29,25 @@ const EVENTS: PollFlags = PollFlags::IN
     .union(PollFlags::PRI)
     .union(PollFlags::RDHUP);
 
+/// What a channel is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Bytes without a position.
+    Stream,
+    /// A socket.
+    Socket,
+    /// A file with a position. It is always ready.
+    File,
+}
+
 #[derive(Debug)]
-struct Channel {
-    fd: OwnedFd,
-    is_socket: bool,
+pub(super) struct Channel {
+    pub(super) fd: OwnedFd,
+    pub(super) kind: Kind,
+    /// Its operations would wait: whether they do is looked at before.
+    pub(super) blocks: bool,
+    /// Whether it can become ready; else it always is.
+    is_watched: bool,
 }
 
 /// All channels of a guest.
@@ -58,7 +73,7 @@ impl Channels {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn get(&self, channel: u32) -> Result<Arc<Channel>, Errno> {
+    pub(super) fn get(&self, channel: u32) -> Result<Arc<Channel>, Errno> {
         let found = self.table().get(channel as usize).cloned().flatten();
         found.ok_or(Errno::BADF)
     }
@@ -74,7 +89,19 @@ impl Channels {
             (FileType::Socket, 1..) => connect(held, args.kind)?,
             _ => return Err(Errno::NXIO),
         };
-        let is_socket = kind == FileType::Socket;
+        let kind = if kind == FileType::Socket {
+            Kind::Socket
+        } else {
+            Kind::Stream
+        };
+        handed::opened(self.enter(fd, kind, false)?, uid, gid)
+    }
+
+    /// Gives `fd` a number.
+    ///
+    /// # Errors
+    /// `ENFILE` if there are too many.
+    pub(super) fn enter(&self, fd: OwnedFd, kind: Kind, blocks: bool) -> Result<u32, Errno> {
         let mut table = self.table();
         let free = table.iter().position(Option::is_none);
         let index = match free {
@@ -87,17 +114,19 @@ impl Channels {
         };
         // Nothing is waited for until it is asked for.
         let data = epoll::EventData::new_u64(index as u64);
-        epoll::add(&self.epoll, &fd, data, epoll::EventFlags::ONESHOT)?;
-        table[index] = Some(Arc::new(Channel { fd, is_socket }));
-        let mut out = Vec::with_capacity(ChannelOpenOut::BYTES);
-        ChannelOpenOut {
-            channel: u32::try_from(index).map_err(|_| Errno::NFILE)?,
-            uid,
-            gid,
-            padding: 0,
-        }
-        .put(&mut out);
-        Ok(Reply::Data(out))
+        let is_watched = match epoll::add(&self.epoll, &fd, data, epoll::EventFlags::ONESHOT) {
+            Ok(()) => true,
+            // Files, and devices that never let one wait.
+            Err(Errno::PERM) => false,
+            Err(errno) => return Err(errno),
+        };
+        table[index] = Some(Arc::new(Channel {
+            fd,
+            kind,
+            blocks,
+            is_watched,
+        }));
+        u32::try_from(index).map_err(|_| Errno::NFILE)
     }
 
     /// Reads what there is.
@@ -105,16 +134,24 @@ impl Channels {
     /// # Errors
     /// `EAGAIN`; what reading gives.
     pub fn read(&self, request: &Request) -> Result<Reply, Errno> {
-        let (args, _) = ChannelIn::take(&request.body).ok_or(Errno::INVAL)?;
+        let (args, rest) = ChannelIn::take(&request.body).ok_or(Errno::INVAL)?;
         let channel = self.get(args.channel)?;
         let len = request.room().min(args.size as usize).min(MAX_CHANNEL_DATA);
         let mut data = vec![0; len];
-        let got = if channel.is_socket {
-            let mut flags = RecvFlags::DONTWAIT;
-            flags.set(RecvFlags::PEEK, args.flags & PEEK != 0);
-            rustix::net::recv(&channel.fd, data.as_mut_slice(), flags)?.0
-        } else {
-            rustix::io::read(&channel.fd, data.as_mut_slice())?
+        let got = match channel.kind {
+            Kind::Socket => {
+                let mut flags = RecvFlags::DONTWAIT;
+                flags.set(RecvFlags::PEEK, args.flags & PEEK != 0);
+                rustix::net::recv(&channel.fd, data.as_mut_slice(), flags)?.0
+            }
+            Kind::File if args.flags & CHANNEL_AT != 0 => {
+                let (offset, _) = offset(rest)?;
+                rustix::io::pread(&channel.fd, data.as_mut_slice(), offset)?
+            }
+            Kind::File | Kind::Stream => {
+                channel.check_ready(PollFlags::IN)?;
+                rustix::io::read(&channel.fd, data.as_mut_slice())?
+            }
         };
         data.truncate(got);
         Ok(Reply::Data(data))
@@ -127,14 +164,22 @@ impl Channels {
     pub fn write(&self, request: &Request) -> Result<Reply, Errno> {
         let (args, data) = ChannelIn::take(&request.body).ok_or(Errno::INVAL)?;
         let channel = self.get(args.channel)?;
-        if data.len() > MAX_CHANNEL_DATA {
+        if data.len() > MAX_CHANNEL_DATA + OFFSET_BYTES {
             return Err(Errno::MSGSIZE);
         }
-        let written = if channel.is_socket {
-            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            rustix::net::send(&channel.fd, data, flags)?
-        } else {
-            rustix::io::write(&channel.fd, data)?
+        let written = match channel.kind {
+            Kind::Socket => {
+                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+                rustix::net::send(&channel.fd, data, flags)?
+            }
+            Kind::File if args.flags & CHANNEL_AT != 0 => {
+                let (offset, data) = offset(data)?;
+                rustix::io::pwrite(&channel.fd, data, offset)?
+            }
+            Kind::File | Kind::Stream => {
+                channel.check_ready(PollFlags::OUT)?;
+                rustix::io::write(&channel.fd, channel.part(data))?
+            }
         };
         let written = u32::try_from(written).map_err(|_| Errno::OVERFLOW)?;
         Ok(Reply::Data(written.to_le_bytes().to_vec()))
@@ -147,6 +192,12 @@ impl Channels {
     pub fn poll(&self, request: &Request) -> Result<Reply, Errno> {
         let (args, _) = ChannelIn::take(&request.body).ok_or(Errno::INVAL)?;
         let channel = self.get(args.channel)?;
+        if !channel.is_watched {
+            let mut out = Vec::with_capacity(ChannelPollOut::BYTES);
+            let events = (PollFlags::IN | PollFlags::OUT).bits().into();
+            ChannelPollOut { events, partner: 0 }.put(&mut out);
+            return Ok(Reply::Data(out));
+        }
         let mut fds = [PollFd::new(&channel.fd, EVENTS)];
         let at_once = Timespec {
             tv_sec: 0,
@@ -162,7 +213,7 @@ impl Channels {
             let data = epoll::EventData::new_u64(args.channel.into());
             epoll::modify(&self.epoll, &channel.fd, data, wanted)?;
         }
-        let asks_partner = args.flags & CHANNEL_PARTNER != 0 && !channel.is_socket;
+        let asks_partner = args.flags & CHANNEL_PARTNER != 0 && channel.kind == Kind::Stream;
         let mut out = Vec::with_capacity(ChannelPollOut::BYTES);
         ChannelPollOut {
             events: ready.bits().into(),
@@ -199,7 +250,9 @@ impl Channels {
         let slot = table.get_mut(args.channel as usize);
         let channel = slot.and_then(Option::take).ok_or(Errno::BADF)?;
         // Another thread may still use the descriptor: the interest must not outlive the number.
-        let _ = epoll::delete(&self.epoll, &channel.fd);
+        if channel.is_watched {
+            let _ = epoll::delete(&self.epoll, &channel.fd);
+        }
         Ok(Reply::Data(Vec::new()))
     }
 
@@ -245,12 +298,26 @@ fn connect(held: &OwnedFd, kind: u32) -> Result<(OwnedFd, u32, u32), Errno> {
     let socket = rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None)?;
     let address = SocketAddrUnix::new(&*tree::magic_path(held))?;
     rustix::net::connect(&socket, &address)?;
-    // Not rustix's: who listens has no id in the VMM's pid namespace, for which it has no value.
-    let (uid, gid) = match getsockopt(&socket, PeerCredentials) {
+    let (uid, gid) = peer(&socket);
+    Ok((socket, uid, gid))
+}
+
+/// User and group of a socket's peer.
+pub(super) fn peer(socket: &OwnedFd) -> (u32, u32) {
+    // Not rustix's: who is outside has no id in the VMM's pid namespace, for which it has no value.
+    match getsockopt(socket, PeerCredentials) {
         Ok(peer) => (peer.uid(), peer.gid()),
         Err(_) => (u32::MAX, u32::MAX),
-    };
-    Ok((socket, uid, gid))
+    }
+}
+
+/// Bytes of an offset before data.
+const OFFSET_BYTES: usize = 8;
+
+/// The offset that `bytes` begin with.
+fn offset(bytes: &[u8]) -> Result<(u64, &[u8]), Errno> {
+    let (offset, rest) = bytes.split_first_chunk().ok_or(Errno::INVAL)?;
+    Ok((u64::from_le_bytes(*offset), rest))
 }
 
 /// Whether somebody has a FIFO open for writing, or had and left something. Nothing is taken out of it.

@@ -7,9 +7,11 @@
 //! | `server` | the operations |
 //! | `window` | what is mapped where in the window |
 //! | `channels` | FIFOs and sockets that are open |
+//! | `handed` | channels of what processes were handed from outside |
 //! | `locks` | what the guest holds of files' advisory locks |
 
 mod channels;
+mod handed;
 mod locks;
 mod nodes;
 mod server;
@@ -86,8 +88,14 @@ impl Files {
         rustix::process::umask(rustix::fs::Mode::empty());
         // Each may hold a file and its contents, and chunks of the window hold some more.
         let holders = usize::try_from(descriptors / 3).unwrap_or(usize::MAX);
-        let server = Server::new(opened, window, parts.memory.clone(), holders)
-            .map_err(|errno| Error::Host(errno.into()))?;
+        let server = Server::new(
+            opened,
+            window,
+            parts.memory.clone(),
+            holders,
+            parts.handed.clone(),
+        )
+        .map_err(|errno| Error::Host(errno.into()))?;
         let files = Arc::new(Self {
             server,
             memory: parts.memory.clone(),

@@ -13,7 +13,9 @@ mod xattr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use husk_abi::boundary::fuse::{Attr, AttrOut, CountIn, EntryOut, ForgetOne, LockIn, LockOut, op};
+use husk_abi::boundary::fuse::{
+    Attr, AttrOut, ChannelTakeIn, CountIn, EntryOut, ForgetOne, LockIn, LockOut, op,
+};
 use rustix::fs::Statx;
 use rustix::io::Errno;
 
@@ -22,6 +24,7 @@ use super::locks::Locks;
 use super::nodes::{Nodes, TreeId};
 use super::tree::{self, Tree};
 use super::window::Chunks;
+use crate::gate::handed::Handed;
 use crate::gate::requests::{
     Answer,
     message::{Reply, Request},
@@ -40,6 +43,8 @@ pub struct Server {
     memory: GuestMemory,
     /// FIFOs and sockets that are open.
     pub channels: Channels,
+    /// What was handed over and not taken yet.
+    handed: Arc<Handed>,
     locks: Mutex<Locks>,
 }
 
@@ -53,6 +58,7 @@ impl Server {
         window: Window,
         memory: GuestMemory,
         max_holders: usize,
+        handed: Arc<Handed>,
     ) -> Result<Self, Errno> {
         let trees = Arc::new(trees);
         Ok(Self {
@@ -62,6 +68,7 @@ impl Server {
             trees,
             memory,
             channels: Channels::new()?,
+            handed,
             locks: Mutex::default(),
         })
     }
@@ -78,6 +85,7 @@ impl Server {
     pub fn may_block(&self, request: &Request) -> bool {
         match request.header.opcode {
             op::FSYNC | op::SYNCFS | op::FALLOCATE | op::COPY_FILE_RANGE => true,
+            op::CHANNEL_FILE => Channels::may_block(request),
             _ => self
                 .nodes()
                 .tree(request.header.nodeid)
@@ -133,6 +141,10 @@ impl Server {
             op::REMOVEMAPPING => self.removemapping(request),
             op::BATCH_FORGET => self.forget(request),
             op::CHANNEL_OPEN => self.channel_open(request),
+            op::CHANNEL_TAKE => self.channel_take(request),
+            op::CHANNEL_ACCEPT => self.channels.accept(request),
+            op::CHANNEL_FILE => self.channels.file(request),
+            op::CHANNEL_TERMINAL => self.channels.terminal(request),
             op::CHANNEL_READ => self.channels.read(request),
             op::CHANNEL_WRITE => self.channels.write(request),
             op::CHANNEL_POLL => self.channels.poll(request),
@@ -197,6 +209,12 @@ impl Server {
         let (file, _) = self.held(request.header.nodeid)?;
         let kind = tree::kind(&tree::stat(&*file)?);
         self.channels.open(request, &file, kind)
+    }
+
+    fn channel_take(&self, request: &Request) -> Answer {
+        let (args, _) = ChannelTakeIn::take(&request.body).ok_or(Errno::INVAL)?;
+        let taken = self.handed.take(args.session, args.index)?;
+        self.channels.adopt(taken)
     }
 
     fn lock(&self, request: &Request) -> Answer {

@@ -130,24 +130,7 @@ impl Tree {
                 devices.len() - 1
             })
         };
-        Attr {
-            ino: stat.stx_ino,
-            size: stat.stx_size,
-            blocks: stat.stx_blocks,
-            atime: stat.stx_atime.tv_sec,
-            mtime: stat.stx_mtime.tv_sec,
-            ctime: stat.stx_ctime.tv_sec,
-            atimensec: stat.stx_atime.tv_nsec,
-            mtimensec: stat.stx_mtime.tv_nsec,
-            ctimensec: stat.stx_ctime.tv_nsec,
-            mode: u32::from(stat.stx_mode),
-            nlink: stat.stx_nlink,
-            uid: stat.stx_uid,
-            gid: stat.stx_gid,
-            rdev: encode_dev(stat.stx_rdev_major, stat.stx_rdev_minor),
-            blksize: stat.stx_blksize,
-            flags: Attr::device_flags(u32::try_from(device).unwrap_or(0)),
-        }
+        attr_of(stat, u32::try_from(device).unwrap_or(0))
     }
 
     /// `EROFS` if nothing may be changed.
@@ -157,6 +140,28 @@ impl Tree {
         } else {
             Ok(())
         }
+    }
+}
+
+/// `stat` as the guest is told it, of a file on its device number `device`.
+pub fn attr_of(stat: &Statx, device: u32) -> Attr {
+    Attr {
+        ino: stat.stx_ino,
+        size: stat.stx_size,
+        blocks: stat.stx_blocks,
+        atime: stat.stx_atime.tv_sec,
+        mtime: stat.stx_mtime.tv_sec,
+        ctime: stat.stx_ctime.tv_sec,
+        atimensec: stat.stx_atime.tv_nsec,
+        mtimensec: stat.stx_mtime.tv_nsec,
+        ctimensec: stat.stx_ctime.tv_nsec,
+        mode: u32::from(stat.stx_mode),
+        nlink: stat.stx_nlink,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        rdev: encode_dev(stat.stx_rdev_major, stat.stx_rdev_minor),
+        blksize: stat.stx_blksize,
+        flags: Attr::device_flags(device),
     }
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `table` | which sockets there are, by number, and what is known of each |
 //! | `operations` | what each operation does |
+//! | `handed` | sockets that processes were handed from outside |
 //! | `readiness` | what the guest is told without asking |
 //! | `delivery` | bytes of streams that it gets without asking |
 //! | `watch` | when it is interrupted |
@@ -18,6 +19,7 @@
 //! a signal.
 
 mod delivery;
+mod handed;
 mod ioctl;
 mod operations;
 mod options;
@@ -35,6 +37,7 @@ use std::time::{Duration, Instant};
 use husk_abi::boundary::net::op;
 use rustix::io::Errno;
 
+use super::handed::Handed;
 use super::requests::message::Request;
 use super::requests::{self, Answer, Observer, Operation, Parts, Service, record_name};
 use crate::vmm::GuestMemory;
@@ -47,6 +50,14 @@ use watch::Watch;
 /// What the service is called in records.
 pub const SERVICE: &str = "network";
 
+/// A socket's own address and its peer's, as they lie in memory; empty where there is none.
+pub fn names(socket: &OwnedFd) -> [Vec<u8>; 2] {
+    let bytes = |name: Result<raw::Address, Errno>| {
+        name.map_or(Vec::new(), |name| name.as_bytes().to_vec())
+    };
+    [bytes(raw::own_name(socket)), bytes(raw::peer_name(socket))]
+}
+
 /// The socket service.
 pub struct Sockets {
     memory: GuestMemory,
@@ -54,6 +65,8 @@ pub struct Sockets {
     route: Mutex<Route>,
     /// For requests about interfaces that name no socket.
     any: OwnedFd,
+    /// What was handed over and not taken yet.
+    handed: Arc<Handed>,
 }
 
 impl Sockets {
@@ -73,8 +86,9 @@ impl Sockets {
         )
         .map_err(failed)?;
         let observer = parts.observer.clone();
-        let sockets = Self::new(parts.memory.clone(), readiness, observer).map_err(failed)?;
-        let sockets = Arc::new(sockets);
+        let memory = parts.memory.clone();
+        let sockets = Self::new(memory, readiness, parts.handed.clone(), observer);
+        let sockets = Arc::new(sockets.map_err(failed)?);
         let events = sockets.clone();
         requests::spawn("sockets".to_owned(), move || events.announce())?;
         Ok(sockets)
@@ -83,6 +97,7 @@ impl Sockets {
     fn new(
         memory: GuestMemory,
         readiness: Readiness,
+        handed: Arc<Handed>,
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, Errno> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
@@ -108,6 +123,7 @@ impl Sockets {
                 SocketFlags::CLOEXEC,
                 None,
             )?,
+            handed,
         })
     }
 

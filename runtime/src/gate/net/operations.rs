@@ -57,7 +57,7 @@ impl Seen {
         seen
     }
 
-    fn addresses(&mut self, facts: &Facts) {
+    pub(super) fn addresses(&mut self, facts: &Facts) {
         self.is(facts);
         (self.own, self.peer) = (facts.own, facts.peer);
     }
@@ -92,6 +92,7 @@ impl Sockets {
     pub(super) fn operate(&self, request: &Request, seen: &mut Seen) -> Answer {
         match request.header.opcode {
             op::SOCKET => self.socket(request, seen),
+            op::TAKE => self.take(request, seen),
             op::BIND => self.bind(request, seen),
             op::CONNECT => self.connect(request, seen),
             op::LISTEN => self.listen(request, seen),

@@ -24,6 +24,7 @@ use virtio_queue::{Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
 
 use super::fuse::{Files, TreeSource};
+use super::handed::Handed;
 use super::net::Sockets;
 use super::{Error, Interrupt, queue};
 use crate::confine::{self, rules::Role};
@@ -120,6 +121,8 @@ pub struct Parts<'a> {
     pub may_poll: bool,
     /// Wants to know of every operation.
     pub observer: Option<Arc<dyn Observer>>,
+    /// What processes are handed from outside.
+    pub handed: Arc<Handed>,
 }
 
 struct Shared {

@@ -22,7 +22,7 @@ use crate::{Errno, Kernel, Result, Thread};
 const DIRECT: usize = 32 << 10;
 
 /// Sends `ask` and gives the answer, which is at most a page.
-fn call(kernel: &Kernel, ask: &Ask<'_>) -> Result<Vec<u8>> {
+pub(super) fn call(kernel: &Kernel, ask: &Ask<'_>) -> Result<Vec<u8>> {
     let needs = if ask.body.len() > 3072 {
         Needs::Buffer
     } else {
@@ -33,7 +33,7 @@ fn call(kernel: &Kernel, ask: &Ask<'_>) -> Result<Vec<u8>> {
     Ok(exchange.answer(len))
 }
 
-fn ask<'a>(opcode: u32, node: u64, body: &'a [u8]) -> Ask<'a> {
+pub(super) fn ask<'a>(opcode: u32, node: u64, body: &'a [u8]) -> Ask<'a> {
     Ask {
         opcode,
         node,
@@ -559,7 +559,8 @@ pub fn channel_open(
     Ok((out.channel, (out.uid, out.gid)))
 }
 
-fn channel_body(channel: u32, flags: u32, size: usize) -> Vec<u8> {
+/// A request about `channel`, without what is to be written.
+pub(super) fn channel_body(channel: u32, flags: u32, size: usize) -> Vec<u8> {
     body!(ChannelIn {
         channel,
         flags,
@@ -576,10 +577,15 @@ pub fn channel_read(
     peek: bool,
 ) -> Result<Vec<u8>> {
     let body = channel_body(channel.1, peek.into(), len);
+    read_channel(kernel, channel.0, &body, len)
+}
+
+/// Reads as `body` says.
+pub(super) fn read_channel(kernel: &Kernel, node: u64, body: &[u8], len: usize) -> Result<Vec<u8>> {
     let mut exchange = kernel.host.files.begin(&kernel.frames, Needs::Buffer)?;
     let ask = Ask {
         answer_bytes: len.max(1),
-        ..ask(op::CHANNEL_READ, channel.0, &body)
+        ..ask(op::CHANNEL_READ, node, body)
     };
     let got = exchange.call(&kernel.frames, &ask)?.min(len);
     Ok(exchange.bulk_bytes(got))

@@ -51,9 +51,9 @@ impl Channels {
 /// An open FIFO or connected socket of the host.
 #[derive(Debug)]
 pub struct Channel {
-    kernel: &'static Kernel,
-    /// Whose it is; the VMM knows it as long as it is held.
-    node: Arc<Node>,
+    pub(super) kernel: &'static Kernel,
+    /// Whose it is; the VMM knows it as long as it is held. `None` for what was handed over.
+    node: Option<Arc<Node>>,
     id: u32,
     /// Woken when something may have become ready.
     pub changed: Arc<WaitQueue>,
@@ -69,9 +69,19 @@ impl Channel {
     fn open(node: &Arc<Node>, flags: u32, kind: u32) -> Result<Arc<Self>> {
         let kernel = node.kernel();
         let (id, peer) = calls::channel_open(kernel, node.id(), flags, kind)?;
+        Ok(Self::enter(kernel, Some(node.clone()), id, peer))
+    }
+
+    /// Keeps channel `id` where word of it finds it.
+    pub(super) fn enter(
+        kernel: &'static Kernel,
+        node: Option<Arc<Node>>,
+        id: u32,
+        peer: (u32, u32),
+    ) -> Arc<Self> {
         let channel = Arc::new(Self {
             kernel,
-            node: node.clone(),
+            node,
             id,
             changed: Arc::default(),
             peer,
@@ -79,12 +89,12 @@ impl Channel {
         let mut channels = kernel.fs.channels.0.lock();
         channels.insert(id, Arc::downgrade(&channel));
         drop(channels);
-        Ok(channel)
+        channel
     }
 
-    /// Its node and its number.
-    fn place(&self) -> (u64, u32) {
-        (self.node.id(), self.id)
+    /// Its node, 0 if it has none, and its number.
+    pub(super) fn place(&self) -> (u64, u32) {
+        (self.node.as_ref().map_or(0, |node| node.id()), self.id)
     }
 
     /// Reads what there is; with `peek` it stays.
@@ -276,8 +286,8 @@ pub fn connect(
 
 /// An open FIFO of the host.
 #[derive(Debug)]
-struct Fifo {
-    channel: Arc<Channel>,
+pub(in crate::fs) struct Fifo {
+    pub channel: Arc<Channel>,
 }
 
 fn patience(file: &File) -> Patience {

@@ -9,6 +9,7 @@
 //! | `names` | what is known of a directory: names, and names that are not there |
 //! | `data` | contents of a regular file: by the window where they are mapped, else by messages |
 //! | `file` | an open regular file |
+//! | `handed` | channels of what processes were handed from outside |
 //! | `window` | which chunk of the window shows what |
 //!
 //! What the server says is good for ever (a root nobody else can reach) is kept until the cache is full; what is good for a
@@ -25,6 +26,7 @@ mod calls;
 mod channel;
 mod data;
 mod file;
+mod handed;
 mod names;
 mod node;
 mod window;
@@ -42,6 +44,7 @@ use super::{Attributes, FileKind, FileSystem, FsStatistics, Inode, devfs};
 use crate::sync::SpinLock;
 use crate::{Kernel, Result};
 pub use buffer::WriteBehind;
+pub(super) use channel::Fifo;
 pub(crate) use channel::Pauses;
 pub use channel::{Channel, Channels, connect, write_all};
 use node::Node;
@@ -98,28 +101,7 @@ impl Shared {
 
     /// Attributes as the server told them.
     fn attributes(&self, attr: &Attr) -> Attributes {
-        let time = |seconds: i64, nanoseconds: u32| {
-            seconds
-                .saturating_mul(1_000_000_000)
-                .saturating_add(i64::from(nanoseconds))
-        };
-        let (major, minor) = husk_abi::boundary::fuse::decode_dev(attr.rdev);
-        Attributes {
-            dev: self.device(attr.device()),
-            ino: attr.ino,
-            kind: FileKind::from_mode(attr.mode).unwrap_or(FileKind::Regular),
-            mode: attr.mode & 0o7777,
-            nlink: attr.nlink,
-            uid: attr.uid,
-            gid: attr.gid,
-            rdev: devfs::makedev(major.into(), minor.into()),
-            size: attr.size,
-            block_size: attr.blksize,
-            blocks: attr.blocks,
-            atime_ns: time(attr.atime, attr.atimensec),
-            mtime_ns: time(attr.mtime, attr.mtimensec),
-            ctime_ns: time(attr.ctime, attr.ctimensec),
-        }
+        attributes_of(attr, self.device(attr.device()))
     }
 
     /// Whether the tree is this guest's, so that what it does there may wait, and what it was told stays true: for ever, or for
@@ -175,6 +157,32 @@ impl Shared {
                 self.kept.lock().push_back((directory, name));
             }
         }
+    }
+}
+
+/// Attributes as the server told them, of a file on the device `dev`.
+pub(super) fn attributes_of(attr: &Attr, dev: u64) -> Attributes {
+    let time = |seconds: i64, nanoseconds: u32| {
+        seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(i64::from(nanoseconds))
+    };
+    let (major, minor) = husk_abi::boundary::fuse::decode_dev(attr.rdev);
+    Attributes {
+        dev,
+        ino: attr.ino,
+        kind: FileKind::from_mode(attr.mode).unwrap_or(FileKind::Regular),
+        mode: attr.mode & 0o7777,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: devfs::makedev(major.into(), minor.into()),
+        size: attr.size,
+        block_size: attr.blksize,
+        blocks: attr.blocks,
+        atime_ns: time(attr.atime, attr.atimensec),
+        mtime_ns: time(attr.mtime, attr.mtimensec),
+        ctime_ns: time(attr.ctime, attr.ctimensec),
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use husk_abi::boundary::net::{
     AcceptOut, MAX_ADDRESS, MAX_CONTROL, MAX_ROUTE_ANSWER, MAX_SOCKET_DATA, NetIn, OptionIn,
-    RECEIVE_HEAD, ReceiveIn, ReceiveOut, SendIn, SocketIn, SocketOut, op,
+    RECEIVE_HEAD, ReceiveIn, ReceiveOut, SendIn, SocketIn, SocketOut, TakeIn, op,
 };
 
 use crate::host::{Ask, BULK_BYTES, Exchange, Needs};
@@ -78,6 +78,13 @@ pub fn socket(kernel: &Kernel, family: u32, kind: u32, protocol: u32) -> Result<
         padding: 0,
     });
     let answer = call(kernel, op::SOCKET, &body)?;
+    let (out, _) = SocketOut::take(&answer).ok_or(Errno::EIO)?;
+    Ok(out.socket)
+}
+
+/// The number of a socket that was handed over.
+pub fn take(kernel: &Kernel, session: u32, index: u32) -> Result<u32> {
+    let answer = call(kernel, op::TAKE, &body!(TakeIn { session, index }))?;
     let (out, _) = SocketOut::take(&answer).ok_or(Errno::EIO)?;
     Ok(out.socket)
 }

@@ -104,6 +104,16 @@ impl Outside {
         }
     }
 
+    /// The host's side that is `socket`, which others outside may share: if it is connected, no byte is on this side that no
+    /// program has asked for.
+    #[must_use]
+    pub fn shared(socket: Arc<HostSocket>, is_connected: bool) -> Self {
+        Self {
+            is_unbuffered: is_connected.into(),
+            ..Self::of(socket)
+        }
+    }
+
     /// The host's side of a connection that came in at this one.
     #[must_use]
     pub fn accepted(&self, socket: Arc<HostSocket>) -> Self {

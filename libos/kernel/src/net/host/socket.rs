@@ -65,6 +65,17 @@ impl HostSocket {
         Self::enter(base, accepted.number)
     }
 
+    /// The socket number `index` of those that the process of `session` was handed, for the socket that `base` is of.
+    ///
+    /// # Errors
+    /// `ENETUNREACH` if nothing leads out of the guest; `ENFILE`; `EBADF` if it was taken.
+    pub fn taken(base: &Base, session: u32, index: u32) -> Result<Arc<Self>> {
+        if !base.kernel.net.host.is_available() {
+            return Err(Errno::ENETUNREACH);
+        }
+        Self::enter(base, calls::take(base.kernel, session, index)?)
+    }
+
     fn enter(base: &Base, number: u32) -> Result<Arc<Self>> {
         let kernel = base.kernel;
         let state_gpa = kernel.net.host.state_gpa(number).ok_or(Errno::EIO)?;

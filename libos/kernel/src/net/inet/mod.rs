@@ -8,6 +8,7 @@
 //! | `tcp` | streams |
 //! | `udp` | datagrams |
 //! | `raw` | raw sockets and those of ping |
+//! | `handed` | sockets that processes were handed from outside |
 //! | `options` | options of levels IP, IPv6, TCP |
 //!
 //! There are no packets inside. A connection is two sockets that put bytes into each other's queues. What leads elsewhere is a
@@ -19,6 +20,7 @@
 //! that waits for room in a listener's queue does not time out.
 
 mod endpoint;
+mod handed;
 mod options;
 mod ports;
 mod raw;
@@ -31,6 +33,7 @@ use alloc::sync::Arc;
 use husk_abi::linux::{general, net};
 
 pub use endpoint::to_ipv6_words;
+pub use handed::{Taken, handed};
 pub use tcp::TcpSocket;
 pub use udp::UdpSocket;
 

@@ -163,6 +163,9 @@ impl UnixSocket {
             return Err(Errno::EINVAL);
         }
         let patience = self.base.receive_patience(nonblocking);
+        if let Some(remote) = self.remote() {
+            return self.accept_outside(t, &remote, patience);
+        }
         let next = || {
             let mut inner = self.inner.lock();
             if let Some(embryo) = inner.embryos.pop_front() {

@@ -7,6 +7,7 @@
 //! | `connection` | connecting, listening, accepting, shutting down, closing |
 //! | `stream`, `packet` | moving bytes, moving messages |
 //! | `host` | sockets connected to a server outside, by way of a volume |
+//! | `handed` | sockets that processes were handed from outside |
 //! | `rights` | descriptors in flight, and those that only reach each other |
 //!
 //! All state of a socket is under its [`Inner`] lock. No two of them are ever held together: a sender reads
@@ -16,6 +17,7 @@
 //! A socket holds its peer counted, and the peer holds it; closing one takes its own reference away.
 
 mod connection;
+mod handed;
 mod host;
 mod names;
 mod packet;
@@ -30,6 +32,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use husk_abi::linux::{ioctl, net};
 
+pub use handed::handed;
 pub use names::{Name, PATH_AT};
 pub use rights::InFlight;
 
@@ -327,6 +330,9 @@ impl Socket for UnixSocket {
 
     fn peer_name(&self) -> Result<Vec<u8>> {
         if let Some(remote) = self.remote() {
+            if remote.name.is_empty() {
+                return Err(Errno::ENOTCONN);
+            }
             return Ok(remote.name.clone());
         }
         let peer = self.peer().ok_or(Errno::ENOTCONN)?;

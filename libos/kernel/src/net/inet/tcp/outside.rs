@@ -9,11 +9,12 @@ use husk_abi::linux::net;
 use super::{Phase, TcpSocket};
 use crate::fs::PollEvents;
 use crate::fs::poll::PollTable;
-use crate::net::host::{Accepted, HostSocket};
+use crate::net::host::{Accepted, HostSocket, Outside};
+use crate::net::inet::options::InetOptions;
 use crate::net::inet::ports::{Claim, Scope};
-use crate::net::inet::{endpoint, sides};
+use crate::net::inet::{Taken, endpoint, sides};
 use crate::net::{Incoming, Outgoing, Patience};
-use crate::{Errno, Result, SysResult, Thread};
+use crate::{Errno, Kernel, Result, SysResult, Thread};
 
 impl TcpSocket {
     /// The host's socket of a connection, or an attempt, that leads out.
@@ -73,6 +74,32 @@ impl TcpSocket {
         let peer = endpoint::parse(family, &accepted.peer)?;
         embryo.connected_outside(own, peer);
         Ok(embryo)
+    }
+
+    /// A socket that was handed over from outside.
+    ///
+    /// # Errors
+    /// As [`HostSocket::taken`].
+    pub fn handed(kernel: &'static Kernel, taken: &Taken) -> Result<Arc<Self>> {
+        let family = taken.family;
+        let socket = Self::with_options(kernel, family, InetOptions::default(), |base| {
+            let host = HostSocket::taken(base, taken.session, taken.index)?;
+            Ok(Outside::shared(host, taken.connected))
+        })?;
+        let host = socket.outside.get().ok_or(Errno::EIO)?;
+        let own = endpoint::parse(family, &host.name(false)?)?;
+        if taken.connected {
+            let peer = endpoint::parse(family, &host.name(true)?)?;
+            socket.connected_outside(own, peer);
+        } else {
+            let mut inner = socket.inner.lock();
+            inner.local = (own.port() != 0).then_some(own);
+            inner.is_bound = own.port() != 0;
+            if taken.listens {
+                inner.phase = Phase::Listening;
+            }
+        }
+        Ok(socket)
     }
 
     /// It is connected, or about to be, by the host's socket.

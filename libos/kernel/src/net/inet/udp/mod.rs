@@ -8,6 +8,7 @@ mod outside;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::convert::Infallible;
 use core::mem;
 use core::net::{IpAddr, SocketAddr};
 
@@ -80,12 +81,25 @@ impl UdpSocket {
     /// A socket without a port.
     #[must_use]
     pub fn new(kernel: &'static Kernel, family: u32) -> Arc<Self> {
-        Arc::new_cyclic(|weak| Self {
-            base: Base::new(kernel, family, net::SOCK_DGRAM, crate::net::inet::UDP),
+        let none = |_: &Base| -> core::result::Result<_, Infallible> { Ok(Outside::default()) };
+        let Ok(socket) = Self::with_outside(kernel, family, none);
+        socket
+    }
+
+    /// A socket with the host's side that `outside` makes for it.
+    fn with_outside<E>(
+        kernel: &'static Kernel,
+        family: u32,
+        outside: impl FnOnce(&Base) -> core::result::Result<Outside, E>,
+    ) -> core::result::Result<Arc<Self>, E> {
+        let base = Base::new(kernel, family, net::SOCK_DGRAM, crate::net::inet::UDP);
+        let outside = outside(&base)?;
+        Ok(Arc::new_cyclic(|weak| Self {
+            base,
             weak: weak.clone(),
             number: crate::net::inet::next_number(),
             options: InetOptions::default(),
-            outside: Outside::default(),
+            outside,
             inner: SpinLock::new(Inner {
                 local: None,
                 is_bound: false,
@@ -96,7 +110,7 @@ impl UdpSocket {
                 shut_sending: false,
                 is_closed: false,
             }),
-        })
+        }))
     }
 
     fn ports(&self) -> &'static Ports<UdpSocket> {

@@ -1,16 +1,43 @@
 //! The host's side of a UDP socket.
 
+use alloc::sync::Arc;
 use core::net::SocketAddr;
 
 use husk_abi::linux::ioctl;
 
 use super::UdpSocket;
 use crate::fs::PollEvents;
-use crate::net::inet::{endpoint, sides};
+use crate::net::host::{HostSocket, Outside};
+use crate::net::inet::{Taken, endpoint, sides};
 use crate::net::{Incoming, Outgoing};
-use crate::{Errno, Result, SysResult, Thread};
+use crate::{Errno, Kernel, Result, SysResult, Thread};
 
 impl UdpSocket {
+    /// A socket that was handed over from outside.
+    ///
+    /// # Errors
+    /// As [`HostSocket::taken`].
+    pub fn handed(kernel: &'static Kernel, taken: &Taken) -> Result<Arc<Self>> {
+        let family = taken.family;
+        let socket = Self::with_outside(kernel, family, |base| {
+            let host = HostSocket::taken(base, taken.session, taken.index)?;
+            Ok(Outside::shared(host, taken.connected))
+        })?;
+        let host = socket.outside.get().ok_or(Errno::EIO)?;
+        let own = endpoint::parse(family, &host.name(false)?)?;
+        let remote = match host.name(true) {
+            Ok(name) if taken.connected => Some(endpoint::parse(family, &name)?),
+            _ => None,
+        };
+        {
+            let mut inner = socket.inner.lock();
+            inner.local = (own.port() != 0).then_some(own);
+            inner.is_bound = own.port() != 0;
+            inner.remote = remote;
+        }
+        Ok(socket)
+    }
+
     fn may_lead_out(&self) -> bool {
         self.base.kernel.net.host.is_available()
     }

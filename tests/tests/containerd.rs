@@ -105,11 +105,13 @@ const SCENARIOS: [(&str, &str); 20] = [
         "killed from outside",
         "serve; kill -9 $(pid $ID); await is $ID STOPPED; c task rm $ID 2>&1 | grep -o 'code 137'; c container rm $ID; left $ID",
     ),
+    // Without the last of each container: runc's shim of containerd 2.1 sometimes ends before it has told that.
     (
         "events",
         "ctr --address $SOCK events >$W/events 2>&1 & e=$!; await sh -c \"ctr -a $SOCK -n $NS namespaces label $NS x=\\$RANDOM\\$\\$; grep -q namespaces $W/events\"; \
          for n in 1 2 3 4 5; do run --rm $I $ID true; done; serve; exec_ e $ID true; c task pause $ID; c task resume $ID; finish; \
-         TRIES=200 await sh -c \"grep -c ' $NS /tasks/delete' $W/events | grep -x 6\"; kill $e; grep \" $NS \" $W/events | \
+         await sh -c \"grep -c ' $NS /tasks/exit' $W/events | grep -x 7\"; kill $e; \
+         grep \" $NS \" $W/events | grep -v ' /tasks/delete ' | \
          grep -oE '/tasks/[a-z-]+|\"exec_id\":\"[a-z]*\"|\"exit_status\":[0-9]+'; left $ID",
     ),
 ];
@@ -147,6 +149,23 @@ fn much_output_arrives() -> Result<()> {
                   left $ID";
     let done = containerd.script(RUNTIMES[1], script)?;
     ensure!(done.stdout == b"9e21c619\n11e35fde\n", "{done:?}");
+    Ok(())
+}
+
+/// Each container's events arrive, the last one too. For husk alone: see the scenario of events.
+#[test]
+fn no_event_is_lost() -> Result<()> {
+    let containerd = Containerd::start()?;
+    let script = "ctr --address $SOCK events >$W/events 2>&1 & e=$!; \
+         await sh -c \"ctr -a $SOCK -n $NS namespaces label $NS x=\\$RANDOM\\$\\$; grep -q namespaces $W/events\"; \
+         for n in 1 2 3 4 5; do run --rm $I $ID true; done; serve; finish; \
+         await sh -c \"grep -c ' $NS /tasks/delete' $W/events | grep -x 6\"; kill $e; \
+         grep \" $NS \" $W/events | grep -oE '/tasks/[a-z-]+' | sort | uniq -c | tr -s ' \n' ' '; left $ID";
+    let done = containerd.script(RUNTIMES[1], script)?;
+    ensure!(
+        done.stdout == b" 6 /tasks/create 6 /tasks/delete 6 /tasks/exit 6 /tasks/start ",
+        "{done:?}"
+    );
     Ok(())
 }
 

@@ -14,7 +14,7 @@ status() { c task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 pid() { c task ls | awk -v id="$1" '$1 == id { print $2 }'; }
 # Waits until a command succeeds, or fails the scenario.
 await() {
-    for _ in $(seq ${TRIES:-1200}); do
+    for _ in $(seq 1200); do
         "$@" >/dev/null 2>&1 && return
         sleep 0.05
     done

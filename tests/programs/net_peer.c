@@ -150,7 +150,8 @@ _Noreturn static void *datagrams(void *arg) {
 }
 
 int main(void) {
-    static struct service services[] = {{7001, echo}, {7002, source}, {7003, sink}, {7004, reset}, {7005, call_back}, {7006, tell_end}};
+    static struct service services[] = {{7001, echo, -1}, {7002, source, -1},    {7003, sink, -1},
+                                        {7004, reset, -1}, {7005, call_back, -1}, {7006, tell_end, -1}};
     static int fds[2][2];
     signal(SIGPIPE, SIG_IGN);
     for (int i = 0; i < 2; i++) {

@@ -26,6 +26,7 @@ pub mod sandbox;
 pub mod scripts;
 pub mod store;
 pub mod strace;
+pub mod suite;
 pub mod systemd;
 
 pub use capture::{Captured, End};

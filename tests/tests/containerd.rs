@@ -7,6 +7,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 use husk_tests::differential::Failures;
 use husk_tests::engines::containerd::{Containerd, RUNTIMES};
+use husk_tests::suite::{CONTAINERD, Suite};
 
 /// Name and script; both runtimes must print the same.
 const SCENARIOS: [(&str, &str); 20] = [
@@ -108,7 +109,7 @@ const SCENARIOS: [(&str, &str); 20] = [
         "events",
         "ctr --address $SOCK events >$W/events 2>&1 & e=$!; await sh -c \"ctr -a $SOCK -n $NS namespaces label $NS x=\\$RANDOM\\$\\$; grep -q namespaces $W/events\"; \
          for n in 1 2 3 4 5; do run --rm $I $ID true; done; serve; exec_ e $ID true; c task pause $ID; c task resume $ID; finish; \
-         await sh -c \"grep -c ' $NS /tasks/delete' $W/events | grep -x 6\"; kill $e; grep \" $NS \" $W/events | \
+         TRIES=200 await sh -c \"grep -c ' $NS /tasks/delete' $W/events | grep -x 6\"; kill $e; grep \" $NS \" $W/events | \
          grep -oE '/tasks/[a-z-]+|\"exec_id\":\"[a-z]*\"|\"exit_status\":[0-9]+'; left $ID",
     ),
 ];
@@ -166,7 +167,7 @@ fn containers_outlive_containerd() {
         }
     }
     containerd.up().unwrap();
-    let after = "await is dying STOPPED; c task rm dying 2>&1 | grep -o 'code 5'; c container rm dying; status live; \
+    let after = "await ended dying; status dying; c task rm dying 2>&1 | grep -o 'code 5'; c container rm dying; status live; \
                  n=$(wc -l <$HOLD/log); await sh -c \"[ \\$(wc -l <$HOLD/log) -gt $n ]\"; \
                  exec_ e live sh -c 'echo again; exit 3'; echo $?; c task kill -s KILL live; await is live STOPPED; \
                  c task rm live 2>/dev/null; seq $(wc -l <$HOLD/log) | diff - $HOLD/log | head -n 3; \
@@ -200,4 +201,11 @@ fn what_is_not_there() -> Result<()> {
         done.stderr_text()
     );
     Ok(())
+}
+
+/// The tests above with the containerd, `ctr` and runc of a later Debian release.
+#[test]
+fn with_the_newest_containerd() -> Result<()> {
+    let suite = Suite::newest(&CONTAINERD)?;
+    suite.run_tests_again("with_the_newest_containerd", "containerd")
 }

@@ -45,6 +45,16 @@ fn sockets_lead_out() -> Result<()> {
 }
 
 #[test]
+fn streams_in_small_pieces() -> Result<()> {
+    let [own, mut peer] = Namespace::pair([OWN, PEER])?;
+    peer.start(&program("net_peer")?, &[], "ready")?;
+    let script = format!("for seed in 1 2 3 4 5; do /t/net_stream {PEER} $seed || exit 1; done");
+    let text = oci::equal(programs::image(), &script, |spec| join(spec, &own))?;
+    ensure!(text.ends_with("all ok\nStatus(0)"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn tables_of_the_network() -> Result<()> {
     let [own, _peer] = Namespace::pair([OWN, PEER])?;
     // Addresses of version 6 become usable when the kernel has looked for others that have them.
@@ -82,7 +92,7 @@ fn containers_share_a_network() -> Result<()> {
         };
         let server = container("exec /t/net_peer")?;
         let server_id = server.started()?;
-        server.wait_for_text(&server_id, "7001")?;
+        server.wait_for_text(&server_id, "ready")?;
         let client = container(
             "echo by the loopback | nc 127.0.0.1 7001; nc -l -p 7001 2>/dev/null </dev/null; echo $?",
         )?;

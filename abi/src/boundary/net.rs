@@ -188,12 +188,15 @@ pub struct Shared {
     pub delivered: AtomicU32,
     /// Bytes ever taken out of it, by the guest.
     pub taken: AtomicU32,
-    /// Not 0: the VMM looks at `unsent` every now and then. Written by the VMM.
+    /// Not 0: the VMM looks at `unsent` every now and then. [`HAND_IN`]: it has interrupted the guest for it. Written by the VMM.
     pub watched: AtomicU32,
     /// Not 0: the guest has bytes to send; another number for others. Written by the guest.
     pub unsent: AtomicU32,
 }
 super::assert_size!(Shared, 16);
+
+/// Value of [`Shared::watched`] when the guest is to hand in what it keeps at once.
+pub const HAND_IN: u32 = 2;
 
 /// Offset of the words with a bit for each socket.
 pub const CHANGED_OFFSET: u64 = 0;

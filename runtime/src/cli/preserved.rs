@@ -250,14 +250,16 @@ mod tests {
         assert!(
             matches!(described(one), HandedKind::Unix { listens: false, names: [_, peer], .. } if !peer.is_empty())
         );
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s");
+        let dir = std::env::temp_dir().join(format!("husk-preserved-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let path = dir.join("s");
         let HandedKind::Unix { listens, names, .. } = described(UnixListener::bind(&path).unwrap())
         else {
             panic!("no unix socket");
         };
         assert!(listens && names[1].is_empty());
         assert!(names[0].windows(2).any(|pair| pair == b"/s"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::mounts::unmount_below;
 use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, End, capture};
 use crate::differential::{difference, judge};
 use crate::husk::Husk;
 use crate::image::Image;
+use crate::network::Namespace;
 
 /// How long a scenario may take, on a machine under load.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -27,6 +29,8 @@ pub const RUNTIMES: [&str; 2] = ["io.containerd.runc.v2", "io.containerd.husk.v1
 pub struct Containerd {
     directory: Scratch,
     path: String,
+    /// It runs in one of its own, for the bridges it makes.
+    network: Option<Namespace>,
     daemon: Option<Child>,
 }
 
@@ -36,6 +40,26 @@ impl Containerd {
     /// # Errors
     /// When it does not come up.
     pub fn start() -> Result<Self> {
+        let plain = "version = 2\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n";
+        let containerd = Self::configured(|_| plain.to_owned(), None)?;
+        let image = Image::busybox()?.docker_archive();
+        for runtime in RUNTIMES {
+            let import = format!("c images import {}", image.display());
+            let done = containerd.script(runtime, &import)?;
+            ensure!(done.end == End::Status(0), "{}", done.stderr_text());
+        }
+        Ok(containerd)
+    }
+
+    /// Starts one that finds husk's shim. `settings` are its configuration, given its directory, without `root`,
+    /// `state` and sockets.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn configured(
+        settings: impl FnOnce(&Path) -> String,
+        network: Option<Namespace>,
+    ) -> Result<Self> {
         let husk = fs::canonicalize(Husk::find()?.binary())?;
         let shim = husk.with_file_name("containerd-shim-husk-v1");
         ensure!(
@@ -48,23 +72,29 @@ impl Containerd {
         let mut containerd = Self {
             directory: Scratch::new("ctrd")?,
             path: format!("{}:{others}", beside.display()),
+            network,
             daemon: None,
         };
-        let at = containerd.directory.path().display();
+        let directory = containerd.directory.path();
+        let at = directory.display();
         let config = format!(
-            "version = 2\nroot = \"{at}/root\"\nstate = \"{at}/state\"\n\
-             disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n\
-             [grpc]\naddress = \"{at}/sock\"\n[ttrpc]\naddress = \"{at}/sock.ttrpc\"\n"
+            "root = \"{at}/root\"\nstate = \"{at}/state\"\n{}\n\
+             [grpc]\naddress = \"{at}/sock\"\n[ttrpc]\naddress = \"{at}/sock.ttrpc\"\n",
+            settings(directory)
         );
-        fs::write(containerd.directory.path().join("config.toml"), config)?;
+        fs::write(directory.join("config.toml"), config)?;
         containerd.up()?;
-        let image = Image::busybox()?.docker_archive();
-        for runtime in RUNTIMES {
-            let import = format!("c images import {}", image.display());
-            let done = containerd.script(runtime, &import)?;
-            ensure!(done.end == End::Status(0), "{}", done.stderr_text());
-        }
         Ok(containerd)
+    }
+
+    /// Its directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.file("sock")
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -80,7 +110,11 @@ impl Containerd {
             .append(true)
             .create(true)
             .open(self.file("log"))?;
-        let daemon = Command::new("containerd")
+        let mut command = match &self.network {
+            None => Command::new("containerd"),
+            Some(network) => network.command(Path::new("containerd")),
+        };
+        let daemon = command
             .arg("--config")
             .arg(self.file("config.toml"))
             .env("PATH", &self.path)
@@ -243,5 +277,11 @@ impl Drop for Containerd {
             let _ = self.bash(runtime, "clean");
         }
         self.down();
+        // From 1.7 on shims of runc's stay with what ended while containerd was down.
+        let _ = Command::new("pkill")
+            .args(["-KILL", "-f", "--"])
+            .arg(format!("-address {}", self.file("sock").display()))
+            .output();
+        let _ = unmount_below(self.directory.path());
     }
 }

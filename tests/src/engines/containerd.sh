@@ -14,7 +14,7 @@ status() { c task ls | awk -v id="$1" '$1 == id { print $3 }'; }
 pid() { c task ls | awk -v id="$1" '$1 == id { print $2 }'; }
 # Waits until a command succeeds, or fails the scenario.
 await() {
-    for _ in $(seq 1200); do
+    for _ in $(seq ${TRIES:-1200}); do
         "$@" >/dev/null 2>&1 && return
         sleep 0.05
     done
@@ -26,6 +26,7 @@ is() { [ "$(status "$1")" = "$2" ]; }
 alone() { [ "$(c task metrics "$ID" | awk '$1 == "pids.current" { print $2 }')" = 1 ]; }
 tells_oom() { grep " $NS /tasks/oom " "$W/events" | grep -qF "\"$1\""; }
 gone() { [ -z "$(status "$1")" ]; }
+ended() { [ "$(status "$1")" != RUNNING ]; }
 finish() {
     c task kill -s KILL "$ID"
     await is "$ID" STOPPED

@@ -15,6 +15,7 @@ use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, End, capture};
 use crate::husk::Husk;
 use crate::image::Image;
+use crate::network::Namespace;
 
 /// How long a daemon may take to come or to go.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,13 +28,17 @@ pub struct Docker {
     dockerd: Option<Child>,
     cgroup: String,
     directory: Scratch,
-    /// It has a bridge, and a network namespace of its own for that.
-    has_bridge: bool,
+    /// It has a bridge, and this network namespace for it: containerd is in there, too, as containers with the host's
+    /// network are where containerd is.
+    network: Option<Namespace>,
 }
 
-/// A command that ends when the thread that started it does, and writes what it has to say into a file.
-fn daemon(program: &str, log: &Path) -> Result<Command> {
-    let mut command = Command::new("setpriv");
+/// A command in this network that ends when the thread that started it does, and writes what it has to say into a file.
+fn daemon(program: &str, network: Option<&Namespace>, log: &Path) -> Result<Command> {
+    let mut command = match network {
+        Some(network) => network.command(Path::new("setpriv")),
+        None => Command::new("setpriv"),
+    };
     let log = File::options().create(true).append(true).open(log)?;
     command
         .args(["--pdeathsig", "TERM", program])
@@ -43,13 +48,18 @@ fn daemon(program: &str, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
+/// Whether containers are husk's shim's, for Docker 23 and later, and not the husk command's.
+fn uses_shim() -> bool {
+    std::env::var_os("HUSK_DOCKER_SHIM").is_some()
+}
+
 impl Docker {
     /// Starts the daemons and loads the test image.
     ///
     /// # Errors
     /// When a daemon does not start; its log's end says why.
     pub fn start() -> Result<Self> {
-        Self::make(false)
+        Self::make(None)
     }
 
     /// The same, with Docker's usual networks, in a network namespace of its own: nothing of the machine's changes.
@@ -57,10 +67,10 @@ impl Docker {
     /// # Errors
     /// As [`Docker::start`].
     pub fn start_with_bridge() -> Result<Self> {
-        Self::make(true)
+        Self::make(Some(Namespace::new()?))
     }
 
-    fn make(has_bridge: bool) -> Result<Self> {
+    fn make(network: Option<Namespace>) -> Result<Self> {
         let directory = Scratch::new("docker")?;
         let at = |name: &str| directory.path().join(name);
         let config = json!({
@@ -70,8 +80,16 @@ impl Docker {
         });
         fs::write(at("containerd.toml"), toml(&config))?;
         // Instead of the machine's own.
-        fs::write(at("daemon.json"), "{}")?;
-        let containerd = daemon("containerd", &at("containerd.log"))?
+        let mut settings = json!({});
+        if uses_shim() {
+            settings["runtimes"]["husk"]["runtimeType"] = "io.containerd.husk.v1".into();
+        }
+        fs::write(at("daemon.json"), settings.to_string())?;
+        let husk = fs::canonicalize(Husk::find()?.binary())?;
+        let beside = husk.parent().context("husk lies nowhere")?;
+        let others = std::env::var("PATH").unwrap_or_default();
+        let containerd = daemon("containerd", network.as_ref(), &at("containerd.log"))?
+            .env("PATH", format!("{}:{others}", beside.display()))
             .arg("--config")
             .arg(at("containerd.toml"))
             .spawn()
@@ -81,7 +99,7 @@ impl Docker {
             dockerd: None,
             cgroup: unique("husk-test-docker"),
             directory,
-            has_bridge,
+            network,
         };
         let socket = docker.at("containerd.sock");
         docker.wait_until("containerd", || socket.exists())?;
@@ -110,28 +128,23 @@ impl Docker {
             ("--containerd", self.at("containerd.sock")),
         ];
         let log = self.at("dockerd.log");
-        let mut command = if self.has_bridge {
-            let mut command = daemon("unshare", &log)?;
-            command.args(["--net", "sh", "-c"]);
-            command.args(["ip link set lo up; exec dockerd \"$@\"", "dockerd"]);
-            command
-        } else {
-            let mut command = daemon("dockerd", &log)?;
+        let mut command = daemon("dockerd", self.network.as_ref(), &log)?;
+        if self.network.is_none() {
             command.arg("--bridge=none");
-            command
-        };
+        }
         for (flag, path) in flags {
             command.arg(flag).arg(path);
         }
-        let child = command
+        command
             .args(["--iptables=false", "--live-restore"])
             .arg("--config-file")
             .arg(self.at("daemon.json"))
             .arg(format!("--host=unix://{}", self.at("sock").display()))
-            .arg(format!("--cgroup-parent=/{}", self.cgroup))
-            .arg(format!("--add-runtime=husk={}", husk.display()))
-            .spawn()
-            .context("no dockerd: run xtask/setup")?;
+            .arg(format!("--cgroup-parent=/{}", self.cgroup));
+        if !uses_shim() {
+            command.arg(format!("--add-runtime=husk={}", husk.display()));
+        }
+        let child = command.spawn().context("no dockerd: run xtask/setup")?;
         self.dockerd = Some(child);
         let socket = self.at("sock");
         self.wait_until("dockerd", || UnixStream::connect(&socket).is_ok())?;
@@ -232,13 +245,13 @@ impl Engine for Docker {
     }
 
     fn environment(&self) -> Vec<(String, String)> {
-        let host = self.dockerd.as_ref().map_or(0, Child::id);
+        let network = self.network.as_ref().map(Namespace::path);
         [
             // A newer client than the daemon asks for more than that has.
             ("DOCKER_API_VERSION", "1.41".to_owned()),
             ("DOCKER_CONFIG", self.at("client").display().to_string()),
             // Where the networks are that the containers' are joined to.
-            ("NETWORK", format!("/proc/{host}/ns/net")),
+            ("NETWORK", network.unwrap_or_default().display().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()

@@ -18,6 +18,7 @@ use crate::cache::{Scratch, unique};
 use crate::capture::{Captured, End, capture};
 use crate::differential::{Failures, difference, judge};
 pub use docker::Docker;
+pub use mounts::remove_cgroup;
 pub use podman::Podman;
 pub use scenarios::{Scenario, TOPICS};
 

@@ -92,7 +92,13 @@ impl Engine for Podman {
 
     fn environment(&self) -> Vec<(String, String)> {
         let settings = self.at("containers.conf").display().to_string();
-        vec![("CONTAINERS_CONF".to_owned(), settings)]
+        [
+            ("CONTAINERS_CONF", settings),
+            // Podman 5 says with every command that control groups of version 1 are old.
+            ("PODMAN_IGNORE_CGROUPSV1_WARNING", "1".to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
     }
 }
 

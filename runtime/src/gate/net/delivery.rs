@@ -1,7 +1,8 @@
 //! Bytes of streams that the guest gets without asking (`abi::boundary::net`).
 
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
 
 use husk_abi::boundary::net::{
     DELIVERED_BYTES, DELIVERED_OFFSET, DeliveredOut, MAX_DELIVERED, NO_SOCKET, SHARED_OFFSET,
@@ -20,12 +21,12 @@ const HEAD: u32 = DeliveredOut::BYTES as u32;
 const LITTLE: u32 = 2 << 10;
 const _: () = assert!(DELIVERED_BYTES.is_multiple_of(STEP) && HEAD.is_multiple_of(STEP));
 
-/// The ring, as its only writer sees it.
+/// The ring.
 pub struct Delivery {
     memory: GuestMemory,
     area: u64,
     /// Bytes ever put into it. Never read back from the guest.
-    put: AtomicU32,
+    put: Mutex<u32>,
 }
 
 impl Delivery {
@@ -34,7 +35,7 @@ impl Delivery {
         Self {
             memory,
             area,
-            put: AtomicU32::new(0),
+            put: Mutex::default(),
         }
     }
 
@@ -44,8 +45,7 @@ impl Delivery {
 
     /// Where the next delivery goes, and how many bytes in one piece there are; 0 if the guest has to take some first. A
     /// guest that says it took more than it was given gets nothing.
-    fn place(&self) -> (u32, u32) {
-        let put = self.put.load(Ordering::Relaxed);
+    fn place(&self, put: u32) -> (u32, u32) {
         let taken = self
             .memory
             .load::<u32>(
@@ -64,7 +64,8 @@ impl Delivery {
     /// Receives what `socket`, whose number is `number`, has now, as far as there is room; gives how many bytes that is, or
     /// the error that the guest is told of.
     pub fn deliver(&self, number: u32, socket: impl AsFd) -> Result<usize, Errno> {
-        let (place, room) = self.place();
+        let mut put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
+        let (place, room) = self.place(*put);
         if room <= HEAD {
             return Ok(0);
         }
@@ -85,21 +86,20 @@ impl Delivery {
                 ..DeliveredOut::default()
             },
         };
-        let put = self.put.load(Ordering::Relaxed);
-        if place != put {
+        if place != *put {
             // What was left at the end is nobody's.
             self.write_head(
-                put,
+                *put,
                 &DeliveredOut {
                     socket: NO_SOCKET,
-                    bytes: place.wrapping_sub(put) - HEAD,
+                    bytes: place.wrapping_sub(*put) - HEAD,
                     ..DeliveredOut::default()
                 },
             );
         }
         self.write_head(place, &head);
         let end = place.wrapping_add(HEAD + head.bytes.next_multiple_of(STEP));
-        self.put.store(end, Ordering::Relaxed);
+        *put = end;
         let told = self.word(std::mem::offset_of!(Shared, delivered));
         // It lies in guest memory, as was seen when the area was taken.
         let _ = self.memory.store(end, told, Ordering::SeqCst);

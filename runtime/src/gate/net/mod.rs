@@ -85,22 +85,42 @@ impl Sockets {
             parts.interrupt.clone(),
         )
         .map_err(failed)?;
-        let sockets = Arc::new(
-            Self::new(parts.memory.clone(), readiness, parts.handed.clone()).map_err(failed)?,
-        );
-        let events = sockets.clone();
         let observer = parts.observer.clone();
-        requests::spawn("sockets".to_owned(), move || {
-            events.announce(observer.as_deref());
-        })?;
+        let sockets = Self::new(
+            parts.memory.clone(),
+            readiness,
+            observer,
+            parts.handed.clone(),
+        )
+        .map_err(failed)?;
+        let sockets = Arc::new(sockets);
+        let events = sockets.clone();
+        requests::spawn("sockets".to_owned(), move || events.announce())?;
         Ok(sockets)
     }
 
-    fn new(memory: GuestMemory, readiness: Readiness, handed: Arc<Handed>) -> Result<Self, Errno> {
+    fn new(
+        memory: GuestMemory,
+        readiness: Readiness,
+        observer: Option<Arc<dyn Observer>>,
+        handed: Arc<Handed>,
+    ) -> Result<Self, Errno> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+        let delivered = move |socket: u32, facts: &Facts, result: Result<usize, Errno>| {
+            if let Some(observer) = &observer {
+                let seen = Seen::moved(socket, facts, result.unwrap_or(0) as u64);
+                observe(
+                    &**observer,
+                    op::RECEIVE,
+                    &seen,
+                    result.err(),
+                    Duration::ZERO,
+                );
+            }
+        };
         Ok(Self {
             memory,
-            table: Table::new(readiness),
+            table: Table::new(readiness, Box::new(delivered)),
             route: Mutex::default(),
             any: socket_with(
                 AddressFamily::INET,
@@ -113,15 +133,9 @@ impl Sockets {
     }
 
     /// The life of the thread that tells the guest of sockets' events: it ends with the process.
-    fn announce(&self, observer: Option<&dyn Observer>) {
+    fn announce(&self) {
         let mut watch = Watch::default();
-        let delivered = |socket: u32, facts: &Facts, result: Result<usize, Errno>| {
-            if let Some(observer) = observer {
-                let seen = Seen::moved(socket, facts, result.unwrap_or(0) as u64);
-                observe(observer, op::RECEIVE, &seen, result.err(), Duration::ZERO);
-            }
-        };
-        while self.table.wait(&mut watch, delivered).is_ok() {}
+        while self.table.wait(&mut watch).is_ok() {}
     }
 
     /// The vCPU is about to sleep.
@@ -189,5 +203,7 @@ impl Service for Sockets {
     }
 }
 
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use husk_abi::boundary::boot::GuestRange;
 use husk_abi::boundary::net::{
-    AREA_BYTES, CHANGED_OFFSET, MAX_SOCKETS, SHARED_OFFSET, STATES_OFFSET, SUMMARY_OFFSET, Shared,
-    SocketState, wanted,
+    AREA_BYTES, CHANGED_OFFSET, HAND_IN, MAX_SOCKETS, SHARED_OFFSET, STATES_OFFSET, SUMMARY_OFFSET,
+    Shared, SocketState, wanted,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
@@ -253,15 +253,22 @@ impl Readiness {
         true
     }
 
-    /// An operation may have changed what holds of the socket: the word is exact afterwards, and the guest looks for changes
-    /// when it has the answer.
+    /// An operation may have changed what holds of the socket: the word is exact afterwards. True if something holds that did
+    /// not.
     ///
     /// # Errors
-    /// What `poll(2)` and `epoll_ctl(2)` give.
-    pub fn refresh(&self, socket: impl AsFd, told: &mut Told) -> Result<(), Errno> {
-        let gained = self.store(&socket, told)?;
+    /// What `poll(2)` gives.
+    pub fn refresh(&self, socket: impl AsFd, told: &mut Told) -> Result<bool, Errno> {
+        Ok(!self.store(&socket, told)?.is_empty())
+    }
+
+    /// After an operation: asks for the events that may come. If something `changed` the guest finds it when it has the answer.
+    ///
+    /// # Errors
+    /// What `epoll_ctl(2)` gives.
+    pub fn operated(&self, socket: impl AsFd, told: &mut Told, changed: bool) -> Result<(), Errno> {
         self.ask(socket, told)?;
-        if !gained.is_empty() {
+        if changed {
             self.mark(told.name.number);
         }
         Ok(())
@@ -302,29 +309,32 @@ impl Readiness {
         self.alarm.sent();
     }
 
-    /// Receives what a stream has at an event, if the guest wants to have it; gives how many bytes, or the error the guest is
-    /// told of, if anything was tried.
-    pub fn deliver(
-        &self,
-        socket: impl AsFd,
-        told: &mut Told,
-        events: epoll::EventFlags,
-    ) -> Option<Result<usize, Errno>> {
+    /// Whether the guest wants the bytes of a stream that has some now.
+    pub fn wants_bytes(&self, told: &Told) -> bool {
+        self.wants_bytes_of(
+            told,
+            epoll::EventFlags::from_bits_truncate(told.ready.bits().into()),
+        )
+    }
+
+    /// As [`Readiness::wants_bytes`], of a stream of which the host tells these events.
+    pub fn wants_bytes_of(&self, told: &Told, events: epoll::EventFlags) -> bool {
         use epoll::EventFlags;
         let at = std::mem::offset_of!(SocketState, wanted);
-        let number = told.name.number;
-        let is_wanted = told.is_stream
+        told.is_stream
             && events.contains(EventFlags::IN)
             && !events.intersects(EventFlags::PRI | EventFlags::ERR)
-            && self.word(number, at, |word| word.load(Ordering::SeqCst)) == Some(wanted::BYTES);
-        if !is_wanted {
-            return None;
-        }
-        let result = self.delivery.deliver(number, socket);
+            && self.word(told.name.number, at, |word| word.load(Ordering::SeqCst))
+                == Some(wanted::BYTES)
+    }
+
+    /// Gives the guest what a stream has; how many bytes that is, or the error the guest is told of.
+    pub fn deliver(&self, socket: impl AsFd, told: &mut Told) -> Result<usize, Errno> {
+        let result = self.delivery.deliver(told.name.number, socket);
         if result != Ok(0) {
             told.deliveries = told.deliveries.wrapping_add(1);
         }
-        Some(result)
+        result
     }
 
     /// Sleeps until the host tells of sockets, or there is something else to do; has `look` look at each socket, and tells the
@@ -360,11 +370,19 @@ impl Readiness {
         }
         if rest.is_some() {
             let due = watch.due(Instant::now(), &self.alarm, || self.unsent());
+            if due.unsent {
+                self.set_watched(HAND_IN);
+            } else if due.handed_in {
+                self.set_watched(1);
+            }
             if due.over {
                 self.set_watched(0);
+                if self.unsent() != 0 {
+                    // Kept before it could know.
+                    self.alarm.sent();
+                }
             }
-            let is_left = due.unsent || due.over && self.unsent() != 0;
-            if is_left || due.unseen && self.has_unseen() {
+            if due.unsent || due.unseen && self.has_unseen() {
                 self.interrupt.interrupt();
             }
         }

@@ -113,14 +113,19 @@ struct Slots {
 pub struct Table {
     slots: Mutex<Slots>,
     readiness: Readiness,
+    delivered: Delivered,
 }
+
+/// Is told what the guest was given without asking: of which socket, and how many bytes or what error.
+pub type Delivered = Box<dyn Fn(u32, &Facts, Result<usize, Errno>) + Send + Sync>;
 
 impl Table {
     /// None yet.
-    pub fn new(readiness: Readiness) -> Self {
+    pub fn new(readiness: Readiness, delivered: Delivered) -> Self {
         Self {
             slots: Mutex::default(),
             readiness,
+            delivered,
         }
     }
 
@@ -145,7 +150,13 @@ impl Table {
         let mut open = socket.lock();
         let open = open.as_mut().ok_or(Errno::BADF)?;
         let result = operate(open);
-        self.readiness.refresh(&open.fd, &mut open.told)?;
+        let mut changed = self.readiness.refresh(&open.fd, &mut open.told)?;
+        if self.readiness.wants_bytes(&open.told) {
+            self.deliver(number, open);
+            self.readiness.refresh(&open.fd, &mut open.told)?;
+            changed = true;
+        }
+        self.readiness.operated(&open.fd, &mut open.told, changed)?;
         result
     }
 
@@ -210,15 +221,21 @@ impl Table {
         self.readiness.sent();
     }
 
-    /// Sleeps until the host tells of sockets, and tells the guest; `delivered` is told what it was given without asking.
+    /// Gives the guest what a stream has, without having been asked.
+    fn deliver(&self, number: u32, open: &mut Open) {
+        let result = self.readiness.deliver(&open.fd, &mut open.told);
+        let bytes = result.unwrap_or(0) as u64;
+        open.facts.received = open.facts.received.saturating_add(bytes);
+        if result != Ok(0) {
+            (self.delivered)(number, &open.facts, result);
+        }
+    }
+
+    /// Sleeps until the host tells of sockets, and tells the guest.
     ///
     /// # Errors
     /// What `epoll_wait(2)` gives.
-    pub fn wait(
-        &self,
-        watch: &mut Watch,
-        delivered: impl Fn(u32, &Facts, Result<usize, Errno>),
-    ) -> Result<(), Errno> {
+    pub fn wait(&self, watch: &mut Watch) -> Result<(), Errno> {
         self.readiness.wait(watch, |name, events| {
             let Some(socket) = self.get(name.number) else {
                 return false;
@@ -231,11 +248,8 @@ impl Table {
             let Some(open) = open.as_mut() else {
                 return false;
             };
-            let result = self.readiness.deliver(&open.fd, &mut open.told, events);
-            if let Some(result) = result {
-                let bytes = result.unwrap_or(0) as u64;
-                open.facts.received = open.facts.received.saturating_add(bytes);
-                delivered(name.number, &open.facts, result);
+            if self.readiness.wants_bytes_of(&open.told, events) {
+                self.deliver(name.number, open);
             }
             self.readiness.event(&open.fd, &mut open.told)
         })
@@ -259,6 +273,7 @@ impl Reserved<'_> {
         let mut told = readiness.add(&fd, name, facts.is_stream())?;
         if is_connected {
             readiness.refresh(&fd, &mut told)?;
+            readiness.operated(&fd, &mut told, true)?;
         }
         let socket = Arc::new(Socket {
             name,

@@ -11,7 +11,7 @@ use husk_abi::boundary::fuse::{InHeader, OutHeader};
 use husk_abi::boundary::net::{
     AREA_BYTES, AcceptOut, CHANGED_OFFSET, MAX_ADDRESS, MAX_SOCKETS, NO_SOCKET, NetIn, OptionIn,
     RECEIVE_HEAD, ReceiveIn, ReceiveOut, STATES_OFFSET, SUMMARY_OFFSET, SendIn, SocketIn,
-    SocketOut, op,
+    SocketOut, SocketState, op,
 };
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -27,6 +27,7 @@ use crate::vmm::GuestMemory;
 const REQUEST: u64 = 1 << 20;
 const ANSWER: u64 = 2 << 20;
 const MEMORY: usize = 4 << 20;
+const STATE: u64 = size_of::<SocketState>() as u64;
 
 struct Interrupts(mpsc::Sender<()>);
 
@@ -42,15 +43,15 @@ impl Interrupt for Interrupts {
 }
 
 /// A guest.
-struct Guest {
-    memory: GuestMemory,
-    sockets: Arc<Sockets>,
-    interrupts: mpsc::Receiver<()>,
+pub(super) struct Guest {
+    pub(super) memory: GuestMemory,
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) interrupts: mpsc::Receiver<()>,
 }
 
 impl Guest {
     /// One whose sockets' events nobody looks at.
-    fn deaf() -> Self {
+    pub(super) fn deaf() -> Self {
         let memory: GuestMemory =
             Arc::new(GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap());
         let area = GuestRange {
@@ -59,7 +60,8 @@ impl Guest {
         };
         let (sender, interrupts) = mpsc::channel();
         let readiness = Readiness::new(memory.clone(), area, Arc::new(Interrupts(sender))).unwrap();
-        let sockets = Arc::new(Sockets::new(memory.clone(), readiness, Arc::default()).unwrap());
+        let sockets =
+            Arc::new(Sockets::new(memory.clone(), readiness, None, Arc::default()).unwrap());
         Self {
             memory,
             sockets,
@@ -67,10 +69,10 @@ impl Guest {
         }
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let guest = Self::deaf();
         let sockets = guest.sockets.clone();
-        std::thread::spawn(move || sockets.announce(None));
+        std::thread::spawn(move || sockets.announce());
         guest
     }
 
@@ -113,17 +115,23 @@ impl Guest {
         }
     }
 
-    fn ask(&self, opcode: u32, parts: &[&[u8]]) -> Result<Vec<u8>, Errno> {
+    pub(super) fn ask(&self, opcode: u32, parts: &[&[u8]]) -> Result<Vec<u8>, Errno> {
         self.ask_for(opcode, parts, 300 << 10)
     }
 
-    fn net(&self, opcode: u32, socket: u32, argument: u32, rest: &[u8]) -> Result<Vec<u8>, Errno> {
+    pub(super) fn net(
+        &self,
+        opcode: u32,
+        socket: u32,
+        argument: u32,
+        rest: &[u8],
+    ) -> Result<Vec<u8>, Errno> {
         let mut args = Vec::new();
         NetIn { socket, argument }.put(&mut args);
         self.ask(opcode, &[&args, rest])
     }
 
-    fn socket(&self, family: i32, kind: i32, protocol: i32) -> Result<u32, Errno> {
+    pub(super) fn socket(&self, family: i32, kind: i32, protocol: i32) -> Result<u32, Errno> {
         let mut args = Vec::new();
         SocketIn {
             family: family as u32,
@@ -140,7 +148,13 @@ impl Guest {
         self.socket(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap()
     }
 
-    fn send(&self, socket: u32, to: &[u8], control: &[u8], data: &[u8]) -> Result<u32, Errno> {
+    pub(super) fn send(
+        &self,
+        socket: u32,
+        to: &[u8],
+        control: &[u8],
+        data: &[u8],
+    ) -> Result<u32, Errno> {
         let mut args = Vec::new();
         SendIn {
             socket,
@@ -153,13 +167,13 @@ impl Guest {
         Ok(u32::from_le_bytes(answer.try_into().unwrap()))
     }
 
-    fn receive(&self, socket: u32, flags: i32, size: u32) -> Result<Message, Errno> {
+    pub(super) fn receive(&self, socket: u32, flags: i32, size: u32) -> Result<Message, Errno> {
         let mut args = Vec::new();
         ReceiveIn {
             socket,
             flags: flags as u32,
             size,
-            padding: 0,
+            deliveries: 0,
         }
         .put(&mut args);
         let answer = self.ask(op::RECEIVE, &[&args])?;
@@ -192,19 +206,19 @@ impl Guest {
         self.ask(opcode, &[&args, value])
     }
 
-    fn word(&self, at: u64) -> u32 {
+    pub(super) fn word(&self, at: u64) -> u32 {
         self.memory
             .load::<u32>(GuestAddress(at), Ordering::SeqCst)
             .unwrap()
     }
 
-    fn ready(&self, socket: u32) -> PollFlags {
-        let word = self.word(STATES_OFFSET + u64::from(socket) * 8);
+    pub(super) fn ready(&self, socket: u32) -> PollFlags {
+        let word = self.word(STATES_OFFSET + u64::from(socket) * STATE);
         PollFlags::from_bits_retain(word as u16)
     }
 
     fn want(&self, socket: u32) {
-        let at = GuestAddress(STATES_OFFSET + u64::from(socket) * 8 + 4);
+        let at = GuestAddress(STATES_OFFSET + u64::from(socket) * STATE + 4);
         self.memory.store(1u32, at, Ordering::SeqCst).unwrap();
     }
 
@@ -232,14 +246,14 @@ impl Guest {
     }
 }
 
-struct Message {
+pub(super) struct Message {
     out: ReceiveOut,
     address: Vec<u8>,
     control: Vec<u8>,
-    data: Vec<u8>,
+    pub(super) data: Vec<u8>,
 }
 
-fn raw(address: SocketAddr) -> Vec<u8> {
+pub(super) fn raw(address: SocketAddr) -> Vec<u8> {
     let SocketAddr::V4(v4) = address else {
         panic!("{address} is not IPv4");
     };
@@ -257,7 +271,7 @@ fn parsed(bytes: &[u8]) -> SocketAddr {
     SocketAddrV4::new(ip, port).into()
 }
 
-fn localhost(port: u16) -> SocketAddr {
+pub(super) fn localhost(port: u16) -> SocketAddr {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into()
 }
 
@@ -671,7 +685,11 @@ fn late_events() {
     guest.want(next);
     guest.want(other);
     peer.send_to(b"x", bound).unwrap();
-    guest.sockets.table.wait().unwrap();
+    guest
+        .sockets
+        .table
+        .wait(&mut super::Watch::default())
+        .unwrap();
     assert!(guest.ready(other).contains(PollFlags::IN));
     assert_eq!(guest.ready(next), PollFlags::OUT);
     assert_eq!(guest.word(CHANGED_OFFSET), 1 << other);
@@ -694,7 +712,7 @@ fn mutated_bodies() {
         guest.net(op::BIND, socket, 0, &raw(localhost(0))).unwrap();
     }
     for _ in 0..20_000 {
-        let opcode = op::BIND + random() as u32 % 14;
+        let opcode = op::BIND + random() as u32 % 15;
         let mut body: Vec<u8> = (0..random() % 80).map(|_| random() as u8 & 3).collect();
         if let Some(first) = body.first_chunk_mut() {
             *first = (random() as u32 % 3).to_le_bytes();

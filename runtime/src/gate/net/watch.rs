@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// A guest that runs has so long to look by itself what changed, before it is interrupted: that takes as long as many
 /// events' work.
-const LATE: Duration = Duration::from_micros(100);
+const LATE: Duration = Duration::from_micros(300);
 /// How often somebody looks for bytes that are not handed in.
 const TICK: Duration = Duration::from_millis(1);
 /// So long after the last bytes were sent.
@@ -61,7 +61,9 @@ pub struct Due {
     pub unseen: bool,
     /// It has had bytes to send for a while: it is to be interrupted.
     pub unsent: bool,
-    /// Nobody watches any longer: the guest is to be told, and interrupted if it has bytes to send.
+    /// It no longer has those it was interrupted for.
+    pub handed_in: bool,
+    /// Nobody watches any longer: the guest is to be told.
     pub over: bool,
 }
 
@@ -74,6 +76,8 @@ pub struct Watch {
     watching: Option<(Instant, Instant)>,
     /// What the guest said of bytes to send when it was last looked at; 0: none.
     unsent: u32,
+    /// It was interrupted for them.
+    asks: bool,
 }
 
 impl Watch {
@@ -116,10 +120,12 @@ impl Watch {
         };
         let before = std::mem::replace(&mut self.unsent, unsent());
         due.unsent = self.unsent != 0 && self.unsent == before;
-        if now.saturating_duration_since(last) < WATCHED {
+        let asks = std::mem::replace(&mut self.asks, due.unsent);
+        due.handed_in = asks && !due.unsent;
+        if self.unsent != 0 || now.saturating_duration_since(last) < WATCHED {
             self.watching = Some((last, now + TICK));
         } else {
-            (self.watching, self.unsent) = (None, 0);
+            self.watching = None;
             alarm.is_watched.store(false, Ordering::SeqCst);
             due.over = true;
         }
@@ -155,7 +161,10 @@ mod tests {
         // Others than before.
         assert_eq!(watch.due(at(2), &alarm, || 9), Due::default());
         assert!(watch.due(at(3), &alarm, || 9).unsent);
-        let end = at(1) + WATCHED + TICK;
+        assert!(watch.due(at(4), &alarm, || 11).handed_in);
+        // Whoever has some is watched.
+        assert!(!watch.due(at(200), &alarm, || 13).over);
+        let end = at(201);
         assert!(watch.due(end, &alarm, || 0).over);
         assert_eq!(watch.rest(end), None);
         // The next that sends wakes the thread again.

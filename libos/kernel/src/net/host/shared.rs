@@ -8,7 +8,7 @@ use core::mem::{self, offset_of};
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use husk_abi::boundary::net::{
-    DELIVERED_BYTES, DELIVERED_OFFSET, DeliveredOut, MAX_SOCKET_DATA, NO_SOCKET, NetIn,
+    DELIVERED_BYTES, DELIVERED_OFFSET, DeliveredOut, HAND_IN, MAX_SOCKET_DATA, NO_SOCKET, NetIn,
     SHARED_OFFSET, SendOne, Shared, op, wanted,
 };
 use husk_hal::phys;
@@ -95,9 +95,11 @@ impl HostSockets {
         }
     }
 
-    /// As [`HostSockets::flush`], because the VMM asks for it: the vCPU has not left for long.
+    /// As [`HostSockets::flush`], if the VMM asks for it: the vCPU has not left for long.
     pub fn flush_late(&self, kernel: &'static Kernel) {
-        if !self.unsent.streams.lock().is_empty() {
+        let Some(area) = self.area_gpa else { return };
+        let (frame, watched) = word(area, offset_of!(Shared, watched));
+        if phys::load_u32(frame, watched) == HAND_IN && !self.unsent.streams.lock().is_empty() {
             self.unsent.pause.store(PAUSE, Ordering::Relaxed);
             self.flush(kernel);
             kernel.host.files.ring();

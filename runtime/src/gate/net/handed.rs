@@ -30,13 +30,13 @@ impl Sockets {
         }
         let mut facts = Facts::new(family, option(libc::SO_TYPE)?, option(libc::SO_PROTOCOL)?);
         facts.own = raw::own_name(&fd).unwrap_or_default();
-        let peer = raw::peer_name(&fd);
-        facts.peer = peer.unwrap_or_default();
+        facts.peer = raw::peer_name(&fd).unwrap_or_default();
         // No call may wait. The flag is the open socket's: whoever shares it sees that.
         let flags = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
         seen.addresses(&facts);
-        let socket = reserved.use_for(fd, facts, peer.is_ok())?;
+        // Events may come before the first operation, of one that listens as well.
+        let socket = reserved.use_for(fd, facts, true)?;
         seen.socket = Some(socket);
         let mut out = Vec::with_capacity(SocketOut::BYTES);
         SocketOut { socket, padding: 0 }.put(&mut out);

@@ -63,7 +63,6 @@ fn a_pod(node: &Node, handler: &str) -> Result<String> {
             container_path: container_path.to_owned(),
             host_path: shared.display().to_string(),
             readonly,
-            ..Mount::default()
         });
     }
     let server = pod.run(server)?;

@@ -2,6 +2,7 @@
 
 mod counts;
 mod engines;
+mod network;
 mod recording;
 mod report;
 
@@ -52,9 +53,9 @@ pub fn run(wanted: &[&str]) -> Result<()> {
             broken.extend(recording::run(&husk, &image)?);
             continue;
         }
-        let measured = match engines::measure(&name)? {
-            Some(measured) => measured,
-            None => measure(&name, &image, &husk)?,
+        let measured = match (engines::measure(&name)?, network::measure(&name)?) {
+            (Some(measured), _) | (None, Some(measured)) => measured,
+            (None, None) => measure(&name, &image, &husk)?,
         };
         println!("{}", measured.line());
         measured.store(&husk)?;
@@ -83,6 +84,7 @@ fn names() -> Result<Vec<String>> {
     names.extend(STARTUP.map(str::to_owned));
     names.push(recording::NAME.to_owned());
     names.extend(engines::NAMES.map(str::to_owned));
+    names.extend(network::NAMES.map(str::to_owned));
     Ok(names)
 }
 

@@ -51,7 +51,9 @@ static void there_and_back(void) {
         size_t most = any(20) ? 200 : 60000, len = 1 + any(most);
         if (sent - got < 100000) {
             fill(buffer, sent, len);
-            CHECK_INT(send(fd, buffer, len, any(3) ? MSG_NOSIGNAL : any(40) ? 0 : MSG_MORE), len);
+            ssize_t taken = send(fd, buffer, len, any(3) ? MSG_NOSIGNAL : any(40) ? 0 : MSG_MORE);
+            CHECK_INT(taken, len);
+            if (taken < 0) break;
             sent += len;
             if (any(3)) continue;
             int on = any(2);

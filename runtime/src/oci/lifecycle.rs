@@ -177,7 +177,7 @@ fn undo(container: Container, error: Error) -> Error {
 
 fn build(
     container: &Container,
-    launch: Launch,
+    mut launch: Launch,
     options: &Options,
 ) -> Result<(Init, Option<OwnedFd>), Error> {
     let console = if options.takes_terminal {
@@ -193,6 +193,9 @@ fn build(
     };
     super::exec::keep(container, &launch.bundle)?;
     let has_new_network = launch.has_sockets && network::is_new(&launch.shadow);
+    if launch.has_sockets && !has_new_network {
+        network::add_settings(&launch.shadow, &mut launch.guest.sysctl);
+    }
     let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(container, &error));

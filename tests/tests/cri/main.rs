@@ -63,6 +63,7 @@ fn a_pod(node: &Node, handler: &str) -> Result<String> {
             container_path: container_path.to_owned(),
             host_path: shared.display().to_string(),
             readonly,
+            ..Mount::default()
         });
     }
     let server = pod.run(server)?;
@@ -78,6 +79,7 @@ fn a_pod(node: &Node, handler: &str) -> Result<String> {
         security.run_as_user = Some(Number { value: 1234 });
         security.readonly_rootfs = true;
         security.no_new_privs = true;
+        security.seccomp = Some(Empty {});
         security.capabilities = Some(Capability {
             drop_capabilities: vec!["ALL".to_owned()],
             ..Capability::default()
@@ -91,7 +93,7 @@ fn a_pod(node: &Node, handler: &str) -> Result<String> {
         (&server, "echo from itself | nc localhost 80"),
         (
             &client,
-            "id; touch /x; grep -E 'NoNewPrivs|CapEff' /proc/self/status",
+            "id; touch /x; grep -E '^(NoNewPrivs|CapEff|Seccomp):' /proc/self/status; unshare -U true",
         ),
         (
             &server,
@@ -100,6 +102,11 @@ fn a_pod(node: &Node, handler: &str) -> Result<String> {
         (
             &server,
             "echo from inside >/shared/file; cat /fixed/file; touch /fixed/x",
+        ),
+        // The pod's sysctl lets it.
+        (
+            &client,
+            "nc -l -p 99 & until netstat -ltn | grep -q ':99 ' || ! kill -0 $!; do sleep 0.05; done; kill $! && echo bound",
         ),
         (&server, "echo in; echo err >&2; exit 3"),
         (&server, "nope"),
@@ -236,7 +243,7 @@ fn restarted(node: &Node, handler: &str) -> Result<String> {
     config.mounts.push(Mount {
         container_path: "/go".to_owned(),
         host_path: go.display().to_string(),
-        readonly: false,
+        ..Mount::default()
     });
     let dying = pod.run(config)?;
     let before = pod.status(&live)?.started_at;

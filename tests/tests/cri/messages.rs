@@ -205,6 +205,9 @@ pub struct ContainerSecurity {
     pub readonly_rootfs: bool,
     #[prost(bool, tag = "11")]
     pub no_new_privs: bool,
+    /// `SecurityProfile`, whose zero is the runtime's default.
+    #[prost(message, optional, tag = "15")]
+    pub seccomp: Option<Empty>,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -86,14 +86,9 @@ impl Sockets {
         )
         .map_err(failed)?;
         let observer = parts.observer.clone();
-        let sockets = Self::new(
-            parts.memory.clone(),
-            readiness,
-            observer,
-            parts.handed.clone(),
-        )
-        .map_err(failed)?;
-        let sockets = Arc::new(sockets);
+        let memory = parts.memory.clone();
+        let sockets = Self::new(memory, readiness, parts.handed.clone(), observer);
+        let sockets = Arc::new(sockets.map_err(failed)?);
         let events = sockets.clone();
         requests::spawn("sockets".to_owned(), move || events.announce())?;
         Ok(sockets)
@@ -102,8 +97,8 @@ impl Sockets {
     fn new(
         memory: GuestMemory,
         readiness: Readiness,
-        observer: Option<Arc<dyn Observer>>,
         handed: Arc<Handed>,
+        observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, Errno> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
         let delivered = move |socket: u32, facts: &Facts, result: Result<usize, Errno>| {

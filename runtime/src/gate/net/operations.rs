@@ -418,7 +418,8 @@ impl Sockets {
             ioctl::serve(&self.any, args.argument, argument)?
         } else {
             seen.socket = Some(args.socket);
-            self.table.look(args.socket, |open| {
+            // Who is told how many bytes there are finds them.
+            self.table.with(args.socket, |open| {
                 seen.is(&open.facts);
                 ioctl::serve(&open.fd, args.argument, argument)
             })?

@@ -60,8 +60,8 @@ impl Guest {
         };
         let (sender, interrupts) = mpsc::channel();
         let readiness = Readiness::new(memory.clone(), area, Arc::new(Interrupts(sender))).unwrap();
-        let sockets =
-            Arc::new(Sockets::new(memory.clone(), readiness, None, Arc::default()).unwrap());
+        let sockets = Sockets::new(memory.clone(), readiness, Arc::default(), None);
+        let sockets = Arc::new(sockets.unwrap());
         Self {
             memory,
             sockets,

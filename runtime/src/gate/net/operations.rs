@@ -283,9 +283,7 @@ impl Sockets {
             seen.value = Some(sent as u64);
             open.facts.sent = open.facts.sent.saturating_add(sent as u64);
             let sent = u32::try_from(sent).map_err(|_| Errno::OVERFLOW)?;
-            if open.facts.is_stream() {
-                self.table.sent();
-            }
+            self.table.moved();
             Ok(Reply::Data(sent.to_le_bytes().to_vec()))
         })
     }
@@ -319,7 +317,7 @@ impl Sockets {
             };
             results.extend_from_slice(&result.to_le_bytes());
         }
-        self.table.sent();
+        self.table.moved();
         if is_short {
             self.table.interrupt();
         }
@@ -358,6 +356,7 @@ impl Sockets {
                 return Err(Errno::STALE);
             }
             let received = raw::receive(&self.memory, &open.fd, flags, &data)?;
+            self.table.moved();
             if !received.address.as_bytes().is_empty() {
                 seen.peer = received.address;
             }

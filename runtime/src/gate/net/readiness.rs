@@ -1,8 +1,8 @@
 //! What the guest is told of sockets without asking: the words of `BootInfo::sockets`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use husk_abi::boundary::boot::GuestRange;
@@ -35,6 +35,8 @@ const WITHOUT_ROOM: epoll::EventFlags = epoll::EventFlags::IN
 const BATCH: usize = 64;
 /// What the alarm's events are called: no socket.
 const ALARM: u64 = u64::MAX;
+/// What is told when there are events of sockets.
+const SOCKETS: u64 = u64::MAX - 1;
 
 /// What holds of `socket` now.
 ///
@@ -78,9 +80,34 @@ pub struct Readiness {
     memory: GuestMemory,
     area: u64,
     interrupt: Arc<dyn Interrupt>,
+    /// Tells of sockets.
     epoll: OwnedFd,
+    /// What the thread sleeps on: `epoll`, unless the vCPU does, and the alarm.
+    thread: OwnedFd,
+    turn: Turn,
     delivery: Delivery,
     alarm: Alarm,
+}
+
+/// Who takes events.
+#[derive(Debug)]
+struct Turn {
+    /// How often a vCPU has left the guest.
+    visits: AtomicU32,
+    /// How many have, and are not back.
+    visitors: AtomicU32,
+    /// Events wake the thread.
+    is_woken: AtomicBool,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            visits: AtomicU32::new(0),
+            visitors: AtomicU32::new(0),
+            is_woken: AtomicBool::new(true),
+        }
+    }
 }
 
 /// What was last told of a socket. Kept, and changed, under the socket's lock.
@@ -124,13 +151,18 @@ impl Readiness {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let alarm = Alarm::new()?;
         let data = epoll::EventData::new_u64(ALARM);
-        epoll::add(&epoll, alarm.event(), data, epoll::EventFlags::IN)?;
+        let thread = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&thread, alarm.event(), data, epoll::EventFlags::IN)?;
+        let data = epoll::EventData::new_u64(SOCKETS);
+        epoll::add(&thread, &epoll, data, epoll::EventFlags::IN)?;
         Ok(Self {
             delivery: Delivery::new(memory.clone(), area.gpa),
             memory,
             area: area.gpa,
             interrupt,
             epoll,
+            thread,
+            turn: Turn::default(),
             alarm,
         })
     }
@@ -283,7 +315,7 @@ impl Readiness {
     }
 
     /// Whether there is a change the guest has not seen.
-    fn has_unseen(&self) -> bool {
+    pub fn has_unseen(&self) -> bool {
         (0..MAX_SOCKETS as u64 / 64 / 64).any(|word| {
             let at = GuestAddress(self.area + SUMMARY_OFFSET + word * 8);
             self.memory
@@ -292,21 +324,14 @@ impl Readiness {
         })
     }
 
-    /// Interrupts a guest that is about to sleep if it has not seen all changes.
-    pub fn tell_unseen(&self) {
-        if self.has_unseen() {
-            self.interrupt.interrupt();
-        }
-    }
-
     /// Interrupts the guest.
     pub fn interrupt(&self) {
         self.interrupt.interrupt();
     }
 
-    /// Bytes were sent on a stream: the guest may keep the next ones for a while.
-    pub fn sent(&self) {
-        self.alarm.sent();
+    /// Data were sent or received: the guest may keep the next ones that it sends for a while.
+    pub fn moved(&self) {
+        self.alarm.moved();
     }
 
     /// Whether the guest wants the bytes of a stream that has some now.
@@ -348,38 +373,37 @@ impl Readiness {
         look: impl Fn(Name, epoll::EventFlags) -> bool,
     ) -> Result<(), Errno> {
         let rest = watch.rest(Instant::now());
-        let mut events = Vec::with_capacity(BATCH);
+        let mut events = Vec::with_capacity(2);
         match self.sleep(rest, &mut events) {
             Ok(()) => {}
             Err(Errno::INTR) => return Ok(()),
             Err(errno) => return Err(errno),
         }
-        let mut tells = false;
         for event in &events {
-            let data = event.data;
-            if data.u64() == ALARM {
+            if event.data.u64() == ALARM {
                 self.alarm.heard();
                 watch.begin(Instant::now());
                 self.set_watched(1);
-            } else {
-                tells |= look(Name::of_data(data), event.flags);
+            } else if self.take(&look)? {
+                watch.told(self.interrupt.wake(), Instant::now());
             }
         }
-        if tells {
-            watch.told(self.interrupt.wake(), Instant::now());
-        }
         if rest.is_some() {
-            let due = watch.due(Instant::now(), &self.alarm, || self.unsent());
+            let visits = self.turn.visits.load(Ordering::SeqCst);
+            let due = watch.due(Instant::now(), &self.alarm, visits, || self.unsent());
             if due.unsent {
                 self.set_watched(HAND_IN);
             } else if due.handed_in {
                 self.set_watched(1);
             }
+            if due.alone || due.over {
+                self.wake_for_events();
+            }
             if due.over {
                 self.set_watched(0);
                 if self.unsent() != 0 {
                     // Kept before it could know.
-                    self.alarm.sent();
+                    self.alarm.moved();
                 }
             }
             if due.unsent || due.unseen && self.has_unseen() {
@@ -389,10 +413,74 @@ impl Readiness {
         Ok(())
     }
 
-    /// Takes events, or sleeps for `rest` until there are some.
+    /// Has `look` look at each socket that the host has told of; true if that says so for any.
+    ///
+    /// # Errors
+    /// What `epoll_wait(2)` gives.
+    pub fn take(&self, look: impl Fn(Name, epoll::EventFlags) -> bool) -> Result<bool, Errno> {
+        let mut events = Vec::with_capacity(BATCH);
+        let now = Timespec::default();
+        let room = rustix::buffer::spare_capacity(&mut events);
+        match epoll::wait(&self.epoll, room, Some(&now)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let mut tells = false;
+        for event in &events {
+            tells |= look(Name::of_data(event.data), event.flags);
+        }
+        Ok(tells)
+    }
+
+    /// Readable when the host has told of sockets.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// The guest has left: sockets' events wake no thread until it runs again.
+    pub fn take_over(&self) {
+        self.turn.visits.fetch_add(1, Ordering::SeqCst);
+        self.turn.visitors.fetch_add(1, Ordering::SeqCst);
+        if self.turn.is_woken.swap(false, Ordering::SeqCst) {
+            self.wake_thread(epoll::EventFlags::empty());
+        }
+    }
+
+    /// The guest is about to run: has `look` look at each socket that the host has told of. What comes from then on wakes the
+    /// thread in [`Readiness::wait`], but not while that looks every now and then anyway: a guest that exchanges messages comes
+    /// by itself, and much sooner.
+    pub fn give_over(&self, look: impl Fn(Name, epoll::EventFlags) -> bool) {
+        // What the guest is not told of now the thread finds.
+        let _ = self.take(look);
+        // Before it looks whether anybody watches: who ends watching looks afterwards who is here.
+        self.turn.visitors.fetch_sub(1, Ordering::SeqCst);
+        if !self.alarm.is_watched() {
+            self.wake_for_events();
+        }
+    }
+
+    /// Events wake the thread, unless a vCPU is here that takes them.
+    fn wake_for_events(&self) {
+        let is_visited = self.turn.visitors.load(Ordering::SeqCst) > 0;
+        if !is_visited && !self.turn.is_woken.swap(true, Ordering::SeqCst) {
+            self.wake_thread(epoll::EventFlags::IN);
+        }
+    }
+
+    fn wake_thread(&self, by: epoll::EventFlags) {
+        let data = epoll::EventData::new_u64(SOCKETS);
+        // It was added when both were made.
+        let _ = epoll::modify(&self.thread, &self.epoll, data, by);
+    }
+
+    /// Takes what there is to do, or sleeps for `rest` until there is something.
     fn sleep(&self, rest: Option<Duration>, events: &mut Vec<epoll::Event>) -> Result<(), Errno> {
         let take = |events: &mut Vec<_>, timeout: Option<&Timespec>| {
-            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout)
+            epoll::wait(
+                &self.thread,
+                rustix::buffer::spare_capacity(events),
+                timeout,
+            )
         };
         let Some(rest) = rest else {
             take(events, None)?;
@@ -404,7 +492,7 @@ impl Readiness {
         }
         // epoll_wait(2) knows only milliseconds.
         let rest = Timespec::try_from(rest).map_err(|_| Errno::INVAL)?;
-        let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.thread, PollFlags::IN)];
         if poll(&mut fds, Some(&rest))? > 0 {
             take(events, Some(&now))?;
         }

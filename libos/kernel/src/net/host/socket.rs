@@ -275,6 +275,8 @@ impl HostSocket {
     /// As `ioctl(2)`; `ENOTTY` for what the VMM does not allow.
     pub fn ioctl_int(&self, request: u32) -> Result<i32> {
         self.flush();
+        // Bytes that the answer counts stay there meanwhile.
+        let _receiving = self.stream.receiving();
         let bytes = calls::ioctl(self.kernel, self.number, request, &[0; 4])?;
         let value = i32::from_ne_bytes(*bytes.first_chunk().ok_or(Errno::EIO)?);
         let here = self.stream.received() as i32;

@@ -6,7 +6,7 @@
 //! | `operations` | what each operation does |
 //! | `handed` | sockets that processes were handed from outside |
 //! | `readiness` | what the guest is told without asking |
-//! | `delivery` | bytes of streams that it gets without asking |
+//! | `delivery` | bytes and datagrams that it gets without asking |
 //! | `watch` | when it is interrupted |
 //! | `vigil` | how a vCPU with nothing to do waits for events |
 //! | `options` | which options and control messages are for the guest |
@@ -107,18 +107,19 @@ impl Sockets {
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, Errno> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-        let delivered = move |socket: u32, facts: &Facts, result: Result<usize, Errno>| {
-            if let Some(observer) = &observer {
-                let seen = Seen::moved(socket, facts, result.unwrap_or(0) as u64);
-                observe(
-                    &**observer,
-                    op::RECEIVE,
-                    &seen,
-                    result.err(),
-                    Duration::ZERO,
-                );
-            }
-        };
+        let delivered =
+            move |socket: u32, facts: &Facts, result: Result<usize, Errno>, from: &raw::Address| {
+                if let Some(observer) = &observer {
+                    let seen = Seen::moved(socket, facts, from, result.unwrap_or(0) as u64);
+                    observe(
+                        &**observer,
+                        op::RECEIVE,
+                        &seen,
+                        result.err(),
+                        Duration::ZERO,
+                    );
+                }
+            };
         Ok(Self {
             memory,
             table: Table::new(readiness, Box::new(delivered)),

@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
 
-use super::delivery::Delivery;
-use super::raw;
+use super::delivery::{Delivered, Delivery};
+use super::raw::{self, Address};
 use super::watch::{Alarm, Watch};
 use crate::gate::Interrupt;
 use crate::gate::requests::set_bits;
@@ -31,6 +31,8 @@ const WITHOUT_ROOM: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::PRI)
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::ET);
+/// Datagrams delivered at a time.
+const DATAGRAMS: usize = 32;
 /// Events taken at a time.
 const BATCH: usize = 64;
 /// What the alarm's events are called: no socket.
@@ -115,7 +117,6 @@ impl Default for Turn {
 pub struct Told {
     name: Name,
     ready: PollFlags,
-    /// Its send buffer's room is told, too.
     is_stream: bool,
     room: u32,
     /// How often it was given bytes, or an error, without asking.
@@ -223,8 +224,8 @@ impl Readiness {
     fn store(&self, socket: impl AsFd, told: &mut Told) -> Result<PollFlags, Errno> {
         let now = ready(&socket)?;
         let gained = now - told.ready;
-        if told.is_stream && now.contains(PollFlags::OUT) {
-            let room = raw::send_room(&socket).unwrap_or(0);
+        if now.contains(PollFlags::OUT) {
+            let room = raw::send_room(&socket, told.is_stream).unwrap_or(0);
             if room != told.room {
                 told.room = room;
                 let at = std::mem::offset_of!(SocketState, room);
@@ -334,7 +335,7 @@ impl Readiness {
         self.alarm.moved();
     }
 
-    /// Whether the guest wants the bytes of a stream that has some now.
+    /// Whether the guest wants what a socket has now.
     pub fn wants_bytes(&self, told: &Told) -> bool {
         self.wants_bytes_of(
             told,
@@ -342,24 +343,34 @@ impl Readiness {
         )
     }
 
-    /// As [`Readiness::wants_bytes`], of a stream of which the host tells these events.
+    /// As [`Readiness::wants_bytes`], of a socket of which the host tells these events.
     pub fn wants_bytes_of(&self, told: &Told, events: epoll::EventFlags) -> bool {
         use epoll::EventFlags;
         let at = std::mem::offset_of!(SocketState, wanted);
-        told.is_stream
-            && events.contains(EventFlags::IN)
+        events.contains(EventFlags::IN)
             && !events.intersects(EventFlags::PRI | EventFlags::ERR)
             && self.word(told.name.number, at, |word| word.load(Ordering::SeqCst))
                 == Some(wanted::BYTES)
     }
 
-    /// Gives the guest what a stream has; how many bytes that is, or the error the guest is told of.
-    pub fn deliver(&self, socket: impl AsFd, told: &mut Told) -> Result<usize, Errno> {
-        let result = self.delivery.deliver(told.name.number, socket);
-        if result != Ok(0) {
+    /// Gives the guest what a socket has, without having been asked; `tell` gets each time how many bytes that is, or the error
+    /// the guest is told of, and where they are from.
+    pub fn deliver(
+        &self,
+        socket: impl AsFd,
+        told: &mut Told,
+        mut tell: impl FnMut(Result<usize, Errno>, &Address),
+    ) {
+        let most = if told.is_stream { 1 } else { DATAGRAMS };
+        for _ in 0..most {
+            let number = told.name.number;
+            match self.delivery.deliver(number, &socket, told.is_stream) {
+                Delivered::Nothing => return,
+                Delivered::Bytes(bytes, from) => tell(Ok(bytes), &from),
+                Delivered::Failed(errno) => tell(Err(errno), &Address::default()),
+            }
             told.deliveries = told.deliveries.wrapping_add(1);
         }
-        result
     }
 
     /// Sleeps until the host tells of sockets, or there is something else to do; has `look` look at each socket, and tells the

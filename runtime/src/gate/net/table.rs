@@ -119,8 +119,8 @@ pub struct Table {
     delivered: Delivered,
 }
 
-/// Is told what the guest was given without asking: of which socket, and how many bytes or what error.
-pub type Delivered = Box<dyn Fn(u32, &Facts, Result<usize, Errno>) + Send + Sync>;
+/// Is told what the guest was given without asking: of which socket, how many bytes or what error, and of a datagram from where.
+pub type Delivered = Box<dyn Fn(u32, &Facts, Result<usize, Errno>, &Address) + Send + Sync>;
 
 impl Table {
     /// None yet.
@@ -227,15 +227,15 @@ impl Table {
         self.readiness.moved();
     }
 
-    /// Gives the guest what a stream has, without having been asked.
+    /// Gives the guest what a socket has, without having been asked.
     fn deliver(&self, number: u32, open: &mut Open) {
-        let result = self.readiness.deliver(&open.fd, &mut open.told);
-        let bytes = result.unwrap_or(0) as u64;
-        open.facts.received = open.facts.received.saturating_add(bytes);
-        if result != Ok(0) {
+        let Open { fd, told, facts } = open;
+        self.readiness.deliver(fd, told, |result, from| {
+            let bytes = result.unwrap_or(0) as u64;
+            facts.received = facts.received.saturating_add(bytes);
             self.readiness.moved();
-            (self.delivered)(number, &open.facts, result);
-        }
+            (self.delivered)(number, facts, result, from);
+        });
     }
 
     /// Sleeps until the host tells of sockets, and tells the guest.

@@ -196,6 +196,7 @@ fn failure(
             String::from_utf8_lossy(&config.cwd),
             said(errno)
         ),
+        Obstacle::User => format!("unable to setup user: {}", said(errno)),
         Obstacle::Resources => format!("the container has no room for it: {}", said(errno)),
     };
     format!("unable to start container process: {why}")

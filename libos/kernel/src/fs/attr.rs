@@ -82,6 +82,12 @@ pub fn fchmodat2(t: &Thread, dirfd: DirFd, path: Path, mode: Mode, flags: AtFlag
 
 fn change_owner(t: &Thread, location: &Location, owner: Uid, group: Uid) -> SysResult {
     const KEEP: u32 = u32::MAX;
+    if owner != KEEP {
+        t.kernel.check_uid(owner)?;
+    }
+    if group != KEEP {
+        t.kernel.check_gid(group)?;
+    }
     check_writable_mount(location)?;
     let credentials = t.credentials();
     let attributes = location.inode.rights();

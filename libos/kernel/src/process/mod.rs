@@ -19,6 +19,7 @@ mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thread;
+pub(crate) mod user_namespace;
 pub mod users;
 pub mod uts;
 pub mod wait;

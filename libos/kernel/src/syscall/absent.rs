@@ -24,7 +24,7 @@ fn needed(name: &str) -> Option<u32> {
 pub fn refuse(thread: &Thread, nr: u64) -> SysResult {
     let name = husk_abi::linux::syscalls::lookup(nr).map_or("unknown", |row| row.name);
     if let Some(capability) = needed(name)
-        && !thread.credentials().has(capability)
+        && !thread.is_capable(capability)
     {
         return Err(Errno::EPERM);
     }

@@ -103,11 +103,8 @@ pub fn wanted(linux: &Linux) -> Result<Option<Source>, SpecError> {
         linux.gid_mappings().as_deref(),
     )?;
     match (namespace, maps) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(SpecError::field(
-            "linux.uidMappings",
-            "user namespace mappings specified, but USER namespace isn't enabled in the config",
-        )),
+        // As runc: maps of nothing.
+        (None, _) => Ok(None),
         (Some(namespace), maps) => match (namespace.path(), maps) {
             (Some(path), expected) => Ok(Some(Source::Joined {
                 path: path.clone(),
@@ -371,12 +368,11 @@ mod tests {
             joined,
             Some(Source::Joined { expected: None, .. })
         ));
-        for bad in [
-            json!({"namespaces": [{"type": "user"}]}),
-            json!({"namespaces": [], "uidMappings": map, "gidMappings": map}),
-        ] {
-            let complaint = of(bad).unwrap_err().to_string();
-            assert!(complaint.contains("linux.uidMappings"), "{complaint}");
-        }
+        let of_nothing = json!({"namespaces": [], "uidMappings": map, "gidMappings": map});
+        assert_eq!(of(of_nothing).unwrap(), None);
+        let complaint = of(json!({"namespaces": [{"type": "user"}]}))
+            .unwrap_err()
+            .to_string();
+        assert!(complaint.contains("linux.uidMappings"), "{complaint}");
     }
 }

@@ -14,6 +14,7 @@ pub mod outside;
 pub mod peer;
 pub mod prctl;
 pub mod ptrace;
+pub mod reboot;
 pub mod sysinfo;
 mod tasks;
 #[cfg(test)]

@@ -1,15 +1,12 @@
 //! Calls the libOS does not have.
 
-use husk_abi::linux::general::{
-    CAP_SYS_ADMIN, CAP_SYS_BOOT, CAP_SYS_PACCT, CAP_SYS_RAWIO, CAP_SYSLOG,
-};
+use husk_abi::linux::general::{CAP_SYS_ADMIN, CAP_SYS_PACCT, CAP_SYS_RAWIO, CAP_SYSLOG};
 
 use crate::{Errno, SysResult, Thread};
 
 /// What a caller needs for calls about the whole machine, before Linux looks at anything else.
 fn needed(name: &str) -> Option<u32> {
     Some(match name {
-        "reboot" => CAP_SYS_BOOT,
         "swapon" | "swapoff" | "pivot_root" | "lookup_dcookie" => CAP_SYS_ADMIN,
         "fsopen" | "fsmount" | "fspick" | "move_mount" => CAP_SYS_ADMIN,
         "acct" => CAP_SYS_PACCT,

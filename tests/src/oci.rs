@@ -149,7 +149,21 @@ pub struct Bundle<'a> {
 impl<'a> Bundle<'a> {
     /// `runc spec`'s specification without a terminal, over the root of `image`, with `sh -c SCRIPT`.
     pub fn new(runtime: &'a Runtime, image: &Image, script: &str) -> Result<Self> {
-        let directory = Scratch::new("oci-bundle")?;
+        Self::made_in(Scratch::new("oci-bundle")?, runtime, image, script)
+    }
+
+    /// The same where every user of the host can reach it.
+    pub fn in_public(runtime: &'a Runtime, image: &Image, script: &str) -> Result<Self> {
+        let directory = Scratch::below(&std::env::temp_dir(), "oci-bundle")?;
+        Self::made_in(directory, runtime, image, script)
+    }
+
+    fn made_in(
+        directory: Scratch,
+        runtime: &'a Runtime,
+        image: &Image,
+        script: &str,
+    ) -> Result<Self> {
         let rootfs = directory.path().join("rootfs");
         crate::rootfs::unpack(&image.rootfs_tar(), &rootfs)?;
         let made = Command::new("runc")

@@ -456,13 +456,7 @@ fn refused(runtimes: &[Runtime], cases: Vec<(&'static str, Change)>) -> Result<(
 /// What a virtual machine cannot share, and what is not done: refused, not ignored.
 #[test]
 fn what_only_husk_refuses() -> Result<()> {
-    let dir = volume()?;
-    let volume = dir.path().to_owned();
     let cases: Vec<(&str, Change)> = vec![
-        (
-            "linux.namespaces[5]: a user namespace",
-            Box::new(|v| with_namespace(v, "user")),
-        ),
         (
             "linux.namespaces[5]: a time namespace",
             Box::new(|v| with_namespace(v, "time")),
@@ -478,24 +472,6 @@ fn what_only_husk_refuses() -> Result<()> {
         (
             "linux.namespaces[0].path: a pid namespace shared",
             Box::new(|v| namespace(v, "pid", Some("/proc/self/ns/pid"))),
-        ),
-        (
-            "linux.uidMappings",
-            Box::new(|v| {
-                v["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 5, "size": 1}])
-            }),
-        ),
-        (
-            "mounts[7].uidMappings: an id-mapped mount",
-            Box::new(move |v| {
-                mount(v, "/tmp", "bind", &volume, &["rbind"]);
-                v["mounts"][7]["uidMappings"] = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
-                v["mounts"][7]["gidMappings"] = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
-            }),
-        ),
-        (
-            "mounts[7].options: an id-mapped mount",
-            Box::new(|v| mount(v, "/tmp", "bind", "/etc", &["rbind", "idmap"])),
         ),
         (
             "mounts[0].options: \"hidepid=2\"",

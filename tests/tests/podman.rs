@@ -30,3 +30,8 @@ fn files() {
 fn limits() {
     topic("limits");
 }
+
+#[test]
+fn users() {
+    topic("users");
+}

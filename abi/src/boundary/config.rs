@@ -302,6 +302,38 @@ pub struct ProcessConfig {
     pub window: Option<WindowSize>,
 }
 
+/// A range of ids of a user namespace and what they are outside it (`uid_map` in user_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IdRange {
+    /// The first one inside.
+    pub inside: u32,
+    /// What that is outside.
+    pub outside: u32,
+    /// How many there are.
+    pub count: u32,
+}
+
+/// The user namespace that all of a container's processes are in. The host's kernel keeps files to it, as the VMM is in it,
+/// too; the libOS keeps everything else to it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    /// User ids.
+    pub uids: Vec<IdRange>,
+    /// Group ids.
+    pub gids: Vec<IdRange>,
+    /// Whether `setgroups(2)` is allowed.
+    pub may_setgroups: bool,
+}
+
+impl UserNamespace {
+    /// Whether `id` is one of `map`.
+    #[must_use]
+    pub fn has(map: &[IdRange], id: u32) -> bool {
+        map.iter()
+            .any(|range| id >= range.inside && id - range.inside < range.count)
+    }
+}
+
 /// Everything about the first process and its surroundings.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestConfig {
@@ -325,6 +357,8 @@ pub struct GuestConfig {
     pub readonly_paths: Vec<Vec<u8>>,
     /// `/proc/sys` settings, names with dots.
     pub sysctl: Vec<(String, String)>,
+    /// Its user namespace, unless that is the host's.
+    pub user_namespace: Option<UserNamespace>,
     /// Filter of system calls.
     pub seccomp: Option<Seccomp>,
     /// Whether there is a terminal (`/dev/console`).

@@ -128,6 +128,8 @@ pub enum Obstacle {
     Directory,
     /// The program.
     Program,
+    /// Its user or one of its groups.
+    User,
 }
 
 /// A process, as lists show it.

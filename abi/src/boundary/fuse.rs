@@ -408,6 +408,10 @@ pub const LOCK_END: u32 = 4;
 const DEVICE_SHIFT: u32 = 8;
 
 impl Attr {
+    /// Bit of [`Attr::flags`]: its owner or group has no id in the container's user namespace, so that none of the container's
+    /// capabilities is about it (user_namespaces(7)).
+    pub const FOREIGN: u32 = 1 << 2;
+
     /// Number of the device the file is on, counted from 0 among those of its tree.
     #[must_use]
     pub fn device(&self) -> u32 {

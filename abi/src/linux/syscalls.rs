@@ -181,7 +181,7 @@ macro_rules! syscall_table {
             166 umount2(target: Path, flags: UmountFlags) => [fs::mount_calls::umount2];
             167 swapon() => [];
             168 swapoff() => [];
-            169 reboot() => [];
+            169 reboot(magic: Hex, magic2: Hex, op: Hex, arg: Addr) => [process::reboot::reboot];
             170 sethostname(name: BufIn, len: Len) => [process::sysinfo::sethostname];
             171 setdomainname(name: BufIn, len: Len) => [process::sysinfo::setdomainname];
             172 iopl() => [];

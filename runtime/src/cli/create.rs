@@ -16,7 +16,7 @@ use crate::oci::launch::{Launch, Log, RootSource, Trace};
 use crate::oci::lifecycle::{self, Identity, Options};
 use crate::oci::spec::Bundle;
 use crate::oci::state::{Container, Directory, check_id};
-use crate::oci::{self, process, shadow, systemd};
+use crate::oci::{self, idmap, process, shadow, systemd, userns};
 use crate::plan::{Host, MemorySize};
 use crate::record::{self, Format, Policy};
 use crate::vmm;
@@ -67,6 +67,8 @@ pub fn container(
     };
     let mut guest =
         process::guest(&bundle, streams, filter.guest_levels()).map_err(oci::Error::from)?;
+    let user_namespace = userns::of_bundle(&bundle)?;
+    guest.user_namespace = user_namespace.as_ref().map(|own| own.guest.clone());
     guest.process.env.extend(preserved.environment());
     guest.process.handed = preserved.described;
     let memory = memory(&bundle, &host)?;
@@ -97,7 +99,8 @@ pub fn container(
         handed: preserved.descriptors,
         memory_bytes: memory.bytes,
         cgroup_limit: cgroup_limit(&bundle, &cgroup),
-        root: RootSource::Directory,
+        root: RootSource::Directory(idmap::make(&bundle.spec, user_namespace.as_ref())?),
+        user_namespace,
         // Whatever namespace the bundle names, the VMM is in it.
         has_sockets: true,
         libos: None,

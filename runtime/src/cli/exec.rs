@@ -54,9 +54,12 @@ fn wanted(args: &ExecArgs) -> Result<Wanted, Error> {
 }
 
 /// `UID[:GID]`.
-fn user(text: &str) -> Result<(u32, u32), Error> {
-    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
-    match (uid.parse(), gid.parse()) {
+fn user(text: &str) -> Result<(u32, Option<u32>), Error> {
+    let (uid, gid) = match text.split_once(':') {
+        Some((uid, gid)) => (uid, Some(gid.parse()).transpose()),
+        None => (text, Ok(None)),
+    };
+    match (uid.parse(), gid) {
         (Ok(uid), Ok(gid)) => Ok((uid, gid)),
         _ => Err(Error::Wanted(format!(
             "--user {text}: give numbers, as UID or UID:GID"
@@ -196,6 +199,7 @@ fn failure(
             String::from_utf8_lossy(&config.cwd),
             said(errno)
         ),
+        Obstacle::User => format!("unable to setup user: {}", said(errno)),
         Obstacle::Resources => format!("the container has no room for it: {}", said(errno)),
     };
     format!("unable to start container process: {why}")

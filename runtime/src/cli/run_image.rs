@@ -162,6 +162,7 @@ fn contained(
         memory_bytes: plan.memory_bytes,
         // Its end is told to nobody but the caller.
         cgroup_limit: None,
+        user_namespace: None,
         root: RootSource::Held {
             archive: plan.root_archive,
             trees: plan.trees,

@@ -1,5 +1,6 @@
 //! The VMM process: what `husk` is when libcontainer's process executes it.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Write};
@@ -80,7 +81,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
             .unwrap_or_default();
     }
     let (root_archive, trees, is_own) = match handover.root {
-        Root::Own => (None, own_trees(&mut guest), true),
+        Root::Own { mapped } => (None, own_trees(&mut guest, mapped), true),
         Root::Held { archive, trees } => (
             archive.map(|file| File::from(file.take())),
             trees.into_iter().map(held_tree).collect(),
@@ -90,7 +91,7 @@ fn plan(handover: Handover, begun: Duration) -> Result<(Plan, After), String> {
     let kvm =
         vmm::check_kvm(vmm::kvm_of(handover.kvm.take())).map_err(|error| error.to_string())?;
     confine::enter_process(if is_own {
-        Files::OwnRoot
+        Files::OwnRoot(&trees)
     } else {
         Files::Trees(&trees)
     })
@@ -144,9 +145,10 @@ fn held_tree(tree: HeldTree) -> TreeSource {
     }
 }
 
-/// Serves what this process sees as its root, and what the host has mounted in it, each as a tree of its own: others may
-/// change those.
-fn own_trees(guest: &mut GuestConfig) -> Vec<TreeSource> {
+/// Serves what this process sees as its root, and what the host has mounted in it or `mapped` holds in its stead, each as a
+/// tree of its own: others may change those.
+fn own_trees(guest: &mut GuestConfig, mapped: Vec<(usize, Inherited)>) -> Vec<TreeSource> {
+    let mut mapped: BTreeMap<usize, Inherited> = mapped.into_iter().collect();
     let mut sources = vec![TreeSource {
         path: PathBuf::from("/"),
         held: None,
@@ -158,15 +160,14 @@ fn own_trees(guest: &mut GuestConfig) -> Vec<TreeSource> {
         source: b"husk".to_vec(),
         read_only: false,
     }];
-    for mount in guest
-        .mounts
-        .iter()
-        .filter(|mount| mount.kind == MountKind::Host)
-    {
+    for (index, mount) in guest.mounts.iter().enumerate() {
+        if mount.kind != MountKind::Host {
+            continue;
+        }
         let read_only = mount.flags & MS_RDONLY != 0;
         sources.push(TreeSource {
             path: PathBuf::from(OsStr::from_bytes(&mount.target)),
-            held: None,
+            held: mapped.remove(&index).map(|tree| Arc::new(tree.take())),
             read_only,
             exclusive: false,
         });

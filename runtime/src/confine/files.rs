@@ -20,18 +20,18 @@ pub fn enter(serves: Files<'_>) -> Result<(), Error> {
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)?
         .create()?;
-    match serves {
-        Files::OwnRoot => {
+    let trees = match serves {
+        Files::OwnRoot(trees) => {
             if let Ok(root) = PathFd::new("/") {
                 ruleset = ruleset.add_rule(PathBeneath::new(root, below))?;
             }
+            trees
         }
-        Files::Trees(trees) => {
-            for held in trees.iter().filter_map(|tree| tree.held.as_ref()) {
-                // A file takes those of the rights that files have.
-                ruleset = ruleset.add_rule(PathBeneath::new(held.as_fd(), below))?;
-            }
-        }
+        Files::Trees(trees) => trees,
+    };
+    for held in trees.iter().filter_map(|tree| tree.held.as_ref()) {
+        // A file takes those of the rights that files have.
+        ruleset = ruleset.add_rule(PathBeneath::new(held.as_fd(), below))?;
     }
     let status = ruleset.restrict_self()?;
     if status.ruleset == RulesetStatus::NotEnforced {

@@ -48,8 +48,8 @@ pub enum Error {
 /// How much of the file system the VMM serves.
 #[derive(Clone, Copy, Debug)]
 pub enum Files<'a> {
-    /// What is below its own root.
-    OwnRoot,
+    /// What is below its own root, and those of these that are held.
+    OwnRoot(&'a [TreeSource]),
     /// What is below these: none if the root came as an archive.
     Trees(&'a [TreeSource]),
 }
@@ -77,6 +77,6 @@ pub fn enter_process(serves: Files<'_>) -> Result<(), Error> {
 /// As [`enter_process`].
 pub fn enter_command() -> Result<(), Error> {
     arenas::bound();
-    privileges::enter(Files::OwnRoot)?;
+    privileges::enter(Files::OwnRoot(&[]))?;
     filter::enter_process()
 }

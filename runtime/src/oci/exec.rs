@@ -24,8 +24,8 @@ pub struct Changes {
     pub env: Vec<String>,
     /// Another working directory.
     pub cwd: Option<PathBuf>,
-    /// Another user, and its group.
-    pub user: Option<(u32, u32)>,
+    /// Another user, and another group if one is given.
+    pub user: Option<(u32, Option<u32>)>,
     /// Other supplementary groups.
     pub additional_gids: Vec<u32>,
     /// Capabilities that are added, as `CAP_NAME`.
@@ -74,7 +74,9 @@ fn change(process: &mut Value, changes: &Changes) {
     }
     if let Some((uid, gid)) = changes.user {
         process["user"]["uid"] = json!(uid);
-        process["user"]["gid"] = json!(gid);
+        if let Some(gid) = gid {
+            process["user"]["gid"] = json!(gid);
+        }
     }
     if !changes.additional_gids.is_empty() {
         process["user"]["additionalGids"] = json!(changes.additional_gids);
@@ -198,7 +200,7 @@ mod tests {
             &Changes {
                 args: vec!["id".to_owned()],
                 env: vec!["C=d".to_owned()],
-                user: Some((5, 0)),
+                user: Some((5, Some(0))),
                 capabilities: vec!["CAP_CHOWN".to_owned()],
                 ..Changes::default()
             },

@@ -16,6 +16,7 @@ use nix::unistd::execveat;
 use oci_spec::runtime::Spec;
 
 use super::program::Program;
+use super::userns;
 use crate::sandbox::report::{Report, Reporter};
 
 /// `argv[0]` of the VMM process. Whether a container was started is read from it.
@@ -35,6 +36,8 @@ pub struct VmmExecutor {
     pub kept: Vec<RawFd>,
     /// Where a failure is reported.
     pub report: RawFd,
+    /// The user namespace it enters, unless that is the host's.
+    pub user_namespace: Option<RawFd>,
     /// The container's program, unless the root is out of sight here.
     pub looked_for: Option<Program>,
     /// The container's id, for `ps`.
@@ -84,7 +87,17 @@ impl Executor for VmmExecutor {
     /// Called in the container's root, before `create` is done.
     fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
         let found = self.looked_for.as_ref().map_or(Ok(()), Program::look);
-        found.map_err(ExecutorValidationError::ArgValidationError)
+        found.map_err(ExecutorValidationError::ArgValidationError)?;
+        // The last step that `create` waits for: whoever looks at the process from then on finds it there.
+        let Some(namespace) = self.user_namespace else {
+            return Ok(());
+        };
+        // SAFETY: `create` opened it before this process was forked and keeps it open.
+        let namespace = unsafe { BorrowedFd::borrow_raw(namespace) };
+        userns::enter(namespace).map_err(|errno| {
+            let what = format!("cannot enter the user namespace: {errno}");
+            ExecutorValidationError::ArgValidationError(what)
+        })
     }
 
     /// The VMM gets no environment at all.

@@ -13,8 +13,10 @@ use serde_json::Value;
 
 use super::Error;
 use super::executor::VmmExecutor;
+use super::idmap::IdMapped;
 use super::program::Program;
 use super::state::Container;
+use super::userns::UserNamespace;
 use crate::gate::fuse::TreeSource;
 use crate::gdb;
 use crate::record::Options;
@@ -26,8 +28,8 @@ use crate::vmm;
 /// Where the root comes from.
 #[derive(Debug)]
 pub enum RootSource {
-    /// The directory libcontainer makes the VMM's own root, with what it mounts there.
-    Directory,
+    /// The directory libcontainer makes the VMM's own root, with what it mounts there, and mounts that are not there.
+    Directory(Vec<IdMapped>),
     /// What is held open here, the first tree unless there is an archive; libcontainer gives the VMM a root with
     /// nothing in it.
     Held {
@@ -81,6 +83,8 @@ pub struct Launch {
     pub cgroup_limit: Option<u64>,
     /// Its root.
     pub root: RootSource,
+    /// Its user namespace, unless that is the host's.
+    pub user_namespace: Option<UserNamespace>,
     /// Whether it has sockets of the host, in the network namespace its VMM is in.
     pub has_sockets: bool,
     /// Another libOS than the built-in one, for its developers.
@@ -131,6 +135,11 @@ impl Launch {
             note: &container.file(HOOK_NOTE),
         };
         relay.put_into(&mut shadow);
+        let mut user_namespace = self.user_namespace;
+        let network = user_namespace.as_mut().and_then(|own| own.network.take());
+        if let Some(network) = &network {
+            super::shadow::join_network(&mut shadow, network.as_raw_fd());
+        }
         let bundle = container.file("shadow");
         write_bundle(&bundle, &shadow).map_err(Error::host("write the shadow bundle"))?;
         let kvm =
@@ -141,6 +150,8 @@ impl Launch {
             open.push(file);
             number
         };
+        network.map(&mut keep);
+        let user_namespace = user_namespace.map(|own| keep(own.file));
         let report = keep(report.into_file().into());
         let control = super::socket::bind(&container.file(super::socket::CONTROL))
             .map_err(Error::host("make the control socket"))?;
@@ -150,13 +161,18 @@ impl Launch {
             .map_err(Error::host("make the file of memory events"))?;
         let memory_events = keep(memory_events.into());
         let looked_for =
-            matches!(self.root, RootSource::Directory).then(|| Program::of(&self.guest));
+            matches!(self.root, RootSource::Directory(_)).then(|| Program::of(&self.guest));
         let handover = Handover {
             id: container.id.clone(),
             memory_bytes: self.memory_bytes,
             is_short_of_cpus: super::shadow::cpus(&shadow).is_some_and(|cpus| cpus < 2.0),
             root: match self.root {
-                RootSource::Directory => handover::Root::Own,
+                RootSource::Directory(mapped) => handover::Root::Own {
+                    mapped: mapped
+                        .into_iter()
+                        .map(|mount| (mount.index, keep(mount.tree)))
+                        .collect(),
+                },
                 RootSource::Held { archive, trees } => handover::Root::Held {
                     archive: archive.map(|file| keep(file.into())),
                     trees: trees
@@ -198,6 +214,7 @@ impl Launch {
             handover: sealed.as_raw_fd(),
             kept: handover.descriptors(),
             report: report.number(),
+            user_namespace: user_namespace.map(handover::Inherited::number),
             looked_for,
             id: container.id.clone(),
             attached,

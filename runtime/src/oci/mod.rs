@@ -14,6 +14,7 @@
 //! | [`exec`] [`described`] | what `exec` runs; the process of a container without a bundle in the specification's words |
 //! | [`figures`] | what a container uses, as `events` prints it |
 //! | `labels` | labels of AppArmor and SELinux |
+//! | `userns` [`idmap`] | the container's user namespace; mounts whose ids are mapped |
 //! | `network` | the loopback of a new network namespace |
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
@@ -44,6 +45,7 @@ pub mod exec;
 pub mod executor;
 pub mod figures;
 pub mod hooks;
+pub mod idmap;
 mod labels;
 pub mod launch;
 pub mod lifecycle;
@@ -59,6 +61,7 @@ pub mod spec;
 pub mod state;
 pub mod systemd;
 pub mod update;
+pub mod userns;
 
 /// What can go wrong with a container.
 #[derive(Debug, thiserror::Error)]

@@ -17,7 +17,7 @@ struct Effect(&'static str, u32, u32);
 
 /// Options of `mount(8)` that are flags. Those of propagation have nothing to work on in a guest: there is one
 /// mount namespace.
-const OPTIONS: [Effect; 26] = [
+const OPTIONS: [Effect; 28] = [
     Effect("async", 0, linux::MS_SYNCHRONOUS),
     Effect("atime", 0, linux::MS_NOATIME),
     Effect("bind", linux::MS_BIND, 0),
@@ -26,6 +26,8 @@ const OPTIONS: [Effect; 26] = [
     Effect("diratime", 0, linux::MS_NODIRATIME),
     Effect("dirsync", linux::MS_DIRSYNC, 0),
     Effect("exec", 0, linux::MS_NOEXEC),
+    // What these do is `idmap`'s business.
+    Effect("idmap", 0, 0),
     Effect("noatime", linux::MS_NOATIME, 0),
     Effect("nodev", linux::MS_NODEV, 0),
     Effect("nodiratime", linux::MS_NODIRATIME, 0),
@@ -36,6 +38,7 @@ const OPTIONS: [Effect; 26] = [
     Effect("nosymfollow", linux::MS_NOSYMFOLLOW, 0),
     Effect("rbind", linux::MS_BIND | linux::MS_REC, 0),
     Effect("relatime", linux::MS_RELATIME, 0),
+    Effect("ridmap", 0, 0),
     Effect("ro", linux::MS_RDONLY, 0),
     Effect("rro", linux::MS_RDONLY, 0),
     Effect("rw", 0, linux::MS_RDONLY),
@@ -172,22 +175,8 @@ pub fn guest(spec: &Spec) -> Result<Vec<Mount>, Error> {
                 "must not be empty",
             ));
         }
-        if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
-            return Err(Error::unsupported(
-                format!("{field}.uidMappings"),
-                "an id-mapped mount",
-            ));
-        }
+        super::idmap::wanted(index, mount)?;
         let typed = mount.options().as_deref().unwrap_or_default();
-        if typed
-            .iter()
-            .any(|option| option == "idmap" || option == "ridmap")
-        {
-            return Err(Error::unsupported(
-                format!("{field}.options"),
-                "an id-mapped mount",
-            ));
-        }
         let (mut flags, data, copy_up) = options(typed);
         let kind = mount.typ().as_deref().unwrap_or_default();
         if kind == "bind" {

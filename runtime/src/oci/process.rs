@@ -423,6 +423,7 @@ pub fn guest(
             .filter(|limit| *limit > 0),
         mounts: mounts::guest(spec)?,
         devices: devices(spec)?,
+        user_namespace: None,
         root_readonly: spec
             .root()
             .as_ref()

@@ -1,12 +1,13 @@
 //! The specification that libcontainer sees: the VMM's, not the workload's.
 
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use serde_json::{Map, Value, json};
 
-use super::mounts;
 use super::spec::{Bundle, Error};
+use super::{idmap, mounts};
 use crate::plan::{Cpus, Network};
 
 /// What the VMM process keeps. It serves the container's files as their owner of all kinds of files, opens
@@ -58,7 +59,16 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
         .as_ref()
         .and_then(|process| process.terminal())
         .unwrap_or(false);
-    let process = process(root.get("process"), terminal);
+    let mut process = process(root.get("process"), terminal);
+    if let Some(linux) = bundle.spec.linux()
+        && super::userns::wanted(linux)?.is_some()
+        && let Some(sets) = process["capabilities"].as_object_mut()
+    {
+        // To enter the container's user namespace, in which it means nothing outside any more.
+        for set in sets.values_mut().filter_map(Value::as_array_mut) {
+            set.push(json!("CAP_SYS_ADMIN"));
+        }
+    }
     root.insert("process".to_owned(), process);
     root.insert(
         "root".to_owned(),
@@ -66,7 +76,7 @@ pub fn of_bundle(bundle: &Bundle, parts: &Parts<'_>) -> Result<Value, Error> {
     );
     root.insert(
         "mounts".to_owned(),
-        Value::Array(mounts(&bundle.spec, &bundle.raw, terminal)),
+        Value::Array(mounts(&bundle.spec, &bundle.raw, terminal)?),
     );
     if let Some(hooks) = root.get_mut("hooks").and_then(Value::as_object_mut) {
         super::hooks::drop_own(hooks);
@@ -183,7 +193,7 @@ fn tmpfs(destination: &str) -> Value {
 
 /// The host's mounts; and of the guest's own those that the host's lie in, so that no mount point is made in the
 /// root file system itself.
-fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
+fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Result<Vec<Value>, Error> {
     let typed = spec.mounts().as_deref().unwrap_or_default();
     let empty = Vec::new();
     let written = raw
@@ -200,7 +210,9 @@ fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
     for (index, (mount, value)) in typed.iter().zip(written).enumerate() {
         let destination = mounts::destination(mount.destination());
         let kind = mount.typ().as_deref().unwrap_or_default();
-        if !mounts::is_guests(mount) {
+        if idmap::wanted(index, mount)?.is_some() {
+            // The VMM is handed it.
+        } else if !mounts::is_guests(mount) {
             shadow.push(value.clone());
         } else if destination == Path::new("/dev") {
             shadow.push(tmpfs("/dev"));
@@ -214,7 +226,7 @@ fn mounts(spec: &Spec, raw: &Value, terminal: bool) -> Vec<Value> {
             shadow.push(value);
         }
     }
-    shadow
+    Ok(shadow)
 }
 
 /// Whether what is mounted on the host later is not to be seen in any volume. libcontainer does not obey a mount's own
@@ -242,8 +254,14 @@ fn linux(linux: &mut Map<String, Value>, cgroup: &Path) -> Result<(), Error> {
         "devices",
         "mountLabel",
         "personality",
+        "uidMappings",
+        "gidMappings",
     ] {
         linux.remove(guests);
+    }
+    if let Some(namespaces) = linux.get_mut("namespaces").and_then(Value::as_array_mut) {
+        // The executor enters it.
+        namespaces.retain(|namespace| namespace["type"] != "user");
     }
     linux.insert("cgroupsPath".to_owned(), json!(cgroup));
     // libcontainer always takes what is mounted below along, and knows the words for that alone.
@@ -269,6 +287,21 @@ fn linux(linux: &mut Map<String, Value>, cgroup: &Path) -> Result<(), Error> {
         }
     }
     Ok(())
+}
+
+/// Gives the container the network namespace that descriptor `number` of its maker is, instead of a new one.
+pub fn join_network(shadow: &mut Value, number: RawFd) {
+    let namespaces = shadow.pointer_mut("/linux/namespaces");
+    for namespace in namespaces
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        if namespace["type"] == "network" {
+            // libcontainer's processes inherit it.
+            namespace["path"] = json!(format!("/proc/self/fd/{number}"));
+        }
+    }
 }
 
 /// Makes room for the VMM next to the guest's memory.

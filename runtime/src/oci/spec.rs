@@ -166,6 +166,7 @@ fn check(spec: &Spec) -> Result<(), Error> {
         return Err(Error::field("hostname", "is longer than 64 bytes"));
     }
     check_namespaces(spec, linux)?;
+    super::userns::wanted(linux)?;
     check_unsupported(linux)
 }
 
@@ -207,7 +208,7 @@ fn check_namespaces(spec: &Spec, linux: &oci_spec::runtime::Linux) -> Result<(),
                 ));
             }
         }
-        if matches!(kind, LinuxNamespaceType::User | LinuxNamespaceType::Time) {
+        if kind == LinuxNamespaceType::Time {
             return Err(Error::unsupported(field, format!("a {kind} namespace")));
         }
     }
@@ -256,22 +257,6 @@ fn check_unsupported(linux: &oci_spec::runtime::Linux) -> Result<(), Error> {
             .is_some_and(|offsets| !offsets.is_empty()),
         "linux.timeOffsets",
         "an offset of clocks",
-    )?;
-    refuse(
-        linux
-            .uid_mappings()
-            .as_ref()
-            .is_some_and(|list| !list.is_empty()),
-        "linux.uidMappings",
-        "a mapping of user ids",
-    )?;
-    refuse(
-        linux
-            .gid_mappings()
-            .as_ref()
-            .is_some_and(|list| !list.is_empty()),
-        "linux.gidMappings",
-        "a mapping of group ids",
     )?;
     refuse(
         linux
@@ -359,7 +344,7 @@ mod tests {
                 "linux.namespaces[3]",
                 Box::new(|v| {
                     let namespaces = v["linux"]["namespaces"].as_array_mut().unwrap();
-                    namespaces.push(json!({"type": "user"}));
+                    namespaces.push(json!({"type": "time"}));
                 }),
             ),
             (

@@ -46,7 +46,10 @@ impl<T: AsRawFd> From<&T> for Inherited {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
     /// What the VMM process sees as its own root, the host's mounts included.
-    Own,
+    Own {
+        /// Which of the guest's mounts are not there but held, because their ids are mapped.
+        mapped: Vec<(usize, Inherited)>,
+    },
     /// What it is handed; the first tree is the root unless there is a cpio archive.
     Held {
         /// The archive.
@@ -156,9 +159,12 @@ impl Handover {
     #[must_use]
     pub fn descriptors(&self) -> Vec<RawFd> {
         let mut all = vec![self.kvm.0, self.report.0, self.memory_events.0];
-        if let Root::Held { archive, trees } = &self.root {
-            all.extend(archive.map(|file| file.0));
-            all.extend(trees.iter().map(|tree| tree.file.0));
+        match &self.root {
+            Root::Own { mapped } => all.extend(mapped.iter().map(|(_, tree)| tree.0)),
+            Root::Held { archive, trees } => {
+                all.extend(archive.map(|file| file.0));
+                all.extend(trees.iter().map(|tree| tree.file.0));
+            }
         }
         all.extend(self.handed.iter().map(|file| file.0));
         all.extend(self.gdb.map(|socket| socket.0));

@@ -338,6 +338,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
         // Engines size it before the start, and after; of that a signal tells, from here on.
         process.window = signals::window().or(process.window);
     }
+    let has_strangers = plan.guest.user_namespace.is_some();
     let machine = Machine::new(&MachineConfig {
         memory_bytes: plan.memory_bytes,
         // One vCPU until the libOS starts the others.
@@ -428,6 +429,7 @@ pub fn run(mut plan: Plan) -> Result<Outcome, Error> {
     }
     let requests = Requests::start(Parts {
         trees: &plan.trees,
+        has_strangers,
         window: machine.window(),
         memory: memory.clone(),
         layout: machine.layout(),

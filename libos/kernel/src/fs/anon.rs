@@ -47,6 +47,7 @@ impl AnonInode {
         let now = wall_ns();
         Self {
             attributes: SpinLock::new(Attributes {
+                is_foreign: false,
                 dev: ANON_DEV,
                 ino: next_ino(),
                 kind,

@@ -44,7 +44,9 @@ fn change_mode(t: &Thread, location: &Location, mode: Mode) -> SysResult {
         return Err(Errno::EPERM);
     }
     let mut mode = mode & 0o7777;
-    if !credentials.in_group(attributes.gid) && !credentials.has(general::CAP_FSETID) {
+    let keeps_group_bit = attributes.is_in_group(&credentials)
+        || attributes.is_under(&credentials, general::CAP_FSETID);
+    if !keeps_group_bit {
         mode &= !general::S_ISGID;
     }
     apply(
@@ -82,11 +84,17 @@ pub fn fchmodat2(t: &Thread, dirfd: DirFd, path: Path, mode: Mode, flags: AtFlag
 
 fn change_owner(t: &Thread, location: &Location, owner: Uid, group: Uid) -> SysResult {
     const KEEP: u32 = u32::MAX;
+    if owner != KEEP {
+        t.kernel.check_uid(owner)?;
+    }
+    if group != KEEP {
+        t.kernel.check_gid(group)?;
+    }
     check_writable_mount(location)?;
     let credentials = t.credentials();
     let attributes = location.inode.rights();
-    let owns = credentials.fsuid == attributes.uid;
-    let capable = credentials.has(general::CAP_CHOWN);
+    let owns = attributes.is_of(credentials.fsuid);
+    let capable = attributes.is_under(&credentials, general::CAP_CHOWN);
     if owner != KEEP && !(owns && owner == attributes.uid) && !capable {
         return Err(Errno::EPERM);
     }

@@ -317,6 +317,7 @@ impl Inode for FileInode {
     fn attributes(&self) -> Attributes {
         let now = self.channel.attr();
         Attributes {
+            is_foreign: false,
             dev: self.device,
             ..now.map_or(self.last, |attr| fuse::attributes_of(&attr, 0))
         }

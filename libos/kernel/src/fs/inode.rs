@@ -8,6 +8,7 @@ use husk_abi::linux::general;
 
 use super::{FileOps, Location};
 use crate::mm::Mappable;
+use crate::process::Credentials;
 use crate::{Errno, Result, Thread};
 
 /// Type of a file, as `S_IFMT` has it.
@@ -83,6 +84,32 @@ pub struct Attributes {
     pub atime_ns: i64,
     pub mtime_ns: i64,
     pub ctime_ns: i64,
+    /// Its owner or group has no id in the container's user namespace: what stands for that here is nobody's, and no capability
+    /// is about the file (user_namespaces(7)).
+    pub is_foreign: bool,
+}
+
+/// The id that stands for one that is not in the container's user namespace.
+const NOBODY: u32 = 65_534;
+
+impl Attributes {
+    /// Whether it is this user's.
+    #[must_use]
+    pub fn is_of(&self, uid: u32) -> bool {
+        self.uid == uid && !(self.is_foreign && uid == NOBODY)
+    }
+
+    /// Whether its group is one of the caller's.
+    #[must_use]
+    pub fn is_in_group(&self, credentials: &Credentials) -> bool {
+        credentials.in_group(self.gid) && !(self.is_foreign && self.gid == NOBODY)
+    }
+
+    /// Whether the caller has capability `cap` over it.
+    #[must_use]
+    pub fn is_under(&self, credentials: &Credentials, cap: u32) -> bool {
+        !self.is_foreign && credentials.has(cap)
+    }
 }
 
 /// A change of attributes; `None` leaves as is. Permission was checked by the caller.

@@ -51,6 +51,7 @@ impl FileSystem for InternalFs {
 impl Inode for InternalRoot {
     fn attributes(&self) -> Attributes {
         Attributes {
+            is_foreign: false,
             dev: self.dev,
             ino: 1,
             kind: FileKind::Directory,

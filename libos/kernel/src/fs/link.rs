@@ -130,7 +130,7 @@ pub fn mknodat(t: &Thread, dirfd: DirFd, path: Path, mode: Mode, dev: Hex) -> Sy
     }
     let is_device = matches!(kind, FileKind::CharDevice | FileKind::BlockDevice);
     let path = path.read_path()?;
-    if is_device && !t.credentials().has(general::CAP_MKNOD) {
+    if is_device && !t.is_capable(general::CAP_MKNOD) {
         // Linux finds out first whether the name is free.
         let parent = parent_at(t, dirfd, &path)?;
         return Err(match parent.last {

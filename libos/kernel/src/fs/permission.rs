@@ -24,9 +24,9 @@ bitflags::bitflags! {
 /// # Errors
 /// `EACCES`.
 pub fn check(credentials: &Credentials, attributes: &Attributes, wanted: Access) -> Result<()> {
-    let shift = if credentials.fsuid == attributes.uid {
+    let shift = if attributes.is_of(credentials.fsuid) {
         6
-    } else if credentials.in_group(attributes.gid) {
+    } else if attributes.is_in_group(credentials) {
         3
     } else {
         0
@@ -40,13 +40,13 @@ pub fn check(credentials: &Credentials, attributes: &Attributes, wanted: Access)
     } else {
         wanted == Access::READ
     };
-    if read_search && credentials.has(general::CAP_DAC_READ_SEARCH) {
+    if read_search && attributes.is_under(credentials, general::CAP_DAC_READ_SEARCH) {
         return Ok(());
     }
     // Not even root executes a file nobody may execute.
     let executable = is_directory || attributes.mode & 0o111 != 0;
     if (!wanted.contains(Access::EXECUTE) || executable)
-        && credentials.has(general::CAP_DAC_OVERRIDE)
+        && attributes.is_under(credentials, general::CAP_DAC_OVERRIDE)
     {
         return Ok(());
     }
@@ -56,7 +56,7 @@ pub fn check(credentials: &Credentials, attributes: &Attributes, wanted: Access)
 /// Whether the caller may do what only the file's owner may.
 #[must_use]
 pub fn is_owner_or_capable(credentials: &Credentials, attributes: &Attributes) -> bool {
-    credentials.fsuid == attributes.uid || credentials.has(general::CAP_FOWNER)
+    attributes.is_of(credentials.fsuid) || attributes.is_under(credentials, general::CAP_FOWNER)
 }
 
 /// The bits of `mode` that go when somebody without `CAP_FSETID` changes the contents or the owner.
@@ -80,9 +80,9 @@ pub fn check_sticky(
     file: &Attributes,
 ) -> Result<()> {
     if directory.mode & general::S_ISVTX == 0
-        || credentials.fsuid == file.uid
-        || credentials.fsuid == directory.uid
-        || credentials.has(general::CAP_FOWNER)
+        || file.is_of(credentials.fsuid)
+        || directory.is_of(credentials.fsuid)
+        || file.is_under(credentials, general::CAP_FOWNER)
     {
         Ok(())
     } else {
@@ -120,6 +120,7 @@ mod tests {
 
     fn file(kind: FileKind, mode: u32) -> Attributes {
         Attributes {
+            is_foreign: false,
             dev: 1,
             ino: 1,
             kind,

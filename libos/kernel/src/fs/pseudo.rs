@@ -179,6 +179,7 @@ impl Inode for Node {
             _ => 1,
         };
         Attributes {
+            is_foreign: false,
             dev: self.dev,
             ino: self.ino,
             kind: self.kind(),

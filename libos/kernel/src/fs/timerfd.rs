@@ -190,7 +190,7 @@ pub fn timerfd_create(t: &Thread, clockid: i32, flags: u32) -> SysResult {
         CLOCK_BOOTTIME_ALARM => (false, true),
         _ => return Err(Errno::EINVAL),
     };
-    if wakes && !t.credentials().has(CAP_WAKE_ALARM) {
+    if wakes && !t.is_capable(CAP_WAKE_ALARM) {
         return Err(Errno::EPERM);
     }
     let timer = TimerFd::new(t.kernel, realtime);

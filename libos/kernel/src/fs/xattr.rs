@@ -61,7 +61,7 @@ fn check(t: &Thread, location: &Location, name: &[u8], access: Access) -> Result
     let credentials = t.credentials();
     let attributes = location.inode.attributes();
     match namespace(name)? {
-        Namespace::Trusted if credentials.has(general::CAP_SYS_ADMIN) => Ok(()),
+        Namespace::Trusted if t.is_capable(general::CAP_SYS_ADMIN) => Ok(()),
         Namespace::Trusted if writes => Err(Errno::EPERM),
         Namespace::Trusted => Err(Errno::ENODATA),
         Namespace::Security if !writes => Ok(()),
@@ -136,7 +136,7 @@ fn get(t: &Thread, location: &Location, name: Path, value: BufOut, size: Len) ->
 }
 
 fn list(t: &Thread, location: &Location, buf: BufOut, size: Len) -> SysResult {
-    let sees_trusted = t.credentials().has(general::CAP_SYS_ADMIN);
+    let sees_trusted = t.is_capable(general::CAP_SYS_ADMIN);
     let mut bytes = Vec::new();
     for name in location.inode.xattr_names()? {
         if sees_trusted || !name.starts_with(b"trusted.") {

@@ -416,7 +416,7 @@ pub fn mq_open(t: &Thread, name: Path, flags: OpenFlags, mode: Mode, attributes:
         }
         Err(_) if creates => {
             permission::check(&credentials, &root.attributes(), Access::WRITE)?;
-            let privileged = credentials.has(general::CAP_SYS_RESOURCE);
+            let privileged = t.is_capable(general::CAP_SYS_RESOURCE);
             let size = match attributes {
                 Some(attributes) => check_size(attributes, privileged)?,
                 None => (MAX_MESSAGES, MAX_BYTES),

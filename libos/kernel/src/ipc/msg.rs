@@ -250,8 +250,7 @@ pub fn msgctl(t: &Thread, id: Int, command: Int, buf: Ptr) -> SysResult {
             let queue = get(t, id)?;
             let credentials = t.credentials();
             queue.common.check_owner(&credentials)?;
-            if max > namespace(t).limits.queue_bytes && !credentials.has(general::CAP_SYS_RESOURCE)
-            {
+            if max > namespace(t).limits.queue_bytes && !t.is_capable(general::CAP_SYS_RESOURCE) {
                 return Err(Errno::EPERM);
             }
             queue.common.change(perm)?;

@@ -215,12 +215,13 @@ fn check(t: &Thread, request: &Request) -> Result<()> {
     {
         return Err(Errno::EINVAL);
     }
-    let credentials = t.credentials();
+    let user = t.credentials().uid;
     let limit = t.process.limit(general::RLIMIT_NPROC)?.rlim_cur;
-    if credentials.uid != 0
-        && !credentials.has(general::CAP_SYS_RESOURCE)
-        && !credentials.has(general::CAP_SYS_ADMIN)
-        && t.kernel.tasks.threads_of(credentials.uid) as u64 >= limit
+    let is_hosts_root = user == 0 && t.kernel.config.user_namespace.is_none();
+    if !is_hosts_root
+        && !t.is_capable(general::CAP_SYS_RESOURCE)
+        && !t.is_capable(general::CAP_SYS_ADMIN)
+        && t.kernel.tasks.threads_of(user) as u64 >= limit
     {
         return Err(Errno::EAGAIN);
     }

@@ -54,7 +54,7 @@ fn change(t: &Thread, process: &Process, resource: u32, new: rlimit64) -> Result
     }
     let mut limits = process.limits.lock();
     let limit = limits.get_mut(resource as usize).ok_or(Errno::EINVAL)?;
-    if new.rlim_max > limit.rlim_max && !t.credentials().has(general::CAP_SYS_RESOURCE) {
+    if new.rlim_max > limit.rlim_max && !t.is_capable(general::CAP_SYS_RESOURCE) {
         return Err(Errno::EPERM);
     }
     *limit = new;

@@ -14,11 +14,13 @@ pub mod outside;
 pub mod peer;
 pub mod prctl;
 pub mod ptrace;
+pub mod reboot;
 pub mod sysinfo;
 mod tasks;
 #[cfg(test)]
 pub(crate) mod testing;
 mod thread;
+pub(crate) mod user_namespace;
 pub mod users;
 pub mod uts;
 pub mod wait;

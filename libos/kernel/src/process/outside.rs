@@ -129,7 +129,16 @@ fn load(
         fs::seal_root(t.kernel).map_err(because(Obstacle::Resources))?;
         open_descriptors(t, console, config).map_err(because(Obstacle::Resources))?;
     }
+    check_user(t.kernel, config).map_err(because(Obstacle::User))?;
     execute(t, config).map_err(because(Obstacle::Program))
+}
+
+/// Whether all its ids are in the container's user namespace.
+fn check_user(kernel: &Kernel, config: &ProcessConfig) -> Result<()> {
+    kernel.check_uid(config.uid)?;
+    kernel.check_gid(config.gid)?;
+    let mut groups = config.additional_gids.iter();
+    groups.try_for_each(|gid| kernel.check_gid(*gid))
 }
 
 /// What it has open when its program begins.

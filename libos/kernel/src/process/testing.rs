@@ -231,6 +231,7 @@ fn kernel(archive: &[u8], change: impl FnOnce(&mut BootInfo)) -> &'static Kernel
         pids_limit: None,
         mounts: mounts(),
         devices: Vec::new(),
+        user_namespace: None,
         root_readonly: false,
         masked_paths: Vec::new(),
         readonly_paths: Vec::new(),

@@ -37,6 +37,18 @@ getters! {
     getegid = egid;
 }
 
+/// Checks that those of `uids` that are to be set are users.
+fn check_users(t: &Thread, uids: &[u32]) -> Result<()> {
+    let mut set = uids.iter().filter(|uid| **uid != KEEP);
+    set.try_for_each(|uid| t.kernel.check_uid(*uid))
+}
+
+/// Checks that those of `gids` that are to be set are groups.
+fn check_groups(t: &Thread, gids: &[u32]) -> Result<()> {
+    let mut set = gids.iter().filter(|gid| **gid != KEEP);
+    set.try_for_each(|gid| t.kernel.check_gid(*gid))
+}
+
 /// Applies `change` to a copy of the credentials and adjusts capabilities.
 fn change_users(
     t: &Thread,
@@ -55,9 +67,7 @@ fn change_users(
 /// # Errors
 /// `EINVAL`, `EPERM`.
 pub fn setuid(t: &Thread, uid: u32) -> SysResult {
-    if uid == KEEP {
-        return Err(Errno::EINVAL);
-    }
+    t.kernel.check_uid(uid)?;
     change_users(t, |old, new| {
         if old.has(CAP_SETUID) {
             new.uid = uid;
@@ -76,9 +86,7 @@ pub fn setuid(t: &Thread, uid: u32) -> SysResult {
 /// # Errors
 /// `EINVAL`, `EPERM`.
 pub fn setgid(t: &Thread, gid: u32) -> SysResult {
-    if gid == KEEP {
-        return Err(Errno::EINVAL);
-    }
+    t.kernel.check_gid(gid)?;
     change_users(t, |old, new| {
         if old.has(CAP_SETGID) {
             new.gid = gid;
@@ -95,8 +103,9 @@ pub fn setgid(t: &Thread, gid: u32) -> SysResult {
 /// `setreuid(2)`.
 ///
 /// # Errors
-/// `EPERM`.
+/// `EINVAL`, `EPERM`.
 pub fn setreuid(t: &Thread, ruid: u32, euid: u32) -> SysResult {
+    check_users(t, &[ruid, euid])?;
     change_users(t, |old, new| {
         let privileged = old.has(CAP_SETUID);
         if ruid != KEEP {
@@ -122,8 +131,9 @@ pub fn setreuid(t: &Thread, ruid: u32, euid: u32) -> SysResult {
 /// `setregid(2)`.
 ///
 /// # Errors
-/// `EPERM`.
+/// `EINVAL`, `EPERM`.
 pub fn setregid(t: &Thread, rgid: u32, egid: u32) -> SysResult {
+    check_groups(t, &[rgid, egid])?;
     change_users(t, |old, new| {
         let privileged = old.has(CAP_SETGID);
         if rgid != KEEP {
@@ -163,8 +173,9 @@ fn three(old: [u32; 3], wanted: [u32; 3], privileged: bool) -> Result<[u32; 3]> 
 /// `setresuid(2)`.
 ///
 /// # Errors
-/// `EPERM`.
+/// `EINVAL`, `EPERM`.
 pub fn setresuid(t: &Thread, ruid: u32, euid: u32, suid: u32) -> SysResult {
+    check_users(t, &[ruid, euid, suid])?;
     change_users(t, |old, new| {
         let ids = three(
             [old.uid, old.euid, old.suid],
@@ -180,8 +191,9 @@ pub fn setresuid(t: &Thread, ruid: u32, euid: u32, suid: u32) -> SysResult {
 /// `setresgid(2)`.
 ///
 /// # Errors
-/// `EPERM`.
+/// `EINVAL`, `EPERM`.
 pub fn setresgid(t: &Thread, rgid: u32, egid: u32, sgid: u32) -> SysResult {
+    check_groups(t, &[rgid, egid, sgid])?;
     change_users(t, |old, new| {
         let ids = three(
             [old.gid, old.egid, old.sgid],
@@ -225,7 +237,7 @@ pub fn getresgid(t: &Thread, rgid: UserAddr, egid: UserAddr, sgid: UserAddr) -> 
 pub fn setfsuid(t: &Thread, uid: u32) -> SysResult {
     let old = t.credentials();
     let allowed = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid) || old.has(CAP_SETUID);
-    if allowed && uid != KEEP {
+    if allowed && t.kernel.check_uid(uid).is_ok() {
         t.set_credentials(Credentials {
             fsuid: uid,
             ..(*old).clone()
@@ -241,7 +253,7 @@ pub fn setfsuid(t: &Thread, uid: u32) -> SysResult {
 pub fn setfsgid(t: &Thread, gid: u32) -> SysResult {
     let old = t.credentials();
     let allowed = [old.gid, old.egid, old.sgid, old.fsgid].contains(&gid) || old.has(CAP_SETGID);
-    if allowed && gid != KEEP {
+    if allowed && t.kernel.check_gid(gid).is_ok() {
         t.set_credentials(Credentials {
             fsgid: gid,
             ..(*old).clone()
@@ -276,13 +288,16 @@ pub fn getgroups(t: &Thread, size: i32, list: UserAddr) -> SysResult {
 /// `EINVAL`, `EFAULT`, `EPERM`.
 pub fn setgroups(t: &Thread, size: usize, list: UserAddr) -> SysResult {
     let old = t.credentials();
-    if !old.has(CAP_SETGID) {
+    if !old.has(CAP_SETGID) || !t.kernel.may_setgroups() {
         return Err(Errno::EPERM);
     }
     if size > NGROUPS_MAX as usize {
         return Err(Errno::EINVAL);
     }
     let mut groups = list.read_array::<u32>(size)?;
+    for group in &groups {
+        t.kernel.check_gid(*group)?;
+    }
     groups.sort_unstable();
     t.set_credentials(Credentials {
         groups,

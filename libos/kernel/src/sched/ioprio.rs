@@ -16,9 +16,8 @@ const LEVELS: u32 = 8;
 /// Checks that `t` may give such a priority.
 fn check(t: &Thread, priority: u32) -> Result<()> {
     let level = priority & ((1 << CLASS_SHIFT) - 1);
-    let credentials = t.credentials();
     match priority >> CLASS_SHIFT {
-        CLASS_RT if !credentials.has(CAP_SYS_ADMIN) && !credentials.has(CAP_SYS_NICE) => {
+        CLASS_RT if !t.is_capable(CAP_SYS_ADMIN) && !t.is_capable(CAP_SYS_NICE) => {
             Err(Errno::EPERM)
         }
         CLASS_RT | CLASS_BE if level < LEVELS => Ok(()),

@@ -34,7 +34,7 @@ pub(super) fn may_set_nice(t: &Thread, other: &Thread, nice: i32) -> bool {
     // The limit counts from 1 (nice 19) to 40 (nice -20).
     let wanted = u64::try_from(20 - nice).unwrap_or(0);
     let limit = other.process.limit(RLIMIT_NICE);
-    t.credentials().has(CAP_SYS_NICE) || limit.is_ok_and(|limit| wanted <= limit.rlim_cur)
+    t.is_capable(CAP_SYS_NICE) || limit.is_ok_and(|limit| wanted <= limit.rlim_cur)
 }
 
 /// `sched_yield(2)`.
@@ -134,7 +134,7 @@ pub(super) fn change(t: &Thread, other: &Thread, policy: u32, priority: i32) -> 
     if is_realtime || !may_change(t, other) {
         return Err(Errno::EPERM);
     }
-    let privileged = t.credentials().has(CAP_SYS_NICE);
+    let privileged = t.is_capable(CAP_SYS_NICE);
     if !privileged {
         let leaves_idle = current.policy == SCHED_IDLE && policy != SCHED_IDLE;
         if leaves_idle && !may_set_nice(t, other, current.nice) {

@@ -1,15 +1,12 @@
 //! Calls the libOS does not have.
 
-use husk_abi::linux::general::{
-    CAP_SYS_ADMIN, CAP_SYS_BOOT, CAP_SYS_PACCT, CAP_SYS_RAWIO, CAP_SYSLOG,
-};
+use husk_abi::linux::general::{CAP_SYS_ADMIN, CAP_SYS_PACCT, CAP_SYS_RAWIO, CAP_SYSLOG};
 
 use crate::{Errno, SysResult, Thread};
 
 /// What a caller needs for calls about the whole machine, before Linux looks at anything else.
 fn needed(name: &str) -> Option<u32> {
     Some(match name {
-        "reboot" => CAP_SYS_BOOT,
         "swapon" | "swapoff" | "pivot_root" | "lookup_dcookie" => CAP_SYS_ADMIN,
         "fsopen" | "fsmount" | "fspick" | "move_mount" => CAP_SYS_ADMIN,
         "acct" => CAP_SYS_PACCT,
@@ -24,7 +21,7 @@ fn needed(name: &str) -> Option<u32> {
 pub fn refuse(thread: &Thread, nr: u64) -> SysResult {
     let name = husk_abi::linux::syscalls::lookup(nr).map_or("unknown", |row| row.name);
     if let Some(capability) = needed(name)
-        && !thread.credentials().has(capability)
+        && !thread.is_capable(capability)
     {
         return Err(Errno::EPERM);
     }

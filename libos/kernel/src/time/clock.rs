@@ -189,7 +189,7 @@ fn refuse_to_set(t: &Thread, ns: u64) -> SysResult {
     if ns > TIME_MAX - 30 * 365 * 24 * 3600 * SECOND {
         return Err(Errno::EINVAL);
     }
-    if t.credentials().has(CAP_SYS_TIME) {
+    if t.is_capable(CAP_SYS_TIME) {
         crate::log!(
             Info,
             "time",

@@ -222,7 +222,7 @@ pub fn set_controlling(t: &Thread, tty: TtyRef, is_readable: bool, force: u64) -
     if !leads(process) || process.controlling.get().is_some() {
         return Err(Errno::EPERM);
     }
-    let privileged = t.credentials().has(CAP_SYS_ADMIN);
+    let privileged = t.is_capable(CAP_SYS_ADMIN);
     if session != 0 {
         if force != 1 || !privileged {
             return Err(Errno::EPERM);
@@ -313,7 +313,7 @@ pub fn leave_session(job: &Job, kernel: &Kernel) {
 /// # Errors
 /// `EPERM`.
 pub fn vhangup(t: &Thread) -> SysResult {
-    if !t.credentials().has(CAP_SYS_TTY_CONFIG) {
+    if !t.is_capable(CAP_SYS_TTY_CONFIG) {
         return Err(Errno::EPERM);
     }
     if let Some(tty) = t.process.controlling.get() {

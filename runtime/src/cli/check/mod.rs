@@ -267,6 +267,7 @@ fn boot() -> Finding {
             pids_limit: None,
             mounts: default_mounts(),
             devices: Vec::new(),
+            user_namespace: None,
             root_readonly: false,
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),

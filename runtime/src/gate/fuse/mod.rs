@@ -78,7 +78,7 @@ impl Files {
             .trees
             .iter()
             .map(|source| {
-                Tree::open(source).map_err(|errno| Error::Tree {
+                Tree::open(source, parts.has_strangers).map_err(|errno| Error::Tree {
                     path: source.path.clone(),
                     source: errno.into(),
                 })

@@ -16,7 +16,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use husk_abi::boundary::fuse::{
     Attr, AttrOut, ChannelTakeIn, CountIn, EntryOut, ForgetOne, LockIn, LockOut, op,
 };
-use rustix::fs::Statx;
 use rustix::io::Errno;
 
 use super::channels::Channels;
@@ -174,15 +173,16 @@ impl Server {
         self.held(node)
     }
 
-    fn attr_out(&self, tree: TreeId, stat: &Statx) -> AttrOut {
+    /// Attributes of a file that is held.
+    fn attr_out(&self, tree: TreeId, file: &OwnedFd) -> Result<AttrOut, Errno> {
         let tree = &self.trees[tree];
         let (attr_valid, attr_valid_nsec) = tree.validity.to_wire();
-        AttrOut {
+        Ok(AttrOut {
             attr_valid,
             attr_valid_nsec,
             dummy: 0,
-            attr: tree.attr(stat),
-        }
+            attr: tree.attr(&tree::stat(file)?, || tree::held_again(file)),
+        })
     }
 
     fn entry_out(&self, tree: TreeId, nodeid: u64, attr: Attr) -> EntryOut {
@@ -199,9 +199,9 @@ impl Server {
     }
 
     /// The answer of one file's attributes.
-    fn reply_attr(&self, tree: TreeId, stat: &Statx) -> Answer {
+    fn reply_attr(&self, tree: TreeId, file: &OwnedFd) -> Answer {
         let mut data = Vec::with_capacity(AttrOut::BYTES);
-        self.attr_out(tree, stat).put(&mut data);
+        self.attr_out(tree, file)?.put(&mut data);
         Ok(Reply::Data(data))
     }
 

@@ -40,6 +40,8 @@ pub struct Tree {
     pub overlay: bool,
     /// Any request may take long: a network's or another process's file system.
     pub slow: bool,
+    /// This process is in a user namespace, in which owners may have no id.
+    has_strangers: bool,
     /// Devices seen, in the order the guest knows them by.
     devices: Mutex<Vec<(u32, u32)>>,
 }
@@ -64,6 +66,9 @@ const SLOW: [i64; 6] = [
     0x00c3_6400, // Ceph
 ];
 
+/// Who owns what has no owner in a user namespace (`kernel.overflowuid`, as Linux has it by default).
+const NOBODY: u32 = 65_534;
+
 /// How long the guest may believe what it was told of a tree of its own that others can reach.
 const VISITED: Validity = Validity::Nanoseconds(1_000_000_000);
 
@@ -71,11 +76,12 @@ const VISITED: Validity = Validity::Nanoseconds(1_000_000_000);
 pub const WANTED: StatxFlags = StatxFlags::BASIC_STATS.union(StatxFlags::BTIME);
 
 impl Tree {
-    /// Opens what `source` names; its own symbolic links are followed, it is the user's.
+    /// Opens what `source` names; its own symbolic links are followed, it is the user's. `has_strangers`: owners may have no
+    /// id here.
     ///
     /// # Errors
     /// What opening gives; `EACCES` for what is on a procfs.
-    pub fn open(source: &TreeSource) -> Result<Self, Errno> {
+    pub fn open(source: &TreeSource, has_strangers: bool) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let root = match &source.held {
             Some(held) => rustix::io::fcntl_dupfd_cloexec(held, 0)?,
@@ -97,6 +103,7 @@ impl Tree {
             },
             overlay: kind == OVERLAYFS,
             slow: SLOW.contains(&kind),
+            has_strangers,
             devices: Mutex::new(Vec::new()),
         })
     }
@@ -116,8 +123,8 @@ impl Tree {
         }
     }
 
-    /// `stat` as the guest is told it.
-    pub fn attr(&self, stat: &Statx) -> Attr {
+    /// `stat` as the guest is told it, of a file that `hold` holds by `O_PATH`.
+    pub fn attr(&self, stat: &Statx, hold: impl FnOnce() -> Result<OwnedFd, Errno>) -> Attr {
         let device = {
             let key = (stat.stx_dev_major, stat.stx_dev_minor);
             let mut devices = self
@@ -130,7 +137,11 @@ impl Tree {
                 devices.len() - 1
             })
         };
-        attr_of(stat, u32::try_from(device).unwrap_or(0))
+        let mut attr = attr_of(stat, u32::try_from(device).unwrap_or(0));
+        if self.has_strangers && [attr.uid, attr.gid].contains(&NOBODY) && is_foreign(stat, hold) {
+            attr.flags |= Attr::FOREIGN;
+        }
+        attr
     }
 
     /// `EROFS` if nothing may be changed.
@@ -140,6 +151,19 @@ impl Tree {
         } else {
             Ok(())
         }
+    }
+}
+
+/// Whether it is not somebody's who has that very id. The kernel tells by what it lets this process do, which has every
+/// capability there is over files.
+fn is_foreign(stat: &Statx, hold: impl FnOnce() -> Result<OwnedFd, Errno>) -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOATIME | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    match kind(stat) {
+        FileType::Directory | FileType::RegularFile => hold()
+            .and_then(|file| rustix::fs::openat(CWD, &*magic_path(&file), flags, Mode::empty()))
+            .is_err_and(|errno| matches!(errno, Errno::PERM | Errno::ACCESS)),
+        // Opening others may do something; it is left to the kernel then.
+        _ => false,
     }
 }
 

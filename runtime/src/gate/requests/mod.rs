@@ -119,6 +119,8 @@ pub struct Parts<'a> {
     pub layout: &'a Layout,
     /// Interrupts the guest.
     pub interrupt: Arc<dyn Interrupt>,
+    /// Whether this process is in a user namespace, in which owners of files may have no id.
+    pub has_strangers: bool,
     /// Whether threads may look for what is to come, instead of sleeping, where there is a CPU for it.
     pub may_poll: bool,
     /// Wants to know of every operation.

@@ -10,6 +10,7 @@ mod life;
 mod limits;
 mod networks;
 mod run;
+mod users;
 
 /// Some lines of bash.
 #[derive(Clone, Copy, Debug)]
@@ -53,4 +54,5 @@ pub const TOPICS: &[(&str, &[Scenario])] = &[
     ("limits", limits::SCENARIOS),
     ("networks", networks::SCENARIOS),
     ("compose", compose::SCENARIOS),
+    ("users", users::SCENARIOS),
 ];

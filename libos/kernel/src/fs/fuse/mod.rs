@@ -169,6 +169,7 @@ pub(super) fn attributes_of(attr: &Attr, dev: u64) -> Attributes {
     };
     let (major, minor) = husk_abi::boundary::fuse::decode_dev(attr.rdev);
     Attributes {
+        is_foreign: attr.flags & Attr::FOREIGN != 0,
         dev,
         ino: attr.ino,
         kind: FileKind::from_mode(attr.mode).unwrap_or(FileKind::Regular),

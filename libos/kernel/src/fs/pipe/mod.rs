@@ -238,7 +238,7 @@ impl Pipe {
         let mut ring = self.ring.lock();
         if capacity > ring.capacity()
             && capacity > MAX_CAPACITY
-            && !t.credentials().has(general::CAP_SYS_RESOURCE)
+            && !t.is_capable(general::CAP_SYS_RESOURCE)
         {
             return Err(Errno::EPERM);
         }

@@ -230,6 +230,7 @@ impl Inode for Node {
     fn attributes(&self) -> Attributes {
         let (uid, gid) = self.subject.owner();
         Attributes {
+            is_foreign: false,
             dev: self.dev,
             ino: self.ino,
             kind: self.row.kind(),

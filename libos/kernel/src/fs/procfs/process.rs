@@ -18,6 +18,7 @@ use super::text::Text;
 use super::{descriptors, memory, mounts, namespaces, net, status};
 use crate::fs::Location;
 use crate::mm::oom;
+use crate::process::user_namespace;
 use crate::{Errno, Result, Thread};
 
 const fn magic(name: &'static str, text: super::row::LinkText, to: super::row::Target) -> Row {
@@ -97,7 +98,7 @@ pub(super) static PROCESS: Row = directory(
         magic("exe", exe_text, exe),
         FD,
         FDINFO,
-        constant!("gid_map", 0o644, "         0          0 4294967295\n"),
+        private("gid_map", 0o644, gid_map),
         private("io", 0o400, io),
         file("limits", limits),
         LOGINUID,
@@ -118,13 +119,13 @@ pub(super) static PROCESS: Row = directory(
         magic("root", root_text, root),
         file("schedstat", schedstat),
         file("sessionid", sessionid),
-        constant!("setgroups", 0o644, "allow\n"),
+        private("setgroups", 0o644, setgroups),
         file("smaps", memory::smaps),
         file("stat", status::stat),
         file("statm", status::statm),
         file("status", status::status),
         constant!("timerslack_ns", 0o444, "50000\n"),
-        constant!("uid_map", 0o644, "         0          0 4294967295\n"),
+        private("uid_map", 0o644, uid_map),
         constant!("wchan", 0o444, "0"),
     ],
 );
@@ -194,6 +195,25 @@ fn set_comm(t: &Thread, subject: &Subject, name: &[u8]) -> Result<()> {
     Ok(())
 }
 
+fn uid_map(t: &Thread, _subject: &Subject, text: &mut Text) -> Result<()> {
+    text.push(&user_namespace::text(t.kernel.uid_map()));
+    Ok(())
+}
+
+fn gid_map(t: &Thread, _subject: &Subject, text: &mut Text) -> Result<()> {
+    text.push(&user_namespace::text(t.kernel.gid_map()));
+    Ok(())
+}
+
+fn setgroups(t: &Thread, _subject: &Subject, text: &mut Text) -> Result<()> {
+    text.push(if t.kernel.may_setgroups() {
+        b"allow\n"
+    } else {
+        b"deny\n"
+    });
+    Ok(())
+}
+
 fn oom_score(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> {
     let process = subject.process()?;
     write!(text, "{}\n", oom::score(&process));
@@ -209,7 +229,7 @@ fn oom_score_adj(_t: &Thread, subject: &Subject, text: &mut Text) -> Result<()> 
 fn set_oom_score_adj(t: &Thread, subject: &Subject, value: &[u8]) -> Result<()> {
     let value = core::str::from_utf8(value.trim_ascii()).map_err(|_| Errno::EINVAL)?;
     let adj = value.parse().map_err(|_| Errno::EINVAL)?;
-    let privileged = t.credentials().has(CAP_SYS_RESOURCE);
+    let privileged = t.is_capable(CAP_SYS_RESOURCE);
     subject.process()?.set_oom_score_adj(adj, privileged)
 }
 
@@ -225,7 +245,7 @@ fn set_loginuid(t: &Thread, subject: &Subject, value: &[u8]) -> Result<()> {
     }
     let value = core::str::from_utf8(value.trim_ascii()).map_err(|_| Errno::EINVAL)?;
     let user = value.parse().map_err(|_| Errno::EINVAL)?;
-    let privileged = t.credentials().has(CAP_AUDIT_CONTROL);
+    let privileged = t.is_capable(CAP_AUDIT_CONTROL);
     process.login.lock().change(user, privileged)
 }
 

@@ -302,6 +302,7 @@ impl Inode for Node {
         };
         let meta = self.meta.lock();
         Attributes {
+            is_foreign: false,
             dev: self.shared.dev,
             ino: self.ino,
             kind: self.kind,

@@ -12,7 +12,7 @@ use crate::{Errno, Result, SysResult, Thread};
 /// # Errors
 /// `EPERM` if it may not lock at all, `EAGAIN` over the limit.
 pub(super) fn may_lock(t: &Thread, mm: &AddressSpace, bytes: u64) -> Result<()> {
-    if t.credentials().has(g::CAP_IPC_LOCK) {
+    if t.is_capable(g::CAP_IPC_LOCK) {
         return Ok(());
     }
     let limit = t.process.limit(g::RLIMIT_MEMLOCK)?.rlim_cur;

@@ -83,14 +83,13 @@ impl Rights {
         if files.is_empty() {
             return Ok(None);
         }
-        let credentials = t.credentials();
-        let user = credentials.uid;
+        let user = t.credentials().uid;
         let limit = t.process.limit(general::RLIMIT_NOFILE)?.rlim_cur;
         let table = t.kernel.net.unix.in_flight.table.lock();
         let count = table.by_user.get(&user).copied().unwrap_or(0) as u64;
         if count > limit
-            && !credentials.has(general::CAP_SYS_RESOURCE)
-            && !credentials.has(general::CAP_SYS_ADMIN)
+            && !t.is_capable(general::CAP_SYS_RESOURCE)
+            && !t.is_capable(general::CAP_SYS_ADMIN)
         {
             return Err(Errno::ETOOMANYREFS);
         }

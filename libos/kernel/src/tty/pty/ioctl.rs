@@ -141,7 +141,7 @@ fn common(
         // A master is nobody's terminal.
         ioctl::TIOCNOTTY if is_master => return Err(Errno::ENOTTY),
         ioctl::TIOCNOTTY => job::give_up(t, &**pair)?,
-        ioctl::TIOCVHANGUP if !t.credentials().has(CAP_SYS_ADMIN) => return Err(Errno::EPERM),
+        ioctl::TIOCVHANGUP if !t.is_capable(CAP_SYS_ADMIN) => return Err(Errno::EPERM),
         ioctl::TIOCVHANGUP if !is_master => job::Tty::hang_up(&**pair, t.kernel),
         ioctl::FIONREAD => {
             let state = pair.state.lock();
@@ -301,7 +301,7 @@ fn flow(pair: &Pair, side: Side, what: u64) -> Result<()> {
 /// `TIOCSTI`: as if it had been typed. Others' terminals are for the privileged.
 fn push_input(pair: &Pair, t: &Thread, side: Side, at: UserAddr) -> Result<()> {
     let is_own = side == Side::Slave && t.process.controlling.is(pair);
-    if !is_own && !t.credentials().has(CAP_SYS_ADMIN) {
+    if !is_own && !t.is_capable(CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let byte = at.read::<u8>()?;

@@ -282,7 +282,7 @@ impl Pair {
         use husk_abi::linux::general::CAP_SYS_ADMIN;
         let hangups = {
             let mut state = self.state.lock();
-            if state.is_exclusive && !t.credentials().has(CAP_SYS_ADMIN) {
+            if state.is_exclusive && !t.is_capable(CAP_SYS_ADMIN) {
                 return Err(Errno::EBUSY);
             }
             if state.is_locked || !state.has_master {

@@ -12,7 +12,7 @@ use crate::gate::requests::message::{Reply, Request};
 impl Server {
     pub(super) fn getattr(&self, request: &Request) -> Answer {
         let (file, tree) = self.held(request.header.nodeid)?;
-        self.reply_attr(tree, &tree::stat(&*file)?)
+        self.reply_attr(tree, &file)
     }
 
     pub(super) fn readlink(&self, request: &Request) -> Answer {
@@ -60,7 +60,7 @@ impl Server {
             };
             rustix::fs::utimensat(&*file, c"", &times, AtFlags::EMPTY_PATH)?;
         }
-        self.reply_attr(tree, &tree::stat(&*file)?)
+        self.reply_attr(tree, &file)
     }
 
     pub(super) fn statfs(&self, request: &Request) -> Answer {

@@ -58,7 +58,7 @@ impl Server {
             padding: 0,
         }
         .put(&mut data);
-        self.attr_out(tree, &tree::stat(file)?).put(&mut data);
+        self.attr_out(tree, file)?.put(&mut data);
         Ok(Reply::Data(data))
     }
 
@@ -73,7 +73,7 @@ impl Server {
         } else {
             self.contents(node)?.0
         };
-        self.reply_attr(tree, &tree::stat(&*file)?)
+        self.reply_attr(tree, &file)
     }
 
     pub(super) fn read(&self, request: &Request) -> Answer {
@@ -132,7 +132,7 @@ impl Server {
         let tree = self.nodes().tree(node)?;
         let file = self.contents_to_write(node)?;
         rustix::fs::fallocate(&*file, flags, args.offset, args.length)?;
-        self.reply_attr(tree, &tree::stat(&*file)?)
+        self.reply_attr(tree, &file)
     }
 
     pub(super) fn lseek(&self, request: &Request) -> Answer {
@@ -194,7 +194,7 @@ impl Server {
             node,
             offset: args.foffset,
             writable,
-            file,
+            file: file.clone(),
             patched_from: None,
         };
         let before = chunks.show(index, chunk, stat.stx_size).map_err(errno)?;
@@ -208,7 +208,7 @@ impl Server {
         }
         drop(chunks);
         drop(nodes);
-        self.reply_attr(tree, &stat)
+        self.reply_attr(tree, &file)
     }
 
     pub(super) fn removemapping(&self, request: &Request) -> Answer {

@@ -105,7 +105,7 @@ impl Server {
     ) -> Option<EntryOut> {
         let stat = tree::stat_at(directory, name).ok()?;
         let key = self.trees[tree].key(&stat);
-        let attr: Attr = self.trees[tree].attr(&stat);
+        let attr: Attr = self.trees[tree].attr(&stat, || tree::open_path(directory, name));
         let node = self.nodes().enter(parent, name, key, None).ok()?;
         Some(self.entry_out(tree, node, attr))
     }

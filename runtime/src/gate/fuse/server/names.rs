@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use husk_abi::boundary::fuse::{EntryOut, LinkIn, MkdirIn, MknodIn, Rename2In, decode_dev};
+use husk_abi::boundary::fuse::{Attr, EntryOut, LinkIn, MkdirIn, MknodIn, Rename2In, decode_dev};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Statx, Uid};
 use rustix::io::Errno;
 
@@ -75,9 +75,9 @@ impl Server {
         let stat = tree::stat_at(&*directory, name)?;
         let key = self.trees[tree].key(&stat);
         let node = self.nodes().enter(parent, name, key, None)?;
+        let attr = self.trees[tree].attr(&stat, || tree::open_path(&*directory, name));
         let mut data = Vec::with_capacity(EntryOut::BYTES);
-        self.entry_out(tree, node, self.trees[tree].attr(&stat))
-            .put(&mut data);
+        self.entry_out(tree, node, attr).put(&mut data);
         Ok(Reply::Data(data))
     }
 
@@ -124,15 +124,15 @@ impl Server {
             }
             node
         };
-        self.reply_entry(tree, node, &stat, &directory)
+        let attr = self.trees[tree].attr(&stat, || tree::open_path(&*directory, name));
+        self.reply_entry(tree, node, attr, &directory)
     }
 
     /// The answer of a new name: the entry and the directory's attributes.
-    fn reply_entry(&self, tree: TreeId, node: u64, stat: &Statx, directory: &OwnedFd) -> Answer {
+    fn reply_entry(&self, tree: TreeId, node: u64, attr: Attr, directory: &OwnedFd) -> Answer {
         let mut data = Vec::with_capacity(256);
-        self.entry_out(tree, node, self.trees[tree].attr(stat))
-            .put(&mut data);
-        self.attr_out(tree, &tree::stat(directory)?).put(&mut data);
+        self.entry_out(tree, node, attr).put(&mut data);
+        self.attr_out(tree, directory)?.put(&mut data);
         Ok(Reply::Data(data))
     }
 
@@ -195,8 +195,9 @@ impl Server {
         let stat = looks.apply(&contents, false)?;
         let path = tree::held_again(&contents)?;
         let key = self.trees[tree].key(&stat);
+        let attr = self.trees[tree].attr(&stat, || tree::held_again(&contents));
         let node = self.nodes().enter_unnamed(parent, key, path, contents)?;
-        self.reply_entry(tree, node, &stat, &directory)
+        self.reply_entry(tree, node, attr, &directory)
     }
 
     pub(super) fn unlink(&self, request: &Request, is_directory: bool) -> Answer {
@@ -214,7 +215,7 @@ impl Server {
             AtFlags::empty()
         };
         rustix::fs::unlinkat(&*directory, name, flags)?;
-        self.reply_attr(tree, &tree::stat(&*directory)?)
+        self.reply_attr(tree, &directory)
     }
 
     pub(super) fn link(&self, request: &Request) -> Answer {
@@ -231,8 +232,9 @@ impl Server {
         rustix::fs::linkat(CWD, &*magic, &*directory, name, AtFlags::SYMLINK_FOLLOW)?;
         let stat = tree::stat(&*file)?;
         let key = self.trees[tree].key(&stat);
+        let attr = self.trees[tree].attr(&stat, || tree::held_again(&*file));
         let node = self.nodes().enter(parent, name, key, None)?;
-        self.reply_entry(tree, node, &stat, &directory)
+        self.reply_entry(tree, node, attr, &directory)
     }
 
     pub(super) fn rename(&self, request: &Request) -> Answer {
@@ -266,10 +268,8 @@ impl Server {
             }
         }
         let mut data = Vec::with_capacity(256);
-        self.attr_out(tree, &tree::stat(&*from_directory)?)
-            .put(&mut data);
-        self.attr_out(tree, &tree::stat(&*to_directory)?)
-            .put(&mut data);
+        self.attr_out(tree, &from_directory)?.put(&mut data);
+        self.attr_out(tree, &to_directory)?.put(&mut data);
         Ok(Reply::Data(data))
     }
 }

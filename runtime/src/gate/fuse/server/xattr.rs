@@ -46,13 +46,13 @@ impl Server {
         let flags = XattrFlags::from_bits(args.flags).ok_or(Errno::INVAL)?;
         let (file, tree) = self.held_to_change(request.header.nodeid)?;
         rustix::fs::setxattr(&*tree::magic_path(&*file), name, value, flags)?;
-        self.reply_attr(tree, &tree::stat(&*file)?)
+        self.reply_attr(tree, &file)
     }
 
     pub(super) fn removexattr(&self, request: &Request) -> Answer {
         let (name, _) = attribute_name(&request.body)?;
         let (file, tree) = self.held_to_change(request.header.nodeid)?;
         rustix::fs::removexattr(&*tree::magic_path(&*file), name)?;
-        self.reply_attr(tree, &tree::stat(&*file)?)
+        self.reply_attr(tree, &file)
     }
 }

@@ -168,8 +168,7 @@ static void with_control(void) {
     close(fd);
 }
 
-/* Nobody is there: the next call says so, whichever it is, and the one after that goes on. More than five such answers at once no
- * Linux gives. */
+/* Nobody is there: the next call says so, whichever it is, and the one after that goes on. */
 static void nobody(void) {
     int fd = reach(NOBODY);
     char byte;

@@ -196,6 +196,10 @@ fn build(
     if launch.has_sockets && !has_new_network {
         network::add_settings(&launch.shadow, &mut launch.guest.sysctl);
     }
+    let stops_when_full = launch
+        .bundle
+        .pointer("/linux/resources/memory/disableOOMKiller")
+        == Some(&Value::Bool(true));
     let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(container, &error));
@@ -217,6 +221,10 @@ fn build(
         .pid()
         .and_then(|pid| Init::of(pid.as_raw()))
         .ok_or_else(|| Error::Libcontainer("its process died at once".to_owned()))?;
+    if stops_when_full {
+        // Of version 1; libcontainer does not pass it on.
+        container.cgroup()?.set("memory.oom_control", "1")?;
+    }
     if has_new_network {
         network::loopback_up(init.pid).map_err(Error::host("set the loopback up"))?;
     }

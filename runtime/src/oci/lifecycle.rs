@@ -192,8 +192,7 @@ fn build(
         None => options.console_socket.clone(),
     };
     super::exec::keep(container, &launch.bundle)?;
-    let has_new_network = launch.has_sockets && network::is_new(&launch.shadow);
-    if launch.has_sockets && !has_new_network {
+    if launch.has_sockets && !network::is_new(&launch.shadow) {
         network::add_settings(&launch.shadow, &mut launch.guest.sysctl);
     }
     let stops_when_full = launch
@@ -224,9 +223,6 @@ fn build(
     if stops_when_full {
         // Of version 1; libcontainer does not pass it on.
         container.cgroup()?.set("memory.oom_control", "1")?;
-    }
-    if has_new_network {
-        network::loopback_up(init.pid).map_err(Error::host("set the loopback up"))?;
     }
     let terminal = console
         .map(|listener| listener.receive())

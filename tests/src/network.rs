@@ -44,7 +44,9 @@ impl Namespace {
                 "--net",
                 "sh",
                 "-ec",
-                "ip link set lo up; echo ready; exec sleep infinity",
+                // Each refusal is told, however many there are.
+                "ip link set lo up; echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo ready; \
+                 exec sleep infinity",
             ])
             .stdin(Stdio::null())
             .stdout(fs::File::create(&said)?)

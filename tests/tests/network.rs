@@ -55,6 +55,16 @@ fn streams_in_small_pieces() -> Result<()> {
 }
 
 #[test]
+fn datagrams_many_at_a_time() -> Result<()> {
+    let [own, mut peer] = Namespace::pair([OWN, PEER])?;
+    peer.start(&program("net_peer")?, &[], "ready")?;
+    let script = format!("exec /t/net_datagram {OWN} {PEER}");
+    let text = oci::equal(programs::image(), &script, |spec| join(spec, &own))?;
+    ensure!(text.ends_with("all ok\nStatus(0)"), "{text}");
+    Ok(())
+}
+
+#[test]
 fn tables_of_the_network() -> Result<()> {
     let [own, _peer] = Namespace::pair([OWN, PEER])?;
     // Addresses of version 6 become usable when the kernel has looked for others that have them.

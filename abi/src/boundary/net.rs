@@ -14,11 +14,11 @@
 //! and the guest takes the upper first. From [`STATES_OFFSET`] on each socket has a [`SocketState`]. Its `ready` is exact when an
 //! operation on the socket was answered, and follows soon when the host's end changes.
 //!
-//! *Bytes that come by themselves*: who waits for a stream with [`wanted::BYTES`] gets the first bytes without asking, in the ring
-//! at [`DELIVERED_OFFSET`]: [`DeliveredOut`]s with their bytes behind them, each at a multiple of 8 and in one piece. What was
-//! delivered was received: the host's socket no longer has it.
+//! *Bytes that come by themselves*: who waits for a socket with [`wanted::BYTES`] gets a stream's first bytes, or the first datagrams,
+//! without asking, in the ring at [`DELIVERED_OFFSET`]: [`DeliveredOut`]s with their bytes behind them, each at a multiple of 16
+//! and in one piece. What was delivered was received: the host's socket no longer has it.
 //!
-//! *Bytes that go later*: the guest may keep what a program sends on a stream, up to [`SocketState::room`], and hand it in with
+//! *Bytes that go later*: the guest may keep what a program sends, up to [`SocketState::room`], and hand it in with
 //! [`op::SEND_MANY`] when it next leaves for the VMM. It says so by [`Shared::unsent`], and does so only while [`Shared::watched`]
 //! is set: then the VMM interrupts a guest that computes instead.
 
@@ -58,8 +58,8 @@ pub mod op {
     pub const ROUTE: u32 = 77;
     /// [`super::TakeIn`]: a socket that a process was handed from outside; answered by [`super::SocketOut`].
     pub const TAKE: u32 = 79;
-    /// [`super::NetIn`] with a count, so many [`super::SendOne`]s, and then the data of each; answered by a number for each, 4
-    /// bytes: how many were taken, or an error's number, negative.
+    /// [`super::NetIn`] with a count, so many [`super::SendOne`]s, the address of each, and then the data of each; answered by a
+    /// number for each, 4 bytes: how many were taken, or an error's number, negative.
     pub const SEND_MANY: u32 = 78;
 }
 
@@ -131,16 +131,17 @@ super::fuse::wire! {
     SendIn, 16 { socket: u32, flags: u32, address_bytes: u32, control_bytes: u32 }
 }
 super::fuse::wire! {
-    /// One of a `SEND_MANY`: its data have so many bytes.
-    SendOne, 8 { socket: u32, bytes: u32 }
+    /// One of a `SEND_MANY`: its data have so many bytes, and the address where they go, if that is not the peer.
+    SendOne, 16 { socket: u32, bytes: u32, address_bytes: u32, padding: u32 }
 }
 super::fuse::wire! {
-    /// Bytes that were delivered: so many of a socket, or of nobody ([`NO_SOCKET`]). `error` is what receiving gave, if not 0.
-    DeliveredOut, 16 { socket: u32, bytes: u32, error: i32, padding: u32 }
+    /// Bytes that were delivered: so many of a socket, or of nobody ([`NO_SOCKET`]). `error` is what receiving gave, if not 0. Of a
+    /// datagram the last `tail` of the bytes are a [`ReceiveOut`], the sender's address and control messages; of a stream it is 0.
+    DeliveredOut, 16 { socket: u32, bytes: u32, error: i32, tail: u32 }
 }
 super::fuse::wire! {
-    /// `RECEIVE`: `flags` are `MSG_*`, `size` is how many bytes of data are wanted at most. Of a stream `deliveries` is how often
-    /// the guest found a [`DeliveredOut`] for it: if there are others, nothing is received (`ESTALE`).
+    /// `RECEIVE`: `flags` are `MSG_*`, `size` is how many bytes of data are wanted at most. `deliveries` is how often
+    /// the guest found a [`DeliveredOut`] for the socket: if there are others, nothing is received (`ESTALE`).
     ReceiveIn, 16 { socket: u32, flags: u32, size: u32, deliveries: u32 }
 }
 super::fuse::wire! {
@@ -162,7 +163,8 @@ pub struct SocketState {
     /// something by it or not: who waits for edges (`EPOLLET`) may have seen the earlier ones. Set by the guest, taken by the
     /// VMM when it does so. Either side writes its own word before it reads the other's.
     pub wanted: AtomicU32,
-    /// Of a stream: so many bytes its send buffer has room for, and that for sure. As exact as `ready`.
+    /// So many bytes its send buffer has room for, and that for sure; a datagram takes [`DATAGRAM_COST`] more than it has. As exact
+    /// as `ready`.
     pub room: AtomicU32,
     /// Zero.
     pub reserved: u32,
@@ -173,10 +175,13 @@ super::assert_size!(SocketState, 16);
 pub mod wanted {
     /// The next event.
     pub const EVENT: u32 = 1;
-    /// The next event, and if that is bytes of a stream, these: at most [`super::MAX_DELIVERED`].
+    /// The next event, and if that is bytes of a stream, these: at most [`super::MAX_DELIVERED`]; or datagrams, each of at most
+    /// so many.
     pub const BYTES: u32 = 2;
 }
 
+/// What a datagram takes of its sender's buffer beside its bytes, at most.
+pub const DATAGRAM_COST: usize = 1024;
 /// Most bytes delivered at a time.
 pub const MAX_DELIVERED: usize = 16 << 10;
 

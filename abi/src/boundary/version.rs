@@ -1,7 +1,7 @@
 //! The version note in the libOS image, checked by the loader before anything runs.
 
 /// Version of everything in [`super`]. Bump it with any change on the wire.
-pub const BOUNDARY_VERSION: u32 = 13;
+pub const BOUNDARY_VERSION: u32 = 14;
 
 /// Name of the ELF note (with its NUL, padded to a multiple of 4 bytes).
 pub const NOTE_NAME: [u8; 8] = *b"husk\0\0\0\0";

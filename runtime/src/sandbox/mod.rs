@@ -276,7 +276,7 @@ impl DoorbellHandler for Handler {
         match port {
             doorbell::SHUTDOWN => {
                 // What the guest did not wait for.
-                self.idle(0);
+                self.idle(0, &|_| false);
                 self.control("shutdown", b"", Some(value.into()));
                 return Served::End(End::Shutdown(value));
             }
@@ -301,9 +301,12 @@ impl DoorbellHandler for Handler {
         Served::Resume
     }
 
-    fn idle(&self, _vcpu: u32) {
-        if let Some(requests) = self.requests.get() {
-            requests.idle();
+    fn idle(&self, _vcpu: u32, sleep: vmm::Sleep<'_>) {
+        match self.requests.get() {
+            Some(requests) => requests.idle(sleep),
+            None => {
+                sleep(None);
+            }
         }
     }
 

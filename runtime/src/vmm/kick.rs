@@ -1,10 +1,10 @@
 //! Getting a vCPU's attention from another thread.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -67,16 +67,76 @@ impl Kicker {
         self.0.pending.swap(false, Ordering::SeqCst)
     }
 
-    /// Sleeps until a kick or for `timeout`; for the vCPU's own thread.
-    pub(super) fn sleep(&self, timeout: Option<Duration>) {
+    /// Sleeps until a kick, until `also` has something, or for `timeout`; for the vCPU's own thread. True if `also` has.
+    pub(super) fn sleep(&self, timeout: Option<Duration>, also: Option<&Also<'_>>) -> bool {
         let shared = &*self.0;
+        let mut has_news = false;
         shared.idle.store(true, Ordering::SeqCst);
         if !shared.pending.load(Ordering::SeqCst) {
-            let mut fds = [PollFd::new(shared.event.as_fd(), PollFlags::POLLIN)];
-            let _ = ppoll(&mut fds, timeout.map(Into::into), None);
+            has_news = match also {
+                Some(also) => self.sleep_on_both(timeout, also),
+                None => {
+                    let mut fds = [PollFd::new(shared.event.as_fd(), PollFlags::POLLIN)];
+                    let _ = ppoll(&mut fds, timeout.map(Into::into), None);
+                    false
+                }
+            };
         }
         shared.idle.store(false, Ordering::SeqCst);
         shared.pending.store(false, Ordering::SeqCst);
         let _ = shared.event.read();
+        has_news
+    }
+
+    fn sleep_on_both(&self, timeout: Option<Duration>, also: &Also<'_>) -> bool {
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        let looks = timeout.map_or(also.look, |timeout| timeout.min(also.look));
+        let begun = Instant::now();
+        while !looks.is_zero() && begun.elapsed() < looks {
+            let mut fds = [PollFd::new(also.fd, PollFlags::POLLIN)];
+            let _ = ppoll(&mut fds, Some(Duration::ZERO.into()), None);
+            if is_ready(&fds[0]) {
+                return true;
+            }
+            if self.0.pending.load(Ordering::SeqCst) {
+                return false;
+            }
+        }
+        let timeout = timeout.map(|timeout| timeout.saturating_sub(looks));
+        let mut fds = [self.0.event.as_fd(), also.fd].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let _ = ppoll(&mut fds, timeout.map(Into::into), None);
+        is_ready(&fds[1])
+    }
+}
+
+/// What a vCPU that sleeps is woken by beside kicks.
+#[derive(Clone, Copy, Debug)]
+pub struct Also<'a> {
+    /// When this is readable.
+    pub fd: BorrowedFd<'a>,
+    /// So long it looks again and again, before it sleeps.
+    pub look: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sleeps_on_both() {
+        let kicker = Kicker::new().unwrap();
+        let other = EventFd::from_flags(EfdFlags::EFD_NONBLOCK).unwrap();
+        for look in [Duration::ZERO, Duration::from_micros(50)] {
+            let also = Also {
+                fd: other.as_fd(),
+                look,
+            };
+            assert!(!kicker.sleep(Some(Duration::from_micros(100)), Some(&also)));
+            kicker.kick();
+            assert!(!kicker.sleep(None, Some(&also)));
+            other.write(1).unwrap();
+            assert!(kicker.sleep(None, Some(&also)));
+            let _ = other.read();
+        }
     }
 }

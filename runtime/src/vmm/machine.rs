@@ -20,7 +20,7 @@ use super::layout::{Bump, Layout};
 use super::memory::GuestMemory;
 use super::ram::Ram;
 use super::vcpu::Vcpu;
-use super::{Error, Kicker, KvmClock, Window, cpuid, loader, memory, raw, tables};
+use super::{Also, Error, Kicker, KvmClock, Window, cpuid, loader, memory, raw, tables};
 use crate::confine::{self, rules::Role};
 
 /// Room for the libOS and the VMM's structures, on top of what the container may use.
@@ -79,13 +79,17 @@ pub enum End {
     RunFailed(i32),
 }
 
+/// Has a vCPU sleep until it is kicked, a timer of the guest's is due, or there is something else; true if that is there.
+pub type Sleep<'a> = &'a dyn Fn(Option<&Also<'_>>) -> bool;
+
 /// Serves doorbells that are the boundary's business, on the vCPU's own thread.
 pub trait DoorbellHandler: Send + Sync {
     /// `value` was written to doorbell `port`.
     fn ring(&self, vcpu: u32, port: u16, value: u32) -> Served;
 
-    /// The vCPU is about to sleep.
-    fn idle(&self, vcpu: u32);
+    /// The vCPU has nothing to do: has it `sleep`, unless there is something for the guest, which looks by itself when it runs
+    /// again.
+    fn idle(&self, vcpu: u32, sleep: Sleep<'_>);
 
     /// The guest has given back or been given so many bytes of memory, as `operation` says.
     fn memory(&self, operation: &'static str, bytes: u64);

@@ -19,11 +19,11 @@ mod vcpu;
 mod window;
 
 pub use error::Error;
-pub use kick::Kicker;
+pub use kick::{Also, Kicker};
 pub use layout::Layout;
 pub use machine::{
-    DoorbellHandler, Doorbells, End, MINIMUM_BYTES, Machine, MachineConfig, Served, check_kvm,
-    open_kvm,
+    DoorbellHandler, Doorbells, End, MINIMUM_BYTES, Machine, MachineConfig, Served, Sleep,
+    check_kvm, open_kvm,
 };
 pub use memory::{GuestMemory, file_into_guest, guest_into_file, start_writing, with_vectors};
 pub use raw::{KvmClock, borrow_event, kvm_descriptor, kvm_of};

@@ -85,8 +85,8 @@ mod tests {
         let kicker = Kicker::new().unwrap();
         let timer = KickTimer::watched(kicker.clone()).unwrap();
         timer.arm(Duration::ZERO);
-        kicker.sleep(None);
+        kicker.sleep(None, None);
         timer.arm(Duration::from_millis(1));
-        kicker.sleep(None);
+        kicker.sleep(None, None);
     }
 }

@@ -2,6 +2,7 @@
 
 mod debug;
 
+use std::cell::Cell;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
@@ -338,11 +339,17 @@ impl Vcpu {
                     let bytes = self.give_back(freed);
                     handler.memory("memory_returned", bytes);
                 }
-                handler.idle(self.index);
                 // With memory to give back it does not sleep yet, and has not looked since: a kick stays one. Nor does it
                 // sleep with an interrupt that came after it had looked.
-                if freed == 0 && self.load_u32(IN_SERVICE) == 0 {
-                    self.kicker.sleep(self.deadline());
+                let has_slept = Cell::new(false);
+                handler.idle(self.index, &|also| {
+                    if freed > 0 || self.load_u32(IN_SERVICE) != 0 {
+                        return false;
+                    }
+                    has_slept.set(true);
+                    self.kicker.sleep(self.deadline(), also)
+                });
+                if has_slept.get() {
                     self.fd.set_kvm_immediate_exit(0);
                 }
             }

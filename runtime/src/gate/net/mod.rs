@@ -6,8 +6,9 @@
 //! | `operations` | what each operation does |
 //! | `handed` | sockets that processes were handed from outside |
 //! | `readiness` | what the guest is told without asking |
-//! | `delivery` | bytes of streams that it gets without asking |
+//! | `delivery` | bytes and datagrams that it gets without asking |
 //! | `watch` | when it is interrupted |
+//! | `vigil` | how a vCPU with nothing to do waits for events |
 //! | `options` | which options and control messages are for the guest |
 //! | `ioctl` | which requests about interfaces are |
 //! | `route` | questions of `rtnetlink(7)` |
@@ -28,6 +29,7 @@ mod readiness;
 mod route;
 mod table;
 mod text;
+mod vigil;
 mod watch;
 
 use std::os::fd::OwnedFd;
@@ -40,11 +42,12 @@ use rustix::io::Errno;
 use super::handed::Handed;
 use super::requests::message::Request;
 use super::requests::{self, Answer, Observer, Operation, Parts, Service, record_name};
-use crate::vmm::GuestMemory;
+use crate::vmm::{Also, GuestMemory, Sleep};
 use operations::Seen;
 use readiness::Readiness;
 use route::Route;
 use table::{Facts, Table};
+use vigil::Vigil;
 use watch::Watch;
 
 /// What the service is called in records.
@@ -63,6 +66,7 @@ pub struct Sockets {
     memory: GuestMemory,
     table: Table,
     route: Mutex<Route>,
+    vigil: Vigil,
     /// For requests about interfaces that name no socket.
     any: OwnedFd,
     /// What was handed over and not taken yet.
@@ -87,7 +91,8 @@ impl Sockets {
         .map_err(failed)?;
         let observer = parts.observer.clone();
         let memory = parts.memory.clone();
-        let sockets = Self::new(memory, readiness, parts.handed.clone(), observer);
+        let handed = parts.handed.clone();
+        let sockets = Self::new(memory, readiness, handed, parts.may_poll, observer);
         let sockets = Arc::new(sockets.map_err(failed)?);
         let events = sockets.clone();
         requests::spawn("sockets".to_owned(), move || events.announce())?;
@@ -98,25 +103,28 @@ impl Sockets {
         memory: GuestMemory,
         readiness: Readiness,
         handed: Arc<Handed>,
+        may_look: bool,
         observer: Option<Arc<dyn Observer>>,
     ) -> Result<Self, Errno> {
         use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-        let delivered = move |socket: u32, facts: &Facts, result: Result<usize, Errno>| {
-            if let Some(observer) = &observer {
-                let seen = Seen::moved(socket, facts, result.unwrap_or(0) as u64);
-                observe(
-                    &**observer,
-                    op::RECEIVE,
-                    &seen,
-                    result.err(),
-                    Duration::ZERO,
-                );
-            }
-        };
+        let delivered =
+            move |socket: u32, facts: &Facts, result: Result<usize, Errno>, from: &raw::Address| {
+                if let Some(observer) = &observer {
+                    let seen = Seen::moved(socket, facts, from, result.unwrap_or(0) as u64);
+                    observe(
+                        &**observer,
+                        op::RECEIVE,
+                        &seen,
+                        result.err(),
+                        Duration::ZERO,
+                    );
+                }
+            };
         Ok(Self {
             memory,
             table: Table::new(readiness, Box::new(delivered)),
             route: Mutex::default(),
+            vigil: Vigil::new(may_look),
             any: socket_with(
                 AddressFamily::INET,
                 SocketType::DGRAM,
@@ -133,9 +141,26 @@ impl Sockets {
         while self.table.wait(&mut watch).is_ok() {}
     }
 
-    /// The vCPU is about to sleep.
-    pub fn idle(&self) {
-        self.table.tell_unseen();
+    /// The guest has left, for what `serve` does; it finds sockets' events when it runs again.
+    pub fn visit<T>(&self, serve: impl FnOnce() -> T) -> T {
+        self.table.take_over();
+        let served = serve();
+        self.table.give_over();
+        served
+    }
+
+    /// The vCPU has nothing to do: `sleep`s until there are events of sockets, too. For what is done in [`Sockets::visit`].
+    pub fn sleep(&self, sleep: Sleep<'_>) {
+        if self.table.has_unseen() {
+            return;
+        }
+        let Some(fd) = self.table.events() else {
+            sleep(None);
+            return;
+        };
+        let look = self.vigil.begin();
+        let has_news = sleep(Some(&Also { fd, look }));
+        self.vigil.end(has_news);
     }
 
     /// Serves one request; `seen` is what there is to tell of it.

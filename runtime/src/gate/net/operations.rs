@@ -46,14 +46,17 @@ impl Seen {
         self.protocol = text::protocol(facts.kind, facts.protocol);
     }
 
-    /// Of `facts`' socket `socket`, for which so many bytes moved.
-    pub(super) fn moved(socket: u32, facts: &Facts, bytes: u64) -> Self {
+    /// Of `facts`' socket `socket`, for which so many bytes came, of a datagram `from` somebody.
+    pub(super) fn moved(socket: u32, facts: &Facts, from: &Address, bytes: u64) -> Self {
         let mut seen = Self {
             socket: Some(socket),
             value: Some(bytes),
             ..Self::default()
         };
         seen.addresses(facts);
+        if !from.as_bytes().is_empty() {
+            seen.peer = *from;
+        }
         seen
     }
 
@@ -283,34 +286,40 @@ impl Sockets {
             seen.value = Some(sent as u64);
             open.facts.sent = open.facts.sent.saturating_add(sent as u64);
             let sent = u32::try_from(sent).map_err(|_| Errno::OVERFLOW)?;
-            if open.facts.is_stream() {
-                self.table.sent();
-            }
+            self.table.moved();
             Ok(Reply::Data(sent.to_le_bytes().to_vec()))
         })
     }
 
-    /// Sends on many streams; `seen` gets what there is to tell of each. A guest that is not told at once that something was not
+    /// Sends on many sockets; `seen` gets what there is to tell of each. A guest that is not told at once that something was not
     /// sent is interrupted for it.
     pub(super) fn send_many(
         &self,
         request: &Request,
         mut seen: impl FnMut(&Seen, Option<Errno>),
     ) -> Answer {
-        let (args, mut ones) = arguments!(NetIn, request);
+        let (args, ones) = arguments!(NetIn, request);
         let count = args.argument as usize;
         needs_room(request, count.saturating_mul(size_of::<i32>()))?;
+        let (mut ones, mut addresses) = ones
+            .split_at_checked(count.saturating_mul(SendOne::BYTES))
+            .ok_or(Errno::INVAL)?;
         let mut data = request.data.clone();
         let mut results = Vec::with_capacity(count * size_of::<i32>());
         let mut is_short = false;
         while let Some((one, rest)) = SendOne::take(ones) {
             ones = rest;
             let part = split(&mut data, one.bytes as usize).ok_or(Errno::INVAL)?;
+            let (address, others) = addresses
+                .split_at_checked(one.address_bytes as usize)
+                .ok_or(Errno::INVAL)?;
+            addresses = others;
+            let address = Address::new(address)?;
             let mut what = Seen {
                 socket: Some(one.socket),
                 ..Seen::default()
             };
-            let sent = self.send_one(one.socket, &part, &mut what);
+            let sent = self.send_one(one.socket, &address, &part, &mut what);
             seen(&what, sent.err());
             is_short |= sent != Ok(one.bytes as usize);
             let result = match sent {
@@ -319,20 +328,28 @@ impl Sockets {
             };
             results.extend_from_slice(&result.to_le_bytes());
         }
-        self.table.sent();
+        self.table.moved();
         if is_short {
             self.table.interrupt();
         }
         Ok(Reply::Data(results))
     }
 
-    fn send_one(&self, socket: u32, data: &Ranges, seen: &mut Seen) -> Result<usize, Errno> {
+    fn send_one(
+        &self,
+        socket: u32,
+        address: &Address,
+        data: &Ranges,
+        seen: &mut Seen,
+    ) -> Result<usize, Errno> {
         self.table.with(socket, |open| {
             seen.addresses(&open.facts);
+            if !address.as_bytes().is_empty() {
+                seen.peer = *address;
+            }
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             let sent = loop {
-                let nobody = Address::default();
-                match raw::send(&self.memory, &open.fd, flags, &nobody, &[], data) {
+                match raw::send(&self.memory, &open.fd, flags, address, &[], data) {
                     Err(Errno::INTR) => {}
                     sent => break sent?,
                 }
@@ -358,6 +375,7 @@ impl Sockets {
                 return Err(Errno::STALE);
             }
             let received = raw::receive(&self.memory, &open.fd, flags, &data)?;
+            self.table.moved();
             if !received.address.as_bytes().is_empty() {
                 seen.peer = received.address;
             }
@@ -367,15 +385,7 @@ impl Sockets {
                 open.facts.received = open.facts.received.saturating_add(placed as u64);
             }
             let mut head = Vec::with_capacity(RECEIVE_HEAD);
-            ReceiveOut {
-                flags: received.flags,
-                address_bytes: received.address.as_bytes().len() as u32,
-                control_bytes: received.control.len() as u32,
-                padding: 0,
-                bytes: received.bytes as u64,
-                reserved: 0,
-            }
-            .put(&mut head);
+            received.out().put(&mut head);
             head.extend_from_slice(received.address.as_bytes());
             head.resize(ReceiveOut::BYTES + MAX_ADDRESS, 0);
             head.extend_from_slice(&received.control);

@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-use husk_abi::boundary::net::{MAX_ADDRESS, MAX_CONTROL};
+use husk_abi::boundary::net::{MAX_ADDRESS, MAX_CONTROL, ReceiveOut};
 use libc::{c_int, c_void, socklen_t};
 use rustix::io::Errno;
 use vm_memory::GuestMemoryMmap;
@@ -170,19 +170,25 @@ pub fn get_option(
     Ok((len as usize).min(value.len()))
 }
 
-/// So many bytes a stream's send buffer has room for, whatever is added to them there: half of what is free (`SO_MEMINFO`).
+/// So many bytes a send buffer has room for, whatever is added to them there: half of what is free (`SO_MEMINFO`).
 ///
 /// # Errors
 /// What `getsockopt(2)` gives.
-pub fn send_room(socket: impl AsFd) -> Result<u32, Errno> {
+pub fn send_room(socket: impl AsFd, is_stream: bool) -> Result<u32, Errno> {
     // linux/sock_diag.h
+    const WRITE_ALLOCATED: usize = 2;
     const SENDBUF: usize = 3;
     const WRITE_QUEUED: usize = 5;
     let mut words = [[0; 4]; 9];
     let value = words.as_flattened_mut();
     get_option(socket, libc::SOL_SOCKET, libc::SO_MEMINFO, value)?;
     let word = |index: usize| u32::from_ne_bytes(words[index]);
-    Ok(word(SENDBUF).saturating_sub(word(WRITE_QUEUED)) / 2)
+    let used = word(if is_stream {
+        WRITE_QUEUED
+    } else {
+        WRITE_ALLOCATED
+    });
+    Ok(word(SENDBUF).saturating_sub(used) / 2)
 }
 
 /// `ioctl(2)` of a request whose argument is at most as long as `argument` and holds no pointers.
@@ -259,6 +265,30 @@ pub struct Received {
     pub address: Address,
     /// Control messages.
     pub control: Vec<u8>,
+}
+
+impl Received {
+    /// As the guest is told.
+    pub fn out(&self) -> ReceiveOut {
+        ReceiveOut {
+            flags: self.flags,
+            address_bytes: self.address.as_bytes().len() as u32,
+            control_bytes: self.control.len() as u32,
+            padding: 0,
+            bytes: self.bytes as u64,
+            reserved: 0,
+        }
+    }
+}
+
+/// Bytes of the datagram that is received next; 0 if there is none, or it has none.
+///
+/// # Errors
+/// What `ioctl(2)` gives.
+pub fn next_datagram(socket: impl AsFd) -> Result<usize, Errno> {
+    let mut bytes = [0; 4];
+    ioctl(socket, libc::FIONREAD as u32, &mut bytes)?;
+    Ok(u32::from_ne_bytes(bytes) as usize)
 }
 
 /// Receives a message into the guest memory in `data`.

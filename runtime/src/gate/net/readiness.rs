@@ -1,8 +1,8 @@
 //! What the guest is told of sockets without asking: the words of `BootInfo::sockets`.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use husk_abi::boundary::boot::GuestRange;
@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::Errno;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, VolatileMemory};
 
-use super::delivery::Delivery;
-use super::raw;
+use super::delivery::{Delivered, Delivery};
+use super::raw::{self, Address};
 use super::watch::{Alarm, Watch};
 use crate::gate::Interrupt;
 use crate::gate::requests::set_bits;
@@ -31,10 +31,14 @@ const WITHOUT_ROOM: epoll::EventFlags = epoll::EventFlags::IN
     .union(epoll::EventFlags::PRI)
     .union(epoll::EventFlags::RDHUP)
     .union(epoll::EventFlags::ET);
+/// Datagrams delivered at a time.
+const DATAGRAMS: usize = 32;
 /// Events taken at a time.
 const BATCH: usize = 64;
 /// What the alarm's events are called: no socket.
 const ALARM: u64 = u64::MAX;
+/// What is told when there are events of sockets.
+const SOCKETS: u64 = u64::MAX - 1;
 
 /// What holds of `socket` now.
 ///
@@ -78,9 +82,34 @@ pub struct Readiness {
     memory: GuestMemory,
     area: u64,
     interrupt: Arc<dyn Interrupt>,
+    /// Tells of sockets.
     epoll: OwnedFd,
+    /// What the thread sleeps on: `epoll`, unless the vCPU does, and the alarm.
+    thread: OwnedFd,
+    turn: Turn,
     delivery: Delivery,
     alarm: Alarm,
+}
+
+/// Who takes events.
+#[derive(Debug)]
+struct Turn {
+    /// How often a vCPU has left the guest.
+    visits: AtomicU32,
+    /// How many have, and are not back.
+    visitors: AtomicU32,
+    /// Events wake the thread.
+    is_woken: AtomicBool,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self {
+            visits: AtomicU32::new(0),
+            visitors: AtomicU32::new(0),
+            is_woken: AtomicBool::new(true),
+        }
+    }
 }
 
 /// What was last told of a socket. Kept, and changed, under the socket's lock.
@@ -88,7 +117,6 @@ pub struct Readiness {
 pub struct Told {
     name: Name,
     ready: PollFlags,
-    /// Its send buffer's room is told, too.
     is_stream: bool,
     room: u32,
     /// How often it was given bytes, or an error, without asking.
@@ -124,13 +152,18 @@ impl Readiness {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let alarm = Alarm::new()?;
         let data = epoll::EventData::new_u64(ALARM);
-        epoll::add(&epoll, alarm.event(), data, epoll::EventFlags::IN)?;
+        let thread = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&thread, alarm.event(), data, epoll::EventFlags::IN)?;
+        let data = epoll::EventData::new_u64(SOCKETS);
+        epoll::add(&thread, &epoll, data, epoll::EventFlags::IN)?;
         Ok(Self {
             delivery: Delivery::new(memory.clone(), area.gpa),
             memory,
             area: area.gpa,
             interrupt,
             epoll,
+            thread,
+            turn: Turn::default(),
             alarm,
         })
     }
@@ -191,8 +224,8 @@ impl Readiness {
     fn store(&self, socket: impl AsFd, told: &mut Told) -> Result<PollFlags, Errno> {
         let now = ready(&socket)?;
         let gained = now - told.ready;
-        if told.is_stream && now.contains(PollFlags::OUT) {
-            let room = raw::send_room(&socket).unwrap_or(0);
+        if now.contains(PollFlags::OUT) {
+            let room = raw::send_room(&socket, told.is_stream).unwrap_or(0);
             if room != told.room {
                 told.room = room;
                 let at = std::mem::offset_of!(SocketState, room);
@@ -283,7 +316,7 @@ impl Readiness {
     }
 
     /// Whether there is a change the guest has not seen.
-    fn has_unseen(&self) -> bool {
+    pub fn has_unseen(&self) -> bool {
         (0..MAX_SOCKETS as u64 / 64 / 64).any(|word| {
             let at = GuestAddress(self.area + SUMMARY_OFFSET + word * 8);
             self.memory
@@ -292,24 +325,17 @@ impl Readiness {
         })
     }
 
-    /// Interrupts a guest that is about to sleep if it has not seen all changes.
-    pub fn tell_unseen(&self) {
-        if self.has_unseen() {
-            self.interrupt.interrupt();
-        }
-    }
-
     /// Interrupts the guest.
     pub fn interrupt(&self) {
         self.interrupt.interrupt();
     }
 
-    /// Bytes were sent on a stream: the guest may keep the next ones for a while.
-    pub fn sent(&self) {
-        self.alarm.sent();
+    /// Data were sent or received: the guest may keep the next ones that it sends for a while.
+    pub fn moved(&self) {
+        self.alarm.moved();
     }
 
-    /// Whether the guest wants the bytes of a stream that has some now.
+    /// Whether the guest wants what a socket has now.
     pub fn wants_bytes(&self, told: &Told) -> bool {
         self.wants_bytes_of(
             told,
@@ -317,24 +343,34 @@ impl Readiness {
         )
     }
 
-    /// As [`Readiness::wants_bytes`], of a stream of which the host tells these events.
+    /// As [`Readiness::wants_bytes`], of a socket of which the host tells these events.
     pub fn wants_bytes_of(&self, told: &Told, events: epoll::EventFlags) -> bool {
         use epoll::EventFlags;
         let at = std::mem::offset_of!(SocketState, wanted);
-        told.is_stream
-            && events.contains(EventFlags::IN)
+        events.contains(EventFlags::IN)
             && !events.intersects(EventFlags::PRI | EventFlags::ERR)
             && self.word(told.name.number, at, |word| word.load(Ordering::SeqCst))
                 == Some(wanted::BYTES)
     }
 
-    /// Gives the guest what a stream has; how many bytes that is, or the error the guest is told of.
-    pub fn deliver(&self, socket: impl AsFd, told: &mut Told) -> Result<usize, Errno> {
-        let result = self.delivery.deliver(told.name.number, socket);
-        if result != Ok(0) {
+    /// Gives the guest what a socket has, without having been asked; `tell` gets each time how many bytes that is, or the error
+    /// the guest is told of, and where they are from.
+    pub fn deliver(
+        &self,
+        socket: impl AsFd,
+        told: &mut Told,
+        mut tell: impl FnMut(Result<usize, Errno>, &Address),
+    ) {
+        let most = if told.is_stream { 1 } else { DATAGRAMS };
+        for _ in 0..most {
+            let number = told.name.number;
+            match self.delivery.deliver(number, &socket, told.is_stream) {
+                Delivered::Nothing => return,
+                Delivered::Bytes(bytes, from) => tell(Ok(bytes), &from),
+                Delivered::Failed(errno) => tell(Err(errno), &Address::default()),
+            }
             told.deliveries = told.deliveries.wrapping_add(1);
         }
-        result
     }
 
     /// Sleeps until the host tells of sockets, or there is something else to do; has `look` look at each socket, and tells the
@@ -348,38 +384,37 @@ impl Readiness {
         look: impl Fn(Name, epoll::EventFlags) -> bool,
     ) -> Result<(), Errno> {
         let rest = watch.rest(Instant::now());
-        let mut events = Vec::with_capacity(BATCH);
+        let mut events = Vec::with_capacity(2);
         match self.sleep(rest, &mut events) {
             Ok(()) => {}
             Err(Errno::INTR) => return Ok(()),
             Err(errno) => return Err(errno),
         }
-        let mut tells = false;
         for event in &events {
-            let data = event.data;
-            if data.u64() == ALARM {
+            if event.data.u64() == ALARM {
                 self.alarm.heard();
                 watch.begin(Instant::now());
                 self.set_watched(1);
-            } else {
-                tells |= look(Name::of_data(data), event.flags);
+            } else if self.take(&look)? {
+                watch.told(self.interrupt.wake(), Instant::now());
             }
         }
-        if tells {
-            watch.told(self.interrupt.wake(), Instant::now());
-        }
         if rest.is_some() {
-            let due = watch.due(Instant::now(), &self.alarm, || self.unsent());
+            let visits = self.turn.visits.load(Ordering::SeqCst);
+            let due = watch.due(Instant::now(), &self.alarm, visits, || self.unsent());
             if due.unsent {
                 self.set_watched(HAND_IN);
             } else if due.handed_in {
                 self.set_watched(1);
             }
+            if due.alone || due.over {
+                self.wake_for_events();
+            }
             if due.over {
                 self.set_watched(0);
                 if self.unsent() != 0 {
                     // Kept before it could know.
-                    self.alarm.sent();
+                    self.alarm.moved();
                 }
             }
             if due.unsent || due.unseen && self.has_unseen() {
@@ -389,10 +424,74 @@ impl Readiness {
         Ok(())
     }
 
-    /// Takes events, or sleeps for `rest` until there are some.
+    /// Has `look` look at each socket that the host has told of; true if that says so for any.
+    ///
+    /// # Errors
+    /// What `epoll_wait(2)` gives.
+    pub fn take(&self, look: impl Fn(Name, epoll::EventFlags) -> bool) -> Result<bool, Errno> {
+        let mut events = Vec::with_capacity(BATCH);
+        let now = Timespec::default();
+        let room = rustix::buffer::spare_capacity(&mut events);
+        match epoll::wait(&self.epoll, room, Some(&now)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        let mut tells = false;
+        for event in &events {
+            tells |= look(Name::of_data(event.data), event.flags);
+        }
+        Ok(tells)
+    }
+
+    /// Readable when the host has told of sockets.
+    pub fn events(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// The guest has left: sockets' events wake no thread until it runs again.
+    pub fn take_over(&self) {
+        self.turn.visits.fetch_add(1, Ordering::SeqCst);
+        self.turn.visitors.fetch_add(1, Ordering::SeqCst);
+        if self.turn.is_woken.swap(false, Ordering::SeqCst) {
+            self.wake_thread(epoll::EventFlags::empty());
+        }
+    }
+
+    /// The guest is about to run: has `look` look at each socket that the host has told of. What comes from then on wakes the
+    /// thread in [`Readiness::wait`], but not while that looks every now and then anyway: a guest that exchanges messages comes
+    /// by itself, and much sooner.
+    pub fn give_over(&self, look: impl Fn(Name, epoll::EventFlags) -> bool) {
+        // What the guest is not told of now the thread finds.
+        let _ = self.take(look);
+        // Before it looks whether anybody watches: who ends watching looks afterwards who is here.
+        self.turn.visitors.fetch_sub(1, Ordering::SeqCst);
+        if !self.alarm.is_watched() {
+            self.wake_for_events();
+        }
+    }
+
+    /// Events wake the thread, unless a vCPU is here that takes them.
+    fn wake_for_events(&self) {
+        let is_visited = self.turn.visitors.load(Ordering::SeqCst) > 0;
+        if !is_visited && !self.turn.is_woken.swap(true, Ordering::SeqCst) {
+            self.wake_thread(epoll::EventFlags::IN);
+        }
+    }
+
+    fn wake_thread(&self, by: epoll::EventFlags) {
+        let data = epoll::EventData::new_u64(SOCKETS);
+        // It was added when both were made.
+        let _ = epoll::modify(&self.thread, &self.epoll, data, by);
+    }
+
+    /// Takes what there is to do, or sleeps for `rest` until there is something.
     fn sleep(&self, rest: Option<Duration>, events: &mut Vec<epoll::Event>) -> Result<(), Errno> {
         let take = |events: &mut Vec<_>, timeout: Option<&Timespec>| {
-            epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), timeout)
+            epoll::wait(
+                &self.thread,
+                rustix::buffer::spare_capacity(events),
+                timeout,
+            )
         };
         let Some(rest) = rest else {
             take(events, None)?;
@@ -404,7 +503,7 @@ impl Readiness {
         }
         // epoll_wait(2) knows only milliseconds.
         let rest = Timespec::try_from(rest).map_err(|_| Errno::INVAL)?;
-        let mut fds = [PollFd::new(&self.epoll, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.thread, PollFlags::IN)];
         if poll(&mut fds, Some(&rest))? > 0 {
             take(events, Some(&now))?;
         }

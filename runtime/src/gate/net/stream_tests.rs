@@ -1,12 +1,12 @@
-//! Bytes of streams that come without asking, and that go together.
+//! Bytes of streams, and datagrams, that come without asking, and that go together.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::Ordering;
 
 use husk_abi::boundary::net::{
     DELIVERED_BYTES, DELIVERED_OFFSET, DeliveredOut, HAND_IN, MAX_DELIVERED, NO_SOCKET, NetIn,
-    ReceiveIn, SHARED_OFFSET, STATES_OFFSET, SendOne, Shared, SocketState, op, wanted,
+    ReceiveIn, ReceiveOut, SHARED_OFFSET, STATES_OFFSET, SendOne, Shared, SocketState, op, wanted,
 };
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -57,7 +57,7 @@ impl Guest {
                 .read_slice(&mut head, GuestAddress(place))
                 .unwrap();
             let (head, _) = DeliveredOut::take(&head).unwrap();
-            let mut bytes = vec![0; head.bytes as usize];
+            let mut bytes = vec![0; (head.bytes - head.tail) as usize];
             let data = GuestAddress(place + DeliveredOut::BYTES as u64);
             self.memory.read_slice(&mut bytes, data).unwrap();
             if head.socket != NO_SOCKET {
@@ -85,6 +85,7 @@ impl Guest {
             SendOne {
                 socket: *socket,
                 bytes: data.len() as u32,
+                ..SendOne::default()
             }
             .put(&mut body);
         }
@@ -197,6 +198,82 @@ fn many_streams_send_together() {
     guest.interrupts.recv().unwrap();
     let room = guest.word(state(one, std::mem::offset_of!(SocketState, room)));
     assert!((1000..1 << 30).contains(&room), "{room}");
+}
+
+/// A guest's datagram socket with a port, and somebody who knows it.
+fn datagrams(guest: &Guest) -> (u32, UdpSocket, SocketAddr) {
+    let other = UdpSocket::bind(localhost(0)).unwrap();
+    let socket = guest.socket(libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap();
+    let name = guest.net(op::BIND, socket, 0, &raw(localhost(0))).unwrap();
+    let port = u16::from_be_bytes([name[2], name[3]]);
+    (socket, other, localhost(port))
+}
+
+#[test]
+fn datagrams_come_together() {
+    let guest = Guest::deaf();
+    let (socket, other, to) = datagrams(&guest);
+    for datagram in [&b"one"[..], b"three", &[7; MAX_DELIVERED + 1], b"last"] {
+        other.send_to(datagram, to).unwrap();
+    }
+    guest.want_bytes(socket);
+    guest.send_many(&[(socket, b"")]).unwrap();
+    let expected = [b"one".to_vec(), b"three".to_vec()].map(|bytes| (socket, Ok(bytes)));
+    // What is too long for the ring stays to be asked for, and what is behind it.
+    assert_eq!(guest.delivered(), expected);
+    assert!(guest.ready(socket).contains(PollFlags::IN));
+    assert_eq!(guest.receive(socket, 0, 9).err(), Some(Errno::STALE));
+}
+
+/// What is told of a datagram stands behind it.
+#[test]
+fn datagrams_come_with_their_sender() {
+    let guest = Guest::deaf();
+    let (socket, other, to) = datagrams(&guest);
+    other.send_to(b"abc", to).unwrap();
+    guest.want_bytes(socket);
+    guest.send_many(&[(socket, b"")]).unwrap();
+    let mut all = [0; DeliveredOut::BYTES + 3 + ReceiveOut::BYTES + 16];
+    let at = GuestAddress(DELIVERED_OFFSET);
+    guest.memory.read_slice(&mut all, at).unwrap();
+    let (head, rest) = DeliveredOut::take(&all).unwrap();
+    assert_eq!(head.bytes as usize, rest.len());
+    assert_eq!(head.tail as usize, ReceiveOut::BYTES + 16);
+    let (data, tail) = rest.split_at(3);
+    let (out, address) = ReceiveOut::take(tail).unwrap();
+    assert_eq!((data, out.bytes), (&b"abc"[..], 3));
+    assert_eq!(address, raw(other.local_addr().unwrap()));
+}
+
+#[test]
+fn datagrams_go_together() {
+    let guest = Guest::new();
+    let (socket, other, _) = datagrams(&guest);
+    let address = raw(other.local_addr().unwrap());
+    let mut body = Vec::new();
+    NetIn {
+        socket: NO_SOCKET,
+        argument: 2,
+    }
+    .put(&mut body);
+    for bytes in [2, 3] {
+        SendOne {
+            socket,
+            bytes,
+            address_bytes: address.len() as u32,
+            padding: 0,
+        }
+        .put(&mut body);
+    }
+    let all = [&body[..], &address, &address, b"abcde"].concat();
+    let answer = guest.ask(op::SEND_MANY, &[&all]).unwrap();
+    assert_eq!(answer, [2, 0, 0, 0, 3, 0, 0, 0]);
+    let mut buffer = [0; 9];
+    assert_eq!(other.recv(&mut buffer).unwrap(), 2);
+    assert_eq!(
+        (other.recv(&mut buffer).unwrap(), &buffer[..3]),
+        (3, &b"cde"[..])
+    );
 }
 
 /// Whoever keeps bytes without leaving is interrupted.

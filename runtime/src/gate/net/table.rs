@@ -1,10 +1,11 @@
 //! Which sockets there are, by number.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use libc::c_int;
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 
 use super::options;
@@ -106,6 +107,8 @@ impl Socket {
 #[derive(Debug, Default)]
 struct Slots {
     sockets: Vec<Option<Arc<Socket>>>,
+    /// How many there are.
+    open: usize,
     numbers: Numbers,
 }
 
@@ -116,8 +119,8 @@ pub struct Table {
     delivered: Delivered,
 }
 
-/// Is told what the guest was given without asking: of which socket, and how many bytes or what error.
-pub type Delivered = Box<dyn Fn(u32, &Facts, Result<usize, Errno>) + Send + Sync>;
+/// Is told what the guest was given without asking: of which socket, how many bytes or what error, and of a datagram from where.
+pub type Delivered = Box<dyn Fn(u32, &Facts, Result<usize, Errno>, &Address) + Send + Sync>;
 
 impl Table {
     /// None yet.
@@ -202,13 +205,16 @@ impl Table {
         self.readiness.remove(&open.fd, &open.told);
         drop(open.fd);
         // Only now: what was told of it is over.
-        self.slots().numbers.give_back(socket.name);
+        let mut slots = self.slots();
+        slots.open -= 1;
+        slots.numbers.give_back(socket.name);
+        drop(slots);
         Ok(open.facts)
     }
 
-    /// Interrupts a guest that is about to sleep if it has not seen all changes.
-    pub fn tell_unseen(&self) {
-        self.readiness.tell_unseen();
+    /// Whether there is a change the guest has not seen.
+    pub fn has_unseen(&self) -> bool {
+        self.readiness.has_unseen()
     }
 
     /// Interrupts the guest.
@@ -216,19 +222,20 @@ impl Table {
         self.readiness.interrupt();
     }
 
-    /// Bytes were sent on a stream.
-    pub fn sent(&self) {
-        self.readiness.sent();
+    /// Data were sent or received.
+    pub fn moved(&self) {
+        self.readiness.moved();
     }
 
-    /// Gives the guest what a stream has, without having been asked.
+    /// Gives the guest what a socket has, without having been asked.
     fn deliver(&self, number: u32, open: &mut Open) {
-        let result = self.readiness.deliver(&open.fd, &mut open.told);
-        let bytes = result.unwrap_or(0) as u64;
-        open.facts.received = open.facts.received.saturating_add(bytes);
-        if result != Ok(0) {
-            (self.delivered)(number, &open.facts, result);
-        }
+        let Open { fd, told, facts } = open;
+        self.readiness.deliver(fd, told, |result, from| {
+            let bytes = result.unwrap_or(0) as u64;
+            facts.received = facts.received.saturating_add(bytes);
+            self.readiness.moved();
+            (self.delivered)(number, facts, result, from);
+        });
     }
 
     /// Sleeps until the host tells of sockets, and tells the guest.
@@ -236,23 +243,43 @@ impl Table {
     /// # Errors
     /// What `epoll_wait(2)` gives.
     pub fn wait(&self, watch: &mut Watch) -> Result<(), Errno> {
-        self.readiness.wait(watch, |name, events| {
-            let Some(socket) = self.get(name.number) else {
-                return false;
-            };
-            // An event that was under way when the number's last owner went.
-            if socket.name != name {
-                return false;
-            }
-            let mut open = socket.lock();
-            let Some(open) = open.as_mut() else {
-                return false;
-            };
-            if self.readiness.wants_bytes_of(&open.told, events) {
-                self.deliver(name.number, open);
-            }
-            self.readiness.event(&open.fd, &mut open.told)
-        })
+        self.readiness
+            .wait(watch, |name, events| self.event(name, events))
+    }
+
+    /// The host told of `events` of a socket; true if the guest is to be interrupted.
+    fn event(&self, name: Name, events: EventFlags) -> bool {
+        let Some(socket) = self.get(name.number) else {
+            return false;
+        };
+        // An event that was under way when the number's last owner went.
+        if socket.name != name {
+            return false;
+        }
+        let mut open = socket.lock();
+        let Some(open) = open.as_mut() else {
+            return false;
+        };
+        if self.readiness.wants_bytes_of(&open.told, events) {
+            self.deliver(name.number, open);
+        }
+        self.readiness.event(&open.fd, &mut open.told)
+    }
+
+    /// Readable when there are events of sockets; `None` if there are no sockets.
+    pub fn events(&self) -> Option<BorrowedFd<'_>> {
+        (self.slots().open > 0).then(|| self.readiness.events())
+    }
+
+    /// The guest has left: no thread is woken for events until it runs again.
+    pub fn take_over(&self) {
+        self.readiness.take_over();
+    }
+
+    /// The guest is about to run: it is told of what there is.
+    pub fn give_over(&self) {
+        self.readiness
+            .give_over(|name, events| self.event(name, events));
     }
 }
 
@@ -285,6 +312,7 @@ impl Reserved<'_> {
             slots.sockets.resize_with(index + 1, || None);
         }
         slots.sockets[index] = Some(socket);
+        slots.open += 1;
         self.name = None;
         Ok(name.number)
     }

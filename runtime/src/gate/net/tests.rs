@@ -60,7 +60,7 @@ impl Guest {
         };
         let (sender, interrupts) = mpsc::channel();
         let readiness = Readiness::new(memory.clone(), area, Arc::new(Interrupts(sender))).unwrap();
-        let sockets = Sockets::new(memory.clone(), readiness, Arc::default(), None);
+        let sockets = Sockets::new(memory.clone(), readiness, Arc::default(), false, None);
         let sockets = Arc::new(sockets.unwrap());
         Self {
             memory,

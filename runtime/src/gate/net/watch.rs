@@ -12,14 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const LATE: Duration = Duration::from_micros(300);
 /// How often somebody looks for bytes that are not handed in.
 const TICK: Duration = Duration::from_millis(1);
-/// So long after the last bytes were sent.
+/// So long after the last data were sent or received.
 const WATCHED: Duration = Duration::from_millis(50);
 
-/// Told by those who send that it is time to watch.
+/// Told by those who send and receive that it is time to watch.
 pub struct Alarm {
     event: OwnedFd,
     is_watched: AtomicBool,
-    has_sent: AtomicBool,
+    has_moved: AtomicBool,
 }
 
 impl Alarm {
@@ -31,7 +31,7 @@ impl Alarm {
         Ok(Self {
             event: eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?,
             is_watched: AtomicBool::new(false),
-            has_sent: AtomicBool::new(false),
+            has_moved: AtomicBool::new(false),
         })
     }
 
@@ -40,9 +40,14 @@ impl Alarm {
         self.event.as_fd()
     }
 
-    /// Bytes were sent: more may follow.
-    pub fn sent(&self) {
-        self.has_sent.store(true, Ordering::Relaxed);
+    /// Whether somebody watches.
+    pub fn is_watched(&self) -> bool {
+        self.is_watched.load(Ordering::SeqCst)
+    }
+
+    /// Data were sent or received: more may follow.
+    pub fn moved(&self) {
+        self.has_moved.store(true, Ordering::Relaxed);
         if !self.is_watched.swap(true, Ordering::SeqCst) {
             let _ = rustix::io::write(&self.event, &1u64.to_ne_bytes());
         }
@@ -63,6 +68,8 @@ pub struct Due {
     pub unsent: bool,
     /// It no longer has those it was interrupted for.
     pub handed_in: bool,
+    /// It has not left for a while: events are to be taken for it.
+    pub alone: bool,
     /// Nobody watches any longer: the guest is to be told.
     pub over: bool,
 }
@@ -72,12 +79,14 @@ pub struct Due {
 pub struct Watch {
     /// Since when a guest that ran then may not have seen changes.
     untold: Option<Instant>,
-    /// When bytes were sent last, and when to look next.
+    /// When data were sent or received last, and when to look next.
     watching: Option<(Instant, Instant)>,
     /// What the guest said of bytes to send when it was last looked at; 0: none.
     unsent: u32,
     /// It was interrupted for them.
     asks: bool,
+    /// How often it had left when it was last looked at.
+    visits: u32,
 }
 
 impl Watch {
@@ -103,8 +112,15 @@ impl Watch {
         Some(next.saturating_duration_since(now))
     }
 
-    /// What is due at `now`; `unsent` is what the guest says of bytes to send, if that has to be looked at.
-    pub fn due(&mut self, now: Instant, alarm: &Alarm, unsent: impl Fn() -> u32) -> Due {
+    /// What is due at `now`, when the guest has left so often; `unsent` is what it says of bytes to send, if that has to be
+    /// looked at.
+    pub fn due(
+        &mut self,
+        now: Instant,
+        alarm: &Alarm,
+        visits: u32,
+        unsent: impl Fn() -> u32,
+    ) -> Due {
         let mut due = Due::default();
         if self.untold.is_some_and(|since| since + LATE <= now) {
             self.untold = None;
@@ -113,11 +129,12 @@ impl Watch {
         let Some((last, next)) = self.watching.filter(|(_, next)| *next <= now) else {
             return due;
         };
-        let last = if alarm.has_sent.swap(false, Ordering::Relaxed) {
+        let last = if alarm.has_moved.swap(false, Ordering::Relaxed) {
             next
         } else {
             last
         };
+        due.alone = std::mem::replace(&mut self.visits, visits) == visits;
         let before = std::mem::replace(&mut self.unsent, unsent());
         due.unsent = self.unsent != 0 && self.unsent == before;
         let asks = std::mem::replace(&mut self.asks, due.unsent);
@@ -146,29 +163,35 @@ mod tests {
         watch.told(false, now);
         watch.told(false, now + LATE / 2);
         assert_eq!(watch.rest(now), Some(LATE));
-        assert_eq!(watch.due(now + LATE / 2, &alarm, || 0), Due::default());
-        assert!(watch.due(now + LATE, &alarm, || 0).unseen);
+        assert_eq!(watch.due(now + LATE / 2, &alarm, 0, || 0), Due::default());
+        assert!(watch.due(now + LATE, &alarm, 0, || 0).unseen);
         assert_eq!(watch.rest(now), None);
     }
 
     #[test]
     fn bytes_that_stay_are_asked_for() {
         let (mut watch, alarm, now) = (Watch::default(), Alarm::new().unwrap(), Instant::now());
-        alarm.sent();
+        alarm.moved();
         watch.begin(now);
         let at = |ticks: u32| now + TICK * ticks;
-        assert_eq!(watch.due(at(1), &alarm, || 7), Due::default());
+        // It does not leave.
+        let alone = Due {
+            alone: true,
+            ..Due::default()
+        };
+        assert_eq!(watch.due(at(1), &alarm, 0, || 7), alone);
         // Others than before.
-        assert_eq!(watch.due(at(2), &alarm, || 9), Due::default());
-        assert!(watch.due(at(3), &alarm, || 9).unsent);
-        assert!(watch.due(at(4), &alarm, || 11).handed_in);
+        assert_eq!(watch.due(at(2), &alarm, 0, || 9), alone);
+        let due = watch.due(at(3), &alarm, 1, || 9);
+        assert!(due.unsent && !due.alone);
+        assert!(watch.due(at(4), &alarm, 0, || 11).handed_in);
         // Whoever has some is watched.
-        assert!(!watch.due(at(200), &alarm, || 13).over);
+        assert!(!watch.due(at(200), &alarm, 0, || 13).over);
         let end = at(201);
-        assert!(watch.due(end, &alarm, || 0).over);
+        assert!(watch.due(end, &alarm, 0, || 0).over);
         assert_eq!(watch.rest(end), None);
         // The next that sends wakes the thread again.
-        alarm.sent();
+        alarm.moved();
         assert!(rustix::io::read(alarm.event(), &mut [0; 8]).is_ok());
     }
 }

@@ -81,6 +81,19 @@ fn send_many_body(memory: &GuestMemoryMmap, readable: &mut Ranges) -> Option<Vec
         return None;
     }
     body.extend(copy_in(memory, &split(readable, bytes)?)?);
+    let mut ones = body.get(NetIn::BYTES..)?;
+    let mut addresses = 0usize;
+    while let Some((one, rest)) = SendOne::take(ones) {
+        if one.address_bytes as usize > MAX_ADDRESS {
+            return None;
+        }
+        addresses += one.address_bytes as usize;
+        ones = rest;
+    }
+    if addresses > MAX_REQUEST {
+        return None;
+    }
+    body.extend(copy_in(memory, &split(readable, addresses)?)?);
     Some(body)
 }
 

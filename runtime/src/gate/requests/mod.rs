@@ -3,6 +3,7 @@
 //!
 //! | module | what |
 //! | --- | --- |
+//! | `eagerness` | whether looking is worth a CPU |
 //! | `message` | requests as they come off the queue, checked and copied once |
 //! | `poller` | when to look for requests without being told |
 //!
@@ -10,6 +11,7 @@
 //! While requests come quickly a thread looks for them by itself, which spares the guest the way out and in. What may take
 //! long is served by threads that interrupt the guest when they are done.
 
+pub mod eagerness;
 pub mod message;
 mod poller;
 
@@ -28,7 +30,7 @@ use super::handed::Handed;
 use super::net::Sockets;
 use super::{Error, Interrupt, queue};
 use crate::confine::{self, rules::Role};
-use crate::vmm::{GuestMemory, Layout, Window};
+use crate::vmm::{GuestMemory, Layout, Sleep, Window};
 use message::{Reply, Request};
 use poller::{Poller, Served};
 
@@ -119,7 +121,7 @@ pub struct Parts<'a> {
     pub interrupt: Arc<dyn Interrupt>,
     /// Whether this process is in a user namespace, in which owners of files may have no id.
     pub has_strangers: bool,
-    /// Whether a thread may look for requests by itself, where there is a CPU for it.
+    /// Whether threads may look for what is to come, instead of sleeping, where there is a CPU for it.
     pub may_poll: bool,
     /// Wants to know of every operation.
     pub observer: Option<Arc<dyn Observer>>,
@@ -173,11 +175,13 @@ impl Requests {
     ///
     /// # Errors
     /// When the host refuses what a service needs; [`Error::Queue`].
-    pub fn start(parts: Parts<'_>) -> Result<Option<Self>, Error> {
+    pub fn start(mut parts: Parts<'_>) -> Result<Option<Self>, Error> {
         let has_sockets = parts.layout.sockets.len > 0;
         if parts.window.is_none() && !has_sockets {
             return Ok(None);
         }
+        let has_cpus = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
+        parts.may_poll &= has_cpus;
         let descriptors = raise_open_files().saturating_sub(OTHER_DESCRIPTORS);
         let for_sockets = if has_sockets {
             (net::MAX_SOCKETS as u64).min(descriptors / 4)
@@ -207,8 +211,7 @@ impl Requests {
             let (shared, jobs) = (shared.clone(), jobs.clone());
             spawn(format!("files{number}"), move || work(&shared, &jobs))?;
         }
-        let has_cpus = std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1);
-        let poller = (parts.may_poll && has_cpus).then(|| Arc::new(Poller::new()));
+        let poller = parts.may_poll.then(|| Arc::new(Poller::new()));
         if let Some(poller) = poller.clone() {
             let shared = shared.clone();
             spawn("poller".to_owned(), move || {
@@ -220,18 +223,26 @@ impl Requests {
 
     /// The doorbell was rung: serves what is queued.
     pub fn ring(&self) {
-        let served = self.shared.serve_queued();
+        let served = match &self.shared.sockets {
+            Some(sockets) => sockets.visit(|| self.shared.serve_queued()),
+            None => self.shared.serve_queued(),
+        };
         if let Some(poller) = &self.poller {
             poller.rang(served);
         }
     }
 
-    /// The vCPU has nothing to do: serves what is queued, which nobody waits for.
-    pub fn idle(&self) {
-        self.shared.serve_queued();
-        if let Some(sockets) = &self.shared.sockets {
-            sockets.idle();
-        }
+    /// The vCPU has nothing to do: serves what is queued, which nobody waits for, and has it sleep.
+    pub fn idle(&self, sleep: Sleep<'_>) {
+        let Some(sockets) = &self.shared.sockets else {
+            self.shared.serve_queued();
+            sleep(None);
+            return;
+        };
+        sockets.visit(|| {
+            self.shared.serve_queued();
+            sockets.sleep(sleep);
+        });
     }
 
     /// An access of the guest failed; false if it was not to a file that became shorter.

@@ -6,6 +6,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::eagerness::{EAGER, Eagerness};
 use super::message::BULK;
 
 /// Rings with at most so much in between come quickly.
@@ -14,9 +15,6 @@ const CLOSE: Duration = Duration::from_micros(300);
 const IN_VAIN: Duration = Duration::from_micros(200);
 /// Rings while it looks that say nothing: some were under way when it began.
 const LATE_RINGS: u32 = 3;
-/// Requests that come quickly before it begins, at first and at most.
-const EAGER: u32 = 4;
-const RELUCTANT: u32 = 1 << 12;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Mode {
@@ -73,10 +71,7 @@ impl Served {
 struct State {
     mode: Mode,
     last_ring: Option<Instant>,
-    /// Weight of what came quickly.
-    close: u32,
-    /// The weight at which it begins.
-    enough: u32,
+    eagerness: Eagerness,
     /// Rings while it looks.
     rings: u32,
 }
@@ -86,8 +81,7 @@ impl State {
         Self {
             mode: Mode::Asleep,
             last_ring: None,
-            close: 0,
-            enough: EAGER,
+            eagerness: Eagerness::default(),
             rings: 0,
         }
     }
@@ -107,9 +101,7 @@ impl State {
         }
         let before = self.last_ring.replace(now);
         let is_close = before.is_some_and(|before| now.duration_since(before) <= CLOSE);
-        let earlier = if is_close { self.close } else { 0 };
-        self.close = earlier.saturating_add(served.weight());
-        if self.close < self.enough {
+        if !self.eagerness.came(is_close, served.weight()) {
             return false;
         }
         self.mode = Mode::Woken;
@@ -118,14 +110,9 @@ impl State {
 
     /// It ends, after it served so much.
     fn ended(&mut self, served: Served) {
-        let was_worth_it = self.mode == Mode::Looking && served.weight() >= self.enough;
-        self.enough = if was_worth_it {
-            (self.enough / 2).max(EAGER)
-        } else {
-            (self.enough * 2).min(RELUCTANT)
-        };
-        (self.mode, self.last_ring) = (Mode::Asleep, None);
-        (self.close, self.rings) = (0, 0);
+        let was_worth_it = self.mode == Mode::Looking && self.eagerness.is_worth(served.weight());
+        self.eagerness.ended(was_worth_it);
+        (self.mode, self.last_ring, self.rings) = (Mode::Asleep, None, 0);
     }
 }
 
@@ -197,6 +184,7 @@ impl Poller {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::gate::requests::eagerness::RELUCTANT;
 
     fn served(requests: u32) -> Served {
         Served {
@@ -232,7 +220,6 @@ mod tests {
         let (mut state, now) = (State::new(), Instant::now());
         state.mode = Mode::Looking;
         state.ended(served(EAGER - 1));
-        assert_eq!(state.enough, 2 * EAGER);
         assert!(!state.rang(now, served(2 * EAGER - 1)));
         // Rings while it looks: it is too slow, however much it did.
         state.mode = Mode::Looking;
@@ -240,17 +227,13 @@ mod tests {
             assert!(!state.rang(now, served(1)));
         }
         state.ended(served(1000));
-        assert_eq!((state.mode, state.enough), (Mode::Asleep, 4 * EAGER));
-        for _ in 0..100 {
-            state.mode = Mode::Looking;
-            state.ended(served(0));
-        }
-        assert_eq!(state.enough, RELUCTANT);
+        assert_eq!(state.mode, Mode::Asleep);
+        assert!(!state.rang(now, served(4 * EAGER - 1)));
         for _ in 0..100 {
             state.mode = Mode::Looking;
             state.ended(served(RELUCTANT));
         }
-        assert_eq!(state.enough, EAGER);
+        assert!(state.rang(now, served(EAGER)));
     }
 
     #[test]

@@ -317,7 +317,8 @@ pub struct Received {
     pub control: Vec<Item>,
 }
 
-fn control_items(mut bytes: &[u8]) -> Vec<Item> {
+/// Control messages as `recvmsg(2)` has them.
+pub fn control_items(mut bytes: &[u8]) -> Vec<Item> {
     let mut items = Vec::new();
     while let Some(head) = bytes.first_chunk::<CONTROL_HEADER>() {
         let (len, rest) = head.split_at(8);
@@ -343,7 +344,7 @@ fn control_items(mut bytes: &[u8]) -> Vec<Item> {
     items
 }
 
-/// Receives into `buf`, `wanted` bytes at most. Of a stream `deliveries` is how often bytes came by themselves.
+/// Receives into `buf`, `wanted` bytes at most. `deliveries` is how often something came by itself.
 ///
 /// # Errors
 /// The host's; `ESTALE` if they came more often; `EFAULT` (what was received is lost then, as on Linux).

@@ -5,8 +5,8 @@
 //! | `calls` | the messages, typed |
 //! | `socket` | a socket of the host, and waiting for it |
 //! | `send`, `receive` | sending and receiving by it |
-//! | `stream` | bytes of a stream that are on this side already, or still |
-//! | `shared` | bringing these over, of all streams together |
+//! | `stream`, `datagrams` | what of a socket is on this side already, or still |
+//! | `shared` | bringing these over, of all sockets together |
 //! | `tables` | interfaces, addresses and routes |
 //! | `outside` | the host's side of a socket a program has, made when it is first needed |
 //!
@@ -14,6 +14,7 @@
 //! interrupts the guest only if somebody wanted to know.
 
 mod calls;
+mod datagrams;
 mod outside;
 mod receive;
 mod send;

@@ -23,6 +23,33 @@ pub struct Outside {
     settings: SpinLock<Vec<Setting>>,
     /// An option was set with which bytes must not be kept on this side.
     is_unbuffered: AtomicBool,
+    /// It is of a datagram socket.
+    of_datagrams: bool,
+}
+
+/// Whether a datagram socket with this option may have datagrams on this side: not where it is about which of them can be sent, or
+/// makes several of one.
+fn may_buffer_datagrams((level, name): (u32, u32)) -> bool {
+    match level {
+        net::SOL_SOCKET => {
+            may_buffer((level, name))
+                || matches!(
+                    name,
+                    net::SO_TIMESTAMP
+                        | net::SO_TIMESTAMP_NEW
+                        | net::SO_TIMESTAMPNS
+                        | net::SO_TIMESTAMPNS_NEW
+                        | net::SO_RXQ_OVFL
+                        | net::SO_BINDTODEVICE
+                )
+        }
+        net::SOL_IP => name != net::IP_MTU_DISCOVER && name != net::IP_HDRINCL,
+        net::SOL_IPV6 => !matches!(
+            name,
+            net::IPV6_MTU_DISCOVER | net::IPV6_MTU | net::IPV6_DONTFRAG
+        ),
+        _ => false,
+    }
 }
 
 /// Whether a stream with this option may have bytes on this side ([`HostSocket::set_buffered`]).
@@ -104,12 +131,21 @@ impl Outside {
         }
     }
 
-    /// The host's side that is `socket`, which others outside may share: if it is connected, no byte is on this side that no
+    /// The host's side of a datagram socket, not made yet.
+    #[must_use]
+    pub fn of_datagrams() -> Self {
+        Self {
+            of_datagrams: true,
+            ..Self::default()
+        }
+    }
+
+    /// The host's side that is `socket`, which others outside may share: if data come `directly`, none are on this side that no
     /// program has asked for.
     #[must_use]
-    pub fn shared(socket: Arc<HostSocket>, is_connected: bool) -> Self {
+    pub fn shared(socket: Arc<HostSocket>, directly: bool) -> Self {
         Self {
-            is_unbuffered: is_connected.into(),
+            is_unbuffered: directly.into(),
             ..Self::of(socket)
         }
     }
@@ -123,7 +159,7 @@ impl Outside {
         }
     }
 
-    /// The stream is connected, or about to be: bytes may be on this side, if no option is against it.
+    /// A stream is connected, or about to be; or datagrams may come: they may be on this side, if no option is against it.
     pub fn buffer(&self) {
         if let Some(socket) = self.get() {
             socket.set_buffered(!self.is_unbuffered.load(Ordering::Acquire));
@@ -132,7 +168,12 @@ impl Outside {
 
     /// An option is about to be set.
     fn consider(&self, option: (u32, u32)) {
-        if !may_buffer(option)
+        let may_buffer = if self.of_datagrams {
+            may_buffer_datagrams(option)
+        } else {
+            may_buffer(option)
+        };
+        if !may_buffer
             && !self.is_unbuffered.swap(true, Ordering::AcqRel)
             && let Some(socket) = self.get()
         {

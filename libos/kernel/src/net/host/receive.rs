@@ -1,9 +1,10 @@
-//! Receiving from a socket of the host: of streams what is here already, and more than is wanted at once.
+//! Receiving from a socket of the host: what is here already, and of streams more than is wanted at once.
 
-use husk_abi::boundary::net::MAX_SOCKET_DATA;
+use husk_abi::boundary::net::{MAX_SOCKET_DATA, wanted};
 use husk_abi::linux::net;
 
 use super::calls::{self, Received};
+use super::datagrams::Arrived;
 use super::socket::{ABOUT_WAITING, HostSocket};
 use crate::fs::PollEvents;
 use crate::net::{Incoming, Patience};
@@ -32,11 +33,66 @@ impl HostSocket {
         calls::receive(self.kernel, self.number, flags, deliveries, buf, wanted)
     }
 
-    /// Receives one message into `message`.
+    /// Receives one message into `message`: the next that is here, or else from the host's end, and others may come with it.
     ///
     /// # Errors
     /// As `recvmsg(2)`.
     pub fn receive_message(&self, message: &mut Incoming<'_, '_>) -> SysResult {
+        if message.flags & net::MSG_ERRQUEUE != 0 || !self.stream.is_buffered() {
+            return match self.take_datagram(message) {
+                Some(received) if message.flags & net::MSG_ERRQUEUE == 0 => received,
+                _ => self.receive_message_once(message),
+            };
+        }
+        loop {
+            if let Some(errno) = self.stream.take_error() {
+                return Err(errno);
+            }
+            if let Some(received) = self.take_datagram(message) {
+                return received;
+            }
+            let _receiving = self.stream.receiving();
+            if self.stream.datagrams.has_arrived() {
+                continue;
+            }
+            if !message.is_peek() {
+                let _ = self.stream.look(wanted::BYTES);
+            }
+            match self.receive_message_once(message) {
+                // They are here now.
+                Err(Errno::ESTALE) => self.kernel.net.host.poll(),
+                result => return result,
+            }
+        }
+    }
+
+    /// Hands the next datagram that is here to the program.
+    fn take_datagram(&self, message: &mut Incoming<'_, '_>) -> Option<SysResult> {
+        let Arrived {
+            data,
+            flags,
+            address,
+            control,
+        } = self.stream.datagrams.next(message.is_peek())?;
+        let put = data.len().min(message.buf.remaining());
+        match message.buf.put(&data[..put]) {
+            Ok(done) if done == put => {}
+            // It is lost then, as on Linux.
+            Ok(_) => return Some(Err(Errno::EFAULT)),
+            Err(errno) => return Some(Err(errno)),
+        }
+        let is_cut = if put < data.len() { net::MSG_TRUNC } else { 0 };
+        message.result_flags |= flags | is_cut;
+        message.address = address;
+        message.control.extend(calls::control_items(&control));
+        Some(Ok(if message.flags & net::MSG_TRUNC != 0 {
+            data.len()
+        } else {
+            put
+        }))
+    }
+
+    fn receive_message_once(&self, message: &mut Incoming<'_, '_>) -> SysResult {
         let wanted = message.buf.remaining();
         let received = self.receive_once(message.flags, message.buf, wanted)?;
         message.result_flags |= received.flags;

@@ -1,8 +1,9 @@
-//! Sending by a socket of the host: at once, or small messages of streams later.
+//! Sending by a socket of the host: at once, or small messages later.
 
 use husk_abi::linux::net;
 
 use super::calls;
+use super::shared::MAX_INET_ADDRESS;
 use super::socket::{ABOUT_WAITING, ENDS, HostSocket};
 use super::stream::MAX_UNSENT;
 use crate::fs::PollEvents;
@@ -35,26 +36,69 @@ impl HostSocket {
         if message.buf.remaining() > MAX_DATAGRAM {
             return Err(Errno::EMSGSIZE);
         }
-        self.wait(t, patience, &self.writers, PollEvents::OUT, || {
+        let address = message.destination().unwrap_or_default();
+        // Twice: what did not fit with others fits after them.
+        for _ in 0..2 {
+            if let Some(errno) = self.stream.take_error() {
+                return Err(errno);
+            }
+            if self.keep_datagram(address, message)? {
+                return Ok(message.buf.done());
+            }
+            if !self.stream.has_unsent() {
+                break;
+            }
+            self.flush();
+        }
+        let sent = self.wait(t, patience, &self.writers, PollEvents::OUT, || {
             self.send_once(message)
-        })
+        });
+        if sent.is_ok() && address.len() <= MAX_INET_ADDRESS {
+            self.stream.datagrams.reached(address);
+        } else {
+            self.stream.datagrams.forget_reached();
+        }
+        sent
     }
 
-    /// Keeps a small message to be sent with the next exit; false if it is to be sent now.
-    fn keep(&self, message: &mut Outgoing<'_, '_>) -> Result<bool> {
+    /// Whether a small message may be kept to be sent with the next exit.
+    fn may_keep(&self, message: &Outgoing<'_, '_>) -> bool {
         let len = message.buf.remaining();
-        let is_plain = message.flags & !ABOUT_WAITING == 0
-            && message.destination().is_none()
-            && message.control.other.is_empty();
+        let is_plain = message.flags & !ABOUT_WAITING == 0 && message.control.other.is_empty();
         if !is_plain || !(1..=MAX_UNSENT).contains(&len) || !self.stream.is_buffered() {
-            return Ok(false);
+            return false;
         }
         let now = self.now();
+        !now.intersects(ENDS) && now.contains(PollEvents::OUT) && self.kernel.net.host.may_keep()
+    }
+
+    /// Keeps a small datagram to be sent with the next exit; false if it is to be sent now: the first to an address is, so that
+    /// what there is against sending it is told at once.
+    fn keep_datagram(&self, address: &[u8], message: &mut Outgoing<'_, '_>) -> Result<bool> {
+        if !self.may_keep(message) || !self.stream.datagrams.may_go_later(address) {
+            return Ok(false);
+        }
+        let place = message.buf.place();
+        let mut data = alloc::vec![0; message.buf.remaining()];
+        let got = message.buf.take(&mut data)?;
         let room = self.stream.room();
-        if now.intersects(ENDS)
-            || !now.contains(PollEvents::OUT)
+        if got < data.len() || !self.stream.datagrams.keep(address, &data, room) {
+            message.buf.return_to(place);
+            return Ok(false);
+        }
+        if self.stream.list() && !self.kernel.net.host.list(&self.stream) {
+            self.flush();
+        }
+        Ok(true)
+    }
+
+    /// Keeps a small message of a stream to be sent with the next exit; false if it is to be sent now.
+    fn keep(&self, message: &mut Outgoing<'_, '_>) -> Result<bool> {
+        let len = message.buf.remaining();
+        let room = self.stream.room();
+        if message.destination().is_some()
             || self.stream.unsent() + len > room
-            || !self.kernel.net.host.may_keep()
+            || !self.may_keep(message)
         {
             return Ok(false);
         }

@@ -1,5 +1,4 @@
-//! What the guest and the VMM tell each other about all streams: bytes that come by themselves, and that there are some to
-//! send.
+//! What the guest and the VMM tell each other about all sockets: what comes by itself, and that there is something to send.
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -7,12 +6,14 @@ use alloc::vec::Vec;
 use core::mem::{self, offset_of};
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use husk_abi::boundary::fuse::InHeader;
 use husk_abi::boundary::net::{
     DELIVERED_BYTES, DELIVERED_OFFSET, DeliveredOut, HAND_IN, MAX_SOCKET_DATA, NO_SOCKET, NetIn,
-    SHARED_OFFSET, SendOne, Shared, op, wanted,
+    ReceiveOut, SHARED_OFFSET, SendOne, Shared, op, wanted,
 };
 use husk_hal::phys;
 
+use super::datagrams::{Arrived, MAX_KEPT};
 use super::stream::{MAX_UNSENT, Stream};
 use super::{HostSockets, place};
 use crate::fs::PollEvents;
@@ -20,14 +21,23 @@ use crate::host::{Ask, BULK_BYTES};
 use crate::sync::SpinLock;
 use crate::{Errno, Kernel, Result};
 
-/// Streams in one message, which has room for all they may have.
+/// Sockets in one message, which has room for all they may have.
 const MAX_TOGETHER: usize = 15;
+/// Pieces in one message: they are named in a page.
+const MAX_PIECES: usize = 80;
+const _: () = assert!(
+    MAX_KEPT <= MAX_PIECES
+        && InHeader::BYTES + NetIn::BYTES + MAX_PIECES * (SendOne::BYTES + MAX_INET_ADDRESS)
+            <= 4096
+);
+/// Bytes of the longest address that datagrams are kept for: a `sockaddr_in6`'s.
+pub const MAX_INET_ADDRESS: usize = 28;
 const _: () =
     assert!(MAX_TOGETHER * MAX_UNSENT <= MAX_SOCKET_DATA && MAX_SOCKET_DATA <= BULK_BYTES);
 /// After the VMM had to ask for what was kept, so many sends go at once.
 const PAUSE: u32 = 64;
 
-/// Streams with something to send.
+/// Sockets with something to send.
 #[derive(Debug, Default)]
 pub struct Unsent {
     streams: SpinLock<Vec<Arc<Stream>>>,
@@ -89,7 +99,17 @@ impl HostSockets {
                 let (frame, unsent) = word(area, offset_of!(Shared, unsent));
                 phys::swap_u32(frame, unsent, 0);
             }
-            let rest = listed.split_off(listed.len().min(MAX_TOGETHER));
+            let mut pieces = 0;
+            let fits = |stream: &Arc<Stream>| {
+                pieces += stream.pieces();
+                pieces <= MAX_PIECES
+            };
+            let count = listed
+                .iter()
+                .map(fits)
+                .take(MAX_TOGETHER)
+                .take_while(|fits| *fits);
+            let rest = listed.split_off(count.count().max(1));
             self.unsent.streams.lock().splice(..0, rest);
             queued |= send_together(kernel, listed);
         }
@@ -146,38 +166,87 @@ impl HostSockets {
         if len > 0 {
             let mut data = alloc::vec![0; len as usize];
             phys::read_gpa(at, &mut data);
-            socket.stream.push(data);
+            let tail = (head.tail as usize).min(data.len());
+            if tail == 0 {
+                socket.stream.push(data);
+            } else if let Some(arrived) = datagram(data, tail) {
+                socket.stream.datagrams.push(arrived);
+            }
         }
         socket.wake();
     }
 }
 
+/// The datagram in what was delivered, the last `tail` bytes of which tell of it.
+fn datagram(mut data: Vec<u8>, tail: usize) -> Option<Arrived> {
+    let tail = data.split_off(data.len() - tail);
+    let (out, rest) = ReceiveOut::take(&tail)?;
+    let (address, rest) = rest.split_at_checked(out.address_bytes as usize)?;
+    let control = rest.get(..out.control_bytes as usize)?;
+    Some(Arrived {
+        data,
+        flags: out.flags,
+        address: address.to_vec(),
+        control: control.to_vec(),
+    })
+}
+
+/// What is sent together.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    ones: Vec<u8>,
+    addresses: Vec<u8>,
+    data: Vec<u8>,
+}
+
+impl Pieces {
+    /// Adds `data` that socket `number` sends to `address`, or to its peer.
+    pub fn add(&mut self, number: u32, address: &[u8], data: &[u8]) {
+        SendOne {
+            socket: number,
+            bytes: data.len() as u32,
+            address_bytes: address.len() as u32,
+            padding: 0,
+        }
+        .put(&mut self.ones);
+        self.addresses.extend_from_slice(address);
+        self.data.extend_from_slice(data);
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.ones.len() / SendOne::BYTES
+    }
+
+    /// The data of all.
+    pub fn data(&self) -> &[u8] {
+        &self.data
+    }
+}
+
 /// Queues one message for all of `streams`.
 fn send_together(kernel: &'static Kernel, streams: Vec<Arc<Stream>>) -> bool {
-    let (mut ones, mut data) = (Vec::new(), Vec::new());
+    let mut pieces = Pieces::default();
     let mut sending = Vec::with_capacity(streams.len());
     for stream in streams {
         stream.unlist();
-        let bytes = stream.begin(&mut data);
-        if bytes > 0 {
-            SendOne {
-                socket: stream.number,
-                bytes: bytes as u32,
-            }
-            .put(&mut ones);
-            sending.push(stream);
+        let count = stream.begin(&mut pieces);
+        if count > 0 {
+            sending.push((stream, count));
         }
     }
     if sending.is_empty() {
         return false;
     }
-    let mut body = Vec::with_capacity(NetIn::BYTES + ones.len() + data.len());
+    let heads = NetIn::BYTES + pieces.ones.len() + pieces.addresses.len();
+    let mut body = Vec::with_capacity(heads);
     NetIn {
         socket: NO_SOCKET,
-        argument: sending.len() as u32,
+        argument: pieces.count() as u32,
     }
     .put(&mut body);
-    body.extend_from_slice(&ones);
+    body.extend_from_slice(&pieces.ones);
+    body.extend_from_slice(&pieces.addresses);
     let ask = Ask {
         opcode: op::SEND_MANY,
         body: &body,
@@ -193,18 +262,20 @@ fn send_together(kernel: &'static Kernel, streams: Vec<Arc<Stream>>) -> bool {
         let mut results = results
             .chunks_exact(4)
             .filter_map(|bytes| bytes.first_chunk());
-        for stream in sending {
-            stream.ended(results.next().map_or(Err(failed), |bytes| {
-                let value = i32::from_le_bytes(*bytes);
+        for (stream, count) in sending {
+            let result = || {
+                let value = i32::from_le_bytes(*results.next().ok_or(failed)?);
                 usize::try_from(value).map_err(|_| Errno::from_code(value.saturating_neg()))
-            }));
+            };
+            let ended: Vec<Result<usize>> = core::iter::repeat_with(result).take(count).collect();
+            stream.ended(&ended);
             // What the host had no room for goes when it tells of room.
-            if stream.unsent() > 0 && stream.look(wanted::EVENT).contains(PollEvents::OUT) {
+            if stream.has_unsent() && stream.look(wanted::EVENT).contains(PollEvents::OUT) {
                 kernel.net.host.list_again(&stream);
             }
         }
     };
     let files = &kernel.host.files;
-    files.post_with_data(&kernel.frames, &ask, &data, Box::new(done));
+    files.post_with_data(&kernel.frames, &ask, pieces.data(), Box::new(done));
     true
 }

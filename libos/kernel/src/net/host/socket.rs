@@ -101,8 +101,8 @@ impl HostSocket {
         self.writers.wake_all();
     }
 
-    /// From now on bytes may come by themselves and go later; or no longer. Only for a stream that is connected, or about to
-    /// be, without options that tell of single messages or bytes.
+    /// From now on bytes, or datagrams, may come by themselves and go later; or no longer. Only for a stream that is connected, or
+    /// about to be, and for datagrams, without options that are against it.
     pub fn set_buffered(&self, is_buffered: bool) {
         if !is_buffered {
             self.flush();
@@ -119,7 +119,9 @@ impl HostSocket {
     fn with_stream(&self, mut events: PollEvents) -> PollEvents {
         events.set(
             PollEvents::IN,
-            events.contains(PollEvents::IN) || self.stream.received() > 0,
+            events.contains(PollEvents::IN)
+                || self.stream.received() > 0
+                || self.stream.datagrams.has_arrived(),
         );
         events.set(
             PollEvents::ERR,
@@ -138,11 +140,11 @@ impl HostSocket {
 
     /// Has the host send what it was not given yet. What it has no room for it gets when there is some, which is waited for.
     pub(super) fn flush(&self) {
-        while self.stream.unsent() > 0 {
+        while self.stream.has_unsent() {
             self.kernel.net.host.list_again(&self.stream);
             self.kernel.net.host.flush(self.kernel);
             self.kernel.host.files.settle(|| self.stream.is_settled());
-            if self.stream.unsent() > 0 {
+            if self.stream.has_unsent() {
                 let events = PollEvents::OUT | ENDS;
                 self.writers
                     .wait_uninterruptible(|| self.ready().intersects(events).then_some(()));
@@ -192,6 +194,7 @@ impl HostSocket {
     /// As `connect(2)` of a nonblocking socket.
     pub fn connect(&self, address: &[u8]) -> Result<()> {
         self.flush();
+        self.stream.datagrams.forget_reached();
         calls::connect(self.kernel, self.number, address)
     }
 
@@ -226,6 +229,7 @@ impl HostSocket {
     /// As the system call; `ENOPROTOOPT` for what the VMM does not allow.
     pub fn set_option(&self, option: (u32, u32), value: &[u8]) -> Result<()> {
         self.flush();
+        self.stream.datagrams.forget_reached();
         let value = &value[..value.len().min(MAX_VALUE)];
         calls::set_option(self.kernel, self.number, option, value)
     }
@@ -275,7 +279,18 @@ impl HostSocket {
     /// As `ioctl(2)`; `ENOTTY` for what the VMM does not allow.
     pub fn ioctl_int(&self, request: u32) -> Result<i32> {
         self.flush();
+        // Bytes that the answer counts stay there meanwhile.
+        let _receiving = self.stream.receiving();
+        let is_next = |_: &usize| request == ioctl::FIONREAD;
+        let next = || self.stream.datagrams.next_bytes().filter(is_next);
+        if let Some(bytes) = next() {
+            return Ok(bytes as i32);
+        }
         let bytes = calls::ioctl(self.kernel, self.number, request, &[0; 4])?;
+        // Datagrams that came before the answer are read before those it counts.
+        if let Some(bytes) = next() {
+            return Ok(bytes as i32);
+        }
         let value = i32::from_ne_bytes(*bytes.first_chunk().ok_or(Errno::EIO)?);
         let here = self.stream.received() as i32;
         Ok(match request {

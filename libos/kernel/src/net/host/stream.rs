@@ -1,5 +1,5 @@
-//! What a connected stream of the host's holds on this side: bytes that came by themselves, and bytes that go with the next
-//! exit (`abi::boundary::net`). Either saves an exit for each small message.
+//! What a socket of the host's holds on this side: bytes of a connected stream that came by themselves, and bytes that go with the
+//! next exit, or datagrams (`abi::boundary::net`). Either saves an exit for each small message.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -9,7 +9,9 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use husk_abi::boundary::net::{SocketState, wanted};
 use husk_hal::phys;
 
+use super::datagrams::Datagrams;
 use super::place;
+use super::shared::Pieces;
 use crate::fs::PollEvents;
 use crate::sync::{Mutex, MutexGuard, SpinLock, WaitQueue};
 use crate::{Errno, Result};
@@ -38,6 +40,8 @@ pub struct Stream {
     pub number: u32,
     state_gpa: u64,
     bytes: SpinLock<Bytes>,
+    /// Of a datagram socket, instead of bytes.
+    pub datagrams: Datagrams,
     /// Whether bytes may come by themselves, and go later.
     is_buffered: AtomicBool,
     /// Held while bytes are received: none come by themselves meanwhile.
@@ -56,6 +60,7 @@ impl Stream {
             number,
             state_gpa,
             bytes: SpinLock::default(),
+            datagrams: Datagrams::default(),
             is_buffered: AtomicBool::new(false),
             receiving: Mutex::default(),
             is_receiving: AtomicBool::new(false),
@@ -91,7 +96,8 @@ impl Stream {
     pub fn look_for_any(&self) -> PollEvents {
         let may_come = self.is_buffered()
             && !self.is_receiving.load(Ordering::Acquire)
-            && self.received() == 0;
+            && self.received() == 0
+            && !self.datagrams.has_arrived();
         self.look(if may_come {
             wanted::BYTES
         } else {
@@ -138,6 +144,11 @@ impl Stream {
     /// How many bytes are still to be sent.
     pub fn unsent(&self) -> usize {
         self.bytes.lock().unsent.len()
+    }
+
+    /// Whether anything is still to be sent.
+    pub fn has_unsent(&self) -> bool {
+        self.unsent() > 0 || self.datagrams.kept() > 0
     }
 
     /// Whether an error waits to be told.
@@ -201,43 +212,58 @@ impl Stream {
 
     /// It is to be listed: true unless it is, or has nothing to send.
     pub fn list(&self) -> bool {
+        let has_datagrams = self.datagrams.kept() > 0;
         let mut bytes = self.bytes.lock();
-        !bytes.unsent.is_empty() && !mem::replace(&mut bytes.is_listed, true)
+        (has_datagrams || !bytes.unsent.is_empty()) && !mem::replace(&mut bytes.is_listed, true)
     }
 
-    /// Appends what is to be sent to `message`, and how much that is; 0 if some of it is under way.
-    pub fn begin(&self, message: &mut Vec<u8>) -> usize {
+    /// Into how many pieces what is to be sent falls.
+    pub fn pieces(&self) -> usize {
+        self.datagrams.kept().max(1)
+    }
+
+    /// Adds what is to be sent to `pieces`; how many that is, none if some are under way.
+    pub fn begin(&self, pieces: &mut Pieces) -> usize {
+        let datagrams = self.datagrams.begin(self.number, pieces);
         let mut bytes = self.bytes.lock();
-        if bytes.in_flight > 0 {
-            return 0;
+        if datagrams > 0 || bytes.in_flight > 0 || bytes.unsent.is_empty() {
+            return datagrams;
         }
-        message.extend_from_slice(&bytes.unsent);
+        pieces.add(self.number, &[], &bytes.unsent);
         bytes.in_flight = bytes.unsent.len();
-        bytes.in_flight
+        1
     }
 
-    /// So many of the bytes under way were taken, or why none were. Those that were not stay.
-    pub fn ended(&self, sent: Result<usize>) {
-        let mut bytes = self.bytes.lock();
-        let in_flight = mem::take(&mut bytes.in_flight);
-        match sent {
-            Ok(sent) => drop(bytes.unsent.drain(..sent.min(in_flight))),
-            Err(Errno::EAGAIN) => {}
-            Err(errno) => {
-                bytes.unsent.clear();
-                // The host gives EPIPE for whatever is sent next, too.
-                if errno != Errno::EPIPE {
-                    bytes.error.get_or_insert(errno);
+    /// So many bytes of each piece under way were taken, or why none were. What was not stays, as far as there is hope for it.
+    pub fn ended(&self, results: &[Result<usize>]) {
+        let error = if self.datagrams.is_settled() {
+            let sent = results.first().copied().unwrap_or(Err(Errno::EIO));
+            let mut bytes = self.bytes.lock();
+            let in_flight = mem::take(&mut bytes.in_flight);
+            match sent {
+                Ok(sent) => {
+                    bytes.unsent.drain(..sent.min(in_flight));
+                    None
+                }
+                Err(Errno::EAGAIN) => None,
+                Err(errno) => {
+                    bytes.unsent.clear();
+                    // The host gives EPIPE for whatever is sent next, too.
+                    (errno != Errno::EPIPE).then_some(errno)
                 }
             }
+        } else {
+            self.datagrams.ended(results)
+        };
+        if let Some(errno) = error {
+            self.set_error(errno);
         }
-        drop(bytes);
         self.writers.wake_all();
     }
 
     /// Whether nothing is under way.
     pub fn is_settled(&self) -> bool {
-        self.bytes.lock().in_flight == 0
+        self.bytes.lock().in_flight == 0 && self.datagrams.is_settled()
     }
 }
 
@@ -280,28 +306,25 @@ mod tests {
 
     #[test]
     fn unsent_bytes_stay_until_they_are_taken() {
-        let (stream, mut message) = (stream(), Vec::new());
+        let stream = stream();
+        let begin = |stream: &Stream| {
+            let mut pieces = Pieces::default();
+            (stream.begin(&mut pieces), pieces.data().to_vec())
+        };
         assert!(stream.keep(b"abcd", 6) && stream.keep(b"ef", 6) && !stream.keep(b"g", 6));
         assert!(stream.list() && !stream.list());
         stream.unlist();
-        assert_eq!(
-            (stream.begin(&mut message), message.as_slice()),
-            (6, &b"abcdef"[..])
-        );
+        assert_eq!(begin(&stream), (1, b"abcdef".to_vec()));
         assert!(!stream.is_settled());
         // What comes while others are under way goes after them.
         assert!(stream.keep(b"gh", 100) && stream.list());
-        assert_eq!(stream.begin(&mut message), 0);
-        stream.ended(Ok(4));
-        message.clear();
-        assert_eq!(
-            (stream.begin(&mut message), message.as_slice()),
-            (4, &b"efgh"[..])
-        );
-        stream.ended(Err(Errno::EAGAIN));
+        assert_eq!(begin(&stream), (0, Vec::new()));
+        stream.ended(&[Ok(4)]);
+        assert_eq!(begin(&stream), (1, b"efgh".to_vec()));
+        stream.ended(&[Err(Errno::EAGAIN)]);
         assert_eq!(stream.unsent(), 4);
-        stream.begin(&mut message);
-        stream.ended(Err(Errno::ECONNRESET));
+        begin(&stream);
+        stream.ended(&[Err(Errno::ECONNRESET)]);
         assert_eq!(
             (stream.unsent(), stream.take_error()),
             (0, Some(Errno::ECONNRESET))

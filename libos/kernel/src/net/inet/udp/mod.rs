@@ -81,7 +81,8 @@ impl UdpSocket {
     /// A socket without a port.
     #[must_use]
     pub fn new(kernel: &'static Kernel, family: u32) -> Arc<Self> {
-        let none = |_: &Base| -> core::result::Result<_, Infallible> { Ok(Outside::default()) };
+        let none =
+            |_: &Base| -> core::result::Result<_, Infallible> { Ok(Outside::of_datagrams()) };
         let Ok(socket) = Self::with_outside(kernel, family, none);
         socket
     }

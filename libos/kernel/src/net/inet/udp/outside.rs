@@ -21,7 +21,7 @@ impl UdpSocket {
         let family = taken.family;
         let socket = Self::with_outside(kernel, family, |base| {
             let host = HostSocket::taken(base, taken.session, taken.index)?;
-            Ok(Outside::shared(host, taken.connected))
+            Ok(Outside::shared(host, true))
         })?;
         let host = socket.outside.get().ok_or(Errno::EIO)?;
         let own = endpoint::parse(family, &host.name(false)?)?;
@@ -53,7 +53,9 @@ impl UdpSocket {
         let take = |address| self.bind_to(t, address, by_program);
         sides::bind(&self.outside, &self.base, bytes, address, take, || {
             self.leave_port();
-        })
+        })?;
+        self.outside.buffer();
+        Ok(())
     }
 
     /// `connect(2)` of the host's side; gives the address it has then.

@@ -182,6 +182,76 @@ fn seccomp_acts() -> Result<()> {
     Ok(())
 }
 
+/// What part of its file system a mount shows; programs find their container's id so.
+#[test]
+fn what_mounts_show() -> Result<()> {
+    let dir = volume()?;
+    let text = equal(
+        "awk '$5 ~ \"^/v\" { print $4, $5 }' /proc/self/mountinfo",
+        |v| {
+            mount(v, "/v", "bind", dir.path(), &["rbind"]);
+            mount(v, "/v2", "bind", dir.path().join("script"), &["bind", "ro"]);
+        },
+    )?;
+    assert!(text.contains("/script /v2"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn mounts_made_inside() -> Result<()> {
+    const SCRIPT: &str = "mount -t tmpfs root /tmp; cd /tmp; mkdir all part a ab; touch a/file
+        mount --rbind / all; echo $?; awk '$5 ~ \"^/tmp/all\" { print $5 }' /proc/self/mountinfo | sort | uniq -c | grep -v '/sys\\|/dev\\|/proc'
+        mount --bind a part; ls part; ls all/tmp; mount -t tmpfs x ab; touch ab/file; mkdir copy; mount --rbind /tmp copy; ls copy/ab copy/part
+        umount -l all; echo $?; ls all; umount copy; umount -l copy; ls copy; umount -l part; ls part; umount ab; cd /; umount /tmp; ls /tmp; echo $?";
+    let text = equal(SCRIPT, |v| {
+        for set in ["bounding", "effective", "permitted"] {
+            v["process"]["capabilities"][set] = json!(["CAP_SYS_ADMIN"]);
+        }
+    })?;
+    assert!(text.contains("1 /tmp/all\n"), "{text}");
+    Ok(())
+}
+
+/// Ends the container as a machine.
+#[test]
+fn restarting_and_powering_off() -> Result<()> {
+    for (command, status) in [("reboot -f", 129), ("poweroff -f", 130), ("halt -f", 130)] {
+        let text = equal(&format!("sleep 1000 & {command}; sleep 1000"), |v| {
+            for set in ["bounding", "effective", "permitted"] {
+                v["process"]["capabilities"][set] = json!(["CAP_SYS_BOOT"]);
+            }
+        })?;
+        assert!(text.contains(&status.to_string()), "{command}: {text}");
+    }
+    Ok(())
+}
+
+/// Of version 1; the limit itself is wider than the bundle's.
+#[test]
+fn memory_may_stop_instead_of_killing() -> Result<()> {
+    both(|runtime| {
+        let mut bundle = Bundle::new(runtime, &image()?, "sleep 1000")?;
+        bundle.edit(|v| {
+            v["linux"]["resources"]["memory"] =
+                json!({"limit": 100 << 20, "disableOOMKiller": true});
+        })?;
+        let id = bundle.create()?;
+        let file = Path::new("/sys/fs/cgroup/memory");
+        let state: Value = serde_json::from_str(&runtime.must(&["state", &id])?)?;
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", state["pid"]))?;
+        let group = groups
+            .lines()
+            .find_map(|line| line.split_once(":memory:"))
+            .map(|(_, group)| group.trim_start_matches('/').to_owned());
+        let Some(group) = group else {
+            return Ok("version 2 has no such thing".to_owned());
+        };
+        let text = fs::read_to_string(file.join(group).join("memory.oom_control"))?;
+        Ok(text.lines().next().unwrap_or_default().to_owned())
+    })?;
+    Ok(())
+}
+
 #[test]
 fn device_nodes_and_rules() -> Result<()> {
     let script = "mknod /tmp/n c 1 3 && echo x > /tmp/n; echo $?; mknod /tmp/z c 1 5; head -c1 /tmp/z | wc -c; \

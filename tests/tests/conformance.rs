@@ -716,3 +716,45 @@ fn invalid_values_are_errors() -> Result<()> {
     }
     Ok(())
 }
+
+/// Hooks that set networks up find the loopback as they leave it.
+#[test]
+fn the_loopback_is_up_before_hooks_run() -> Result<()> {
+    let image = image()?;
+    for hook in ["prestart", "createRuntime", "createContainer"] {
+        let seen = both(|runtime| {
+            let mut bundle = Bundle::new(runtime, &image, "true")?;
+            let out = bundle.path().join("seen");
+            let text = format!(
+                "exec >{}; pid=$(sed -n 's/.*\"pid\": *\\([0-9]*\\).*/\\1/p'); grep -c 127.0.0.1 /proc/${{pid:-self}}/net/fib_trie",
+                out.display()
+            );
+            bundle.edit(|spec| {
+                spec["hooks"] = json!({hook: [{"path": "/bin/sh", "args": ["sh", "-c", text]}]});
+            })?;
+            bundle.run()?;
+            Ok(fs::read_to_string(out)?)
+        })?;
+        assert_ne!(seen, "0\n", "{hook}");
+    }
+    Ok(())
+}
+
+/// What is changed before the start holds from the start on.
+#[test]
+fn limits_change_before_the_start() -> Result<()> {
+    const SCRIPT: &str =
+        "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; echo all started";
+    let image = image()?;
+    let seen = both(|runtime| {
+        let mut bundle = Bundle::new(runtime, &image, SCRIPT)?;
+        bundle.edit(|spec| spec["linux"]["resources"] = json!({"pids": {"limit": 100}}))?;
+        let id = bundle.create()?;
+        runtime.must(&["update", "--pids-limit", "20", "--memory", "100000000", &id])?;
+        runtime.must(&["start", &id])?;
+        runtime.wait_for(&id, "stopped")?;
+        Ok(format!("{}", bundle.text(&id).contains("all started")))
+    })?;
+    assert_eq!(seen, "false");
+    Ok(())
+}

@@ -172,6 +172,8 @@ pub struct Tree {
     pub target: Vec<u8>,
     /// What `/proc/mounts` shows as its source.
     pub source: Vec<u8>,
+    /// What it is in its file system, as `/proc/PID/mountinfo` shows it: an absolute path.
+    pub root: Vec<u8>,
     /// Nothing may be changed.
     pub read_only: bool,
 }

@@ -21,6 +21,7 @@ use crate::confine::{self, Files};
 use crate::gate::fuse::TreeSource;
 use crate::gdb;
 use crate::oci::executor::PROCESS_NAME;
+use crate::oci::mountinfo;
 use crate::sandbox::handover::{Before, Handover, HeldTree, Inherited, Root, monotonic};
 use crate::sandbox::report::{Report, Reporter};
 use crate::sandbox::{self, Debugging, Ended, MemoryEvents, Plan, Trace};
@@ -158,12 +159,15 @@ fn own_trees(guest: &mut GuestConfig, mapped: Vec<(usize, Inherited)>) -> Vec<Tr
     guest.trees = vec![Tree {
         target: b"/".to_vec(),
         source: b"husk".to_vec(),
+        root: b"/".to_vec(),
         read_only: false,
     }];
+    let mut roots = None;
     for (index, mount) in guest.mounts.iter().enumerate() {
         if mount.kind != MountKind::Host {
             continue;
         }
+        let roots = roots.get_or_insert_with(mountinfo::roots);
         let read_only = mount.flags & MS_RDONLY != 0;
         sources.push(TreeSource {
             path: PathBuf::from(OsStr::from_bytes(&mount.target)),
@@ -174,6 +178,8 @@ fn own_trees(guest: &mut GuestConfig, mapped: Vec<(usize, Inherited)>) -> Vec<Tr
         guest.trees.push(Tree {
             target: mount.target.clone(),
             source: mount.source.clone(),
+            // What is held is mounted nowhere.
+            root: roots.get(&mount.target).unwrap_or(&mount.source).clone(),
             read_only,
         });
     }

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::Error;
 use super::executor::VmmExecutor;
 use super::idmap::IdMapped;
+use super::network;
 use super::program::Program;
 use super::state::Container;
 use super::userns::UserNamespace;
@@ -136,7 +137,12 @@ impl Launch {
         };
         relay.put_into(&mut shadow);
         let mut user_namespace = self.user_namespace;
-        let network = user_namespace.as_mut().and_then(|own| own.network.take());
+        let network = match user_namespace.as_mut().and_then(|own| own.network.take()) {
+            None if self.has_sockets && network::is_new(&shadow) => {
+                Some(network::make().map_err(Error::host("make a network namespace"))?)
+            }
+            of_users => of_users,
+        };
         if let Some(network) = &network {
             super::shadow::join_network(&mut shadow, network.as_raw_fd());
         }

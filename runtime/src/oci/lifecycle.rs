@@ -192,10 +192,13 @@ fn build(
         None => options.console_socket.clone(),
     };
     super::exec::keep(container, &launch.bundle)?;
-    let has_new_network = launch.has_sockets && network::is_new(&launch.shadow);
-    if launch.has_sockets && !has_new_network {
+    if launch.has_sockets && !network::is_new(&launch.shadow) {
         network::add_settings(&launch.shadow, &mut launch.guest.sysctl);
     }
+    let stops_when_full = launch
+        .bundle
+        .pointer("/linux/resources/memory/disableOOMKiller")
+        == Some(&Value::Bool(true));
     let prepared = launch.prepare(container, options.attached)?;
     let libcontainer =
         |error: libcontainer::error::LibcontainerError| Error::Libcontainer(why(container, &error));
@@ -217,8 +220,9 @@ fn build(
         .pid()
         .and_then(|pid| Init::of(pid.as_raw()))
         .ok_or_else(|| Error::Libcontainer("its process died at once".to_owned()))?;
-    if has_new_network {
-        network::loopback_up(init.pid).map_err(Error::host("set the loopback up"))?;
+    if stops_when_full {
+        // Of version 1; libcontainer does not pass it on.
+        container.cgroup()?.set("memory.oom_control", "1")?;
     }
     let terminal = console
         .map(|listener| listener.receive())

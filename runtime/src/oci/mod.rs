@@ -16,6 +16,7 @@
 //! | `labels` | labels of AppArmor and SELinux |
 //! | `userns` [`idmap`] | the container's user namespace; mounts whose ids are mapped |
 //! | `network` | the loopback of a new network namespace |
+//! | [`mountinfo`] | what part of its file system a mount shows |
 //! | `program` | whether the program is there, for `create` |
 //! | [`death`] | how the VMM ended, where that is nobody's plan |
 //! | `cgroup` | finding, killing and removing what a container left |
@@ -49,6 +50,7 @@ pub mod idmap;
 mod labels;
 pub mod launch;
 pub mod lifecycle;
+pub mod mountinfo;
 pub mod mounts;
 mod network;
 mod pidfd;

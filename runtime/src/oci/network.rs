@@ -3,10 +3,11 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 
 use libcontainer::network::link::LinkClient;
 use libcontainer::network::wrapper::create_network_client;
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 
 /// The loopback's index: the first of every namespace.
@@ -23,13 +24,18 @@ fn within<T: Send + 'static>(
     namespace: File,
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let entered = move || {
+    in_a_thread(move || {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
         work()
-    };
+    })
+}
+
+fn in_a_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     std::thread::Builder::new()
         .name("network".to_owned())
-        .spawn(entered)?
+        .spawn(work)?
         .join()
         .unwrap_or_else(|_| Err(io::Error::other("the thread in the network namespace died")))
 }
@@ -73,12 +79,25 @@ pub fn is_new(spec: &Value) -> bool {
     })
 }
 
-/// Sets the loopback up in the network namespace of process `pid`, which has not the right to.
+/// A new network namespace, as runc makes it before any hook runs: the loopback is up.
 ///
 /// # Errors
-/// When the namespace is gone or the host refuses.
-pub fn loopback_up(pid: i32) -> io::Result<()> {
-    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+/// When the host refuses.
+pub fn make() -> io::Result<OwnedFd> {
+    let made = || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        File::open("/proc/thread-self/ns/net")
+    };
+    let namespace = in_a_thread(made)?;
+    loopback_up(namespace.try_clone()?)?;
+    Ok(namespace.into())
+}
+
+/// Sets the loopback up in a network namespace.
+///
+/// # Errors
+/// When the host refuses.
+pub fn loopback_up(namespace: File) -> io::Result<()> {
     within(namespace, || {
         let mut links = LinkClient::new(create_network_client()).map_err(io::Error::other)?;
         links.set_up(LOOPBACK).map_err(io::Error::other)

@@ -83,11 +83,6 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         memory_bytes: given(new.memory.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
         pids: given(new.pids.limit).map(|limit| u64::try_from(limit).unwrap_or(u64::MAX)),
     };
-    if limits != Limits::default() && !container.record.has_started() {
-        return Err(Error::Refused(
-            "the limits of memory and processes can be changed when the container runs".to_owned(),
-        ));
-    }
     let cgroup = container.cgroup()?;
     // At no moment may the guest use more than the host allows.
     let raises = given(new.memory.limit).is_some_and(|limit| grows(&cgroup, limit));
@@ -95,7 +90,7 @@ pub fn update(container: &Container, dir: &Path, new: &Resources) -> Result<(), 
         memory(&cgroup, &new.memory)?;
     }
     if limits != Limits::default() {
-        // A paused one takes them when it goes on; the host's hold at once.
+        // A paused one takes them when it goes on, one that was only created when it starts; the host's hold at once.
         control::limit(dir, limits, status == Status::Running)?;
     }
     if !raises {

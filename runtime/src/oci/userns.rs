@@ -201,10 +201,14 @@ impl UserNamespace {
             return Err(io::Error::other(what));
         }
         let setgroups = fs::read_to_string(holder.file("setgroups"))?;
-        let open = |name: &str| File::open(holder.file(name)).map(OwnedFd::from);
+        let open = |name: &str| File::open(holder.file(name));
+        let network = with_network.then(|| open("ns/net")).transpose()?;
+        if let Some(network) = &network {
+            network::loopback_up(network.try_clone()?)?;
+        }
         Ok(Self {
-            file: open("ns/user")?,
-            network: with_network.then(|| open("ns/net")).transpose()?,
+            file: open("ns/user")?.into(),
+            network: network.map(OwnedFd::from),
             guest: config::UserNamespace {
                 uids,
                 gids,

@@ -93,6 +93,7 @@ pub fn trees(
         trees.push(Tree {
             target: b"/".to_vec(),
             source: b"husk".to_vec(),
+            root: b"/".to_vec(),
             read_only: false,
         });
     }
@@ -122,6 +123,7 @@ pub fn trees(
         trees.push(Tree {
             target: format!("/{}", names.join("/")).into_bytes(),
             source: volume.source.as_os_str().as_bytes().to_vec(),
+            root: volume.source.as_os_str().as_bytes().to_vec(),
             read_only: volume.read_only,
         });
     }

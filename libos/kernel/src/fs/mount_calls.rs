@@ -8,6 +8,7 @@ use husk_abi::linux::general;
 use super::devpts::Devpts;
 use super::procfs::ProcFs;
 use super::tmpfs::{Options, Tmpfs};
+use super::vfs::join;
 use super::{FileSystem, Location, Lookup, lookup_at};
 use crate::syscall::{Hex, Path, Ptr};
 use crate::{Errno, Result, SysResult, Thread};
@@ -119,32 +120,40 @@ fn bind(t: &Thread, source: &[u8], target: Location, recursive: bool) -> SysResu
     let top = target.path.clone();
     vfs.bind_at(target, &source, &source.mount.source, source.mount.flags())?;
     for mount in submounts {
-        let Some(rest) = mount
-            .path()
-            .strip_prefix(source.path.as_slice())
-            .filter(|rest| rest.starts_with(b"/") || source.path == b"/")
-        else {
+        let Some(rest) = below(mount.path(), &source.path) else {
             continue;
         };
-        if mount.path().starts_with(&top) {
+        if mount.path() == top || below(mount.path(), &top).is_some() {
             // The bind mount itself, or what was under it before.
             continue;
         }
         let mut path = top.clone();
-        if !rest.starts_with(b"/") {
-            path.push(b'/');
-        }
-        path.extend_from_slice(rest);
-        let point = vfs.find(&path)?;
-        vfs.mount_at(
+        join(&mut path, rest);
+        // What another mount covers is not to be found.
+        let Ok(point) = vfs.find(&path) else {
+            continue;
+        };
+        vfs.mount_part(
             point,
             mount.fs.clone(),
             mount.root.clone(),
+            &mount.root_path,
             &mount.source,
             mount.flags(),
         )?;
     }
     Ok(0)
+}
+
+/// What follows `top` in `path`, without the slash; `None` unless it is below.
+fn below<'a>(path: &'a [u8], top: &[u8]) -> Option<&'a [u8]> {
+    let rest = path.strip_prefix(top)?;
+    let rest = if top == b"/" {
+        rest
+    } else {
+        rest.strip_prefix(b"/")?
+    };
+    (!rest.is_empty()).then_some(rest)
 }
 
 /// A size in bytes, with `k`, `m`, `g`, or `%` of the container's memory.

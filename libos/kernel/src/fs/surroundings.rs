@@ -124,7 +124,7 @@ fn volume(t: &Thread, index: usize, tree: &Tree, flags: u32) -> Result<()> {
     let point = find_or_make(t, &tree.target, root.kind() != FileKind::Directory)?;
     t.kernel
         .fs
-        .mount_at(point, volume, root, &tree.source, flags)
+        .mount_part(point, volume, root, &tree.root, &tree.source, flags)
         .map(drop)
 }
 

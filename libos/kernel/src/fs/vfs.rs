@@ -117,7 +117,7 @@ impl Vfs {
         source: &[u8],
         flags: u32,
     ) -> Result<Arc<Mount>> {
-        self.place(point, fs, root, b"/".to_vec(), source, flags)
+        self.mount_part(point, fs, root, b"/", source, flags)
     }
 
     /// Mounts what `of` shows at `point` too: a bind mount.
@@ -139,22 +139,26 @@ impl Vfs {
         {
             join(&mut root_path, name);
         }
-        self.place(
+        self.mount_part(
             point,
             of.mount.fs.clone(),
             of.inode.clone(),
-            root_path,
+            &root_path,
             source,
             flags,
         )
     }
 
-    fn place(
+    /// Mounts `root`, which is `root_path` in `fs`, at `point`.
+    ///
+    /// # Errors
+    /// `ENOTDIR` if one is a directory and the other is not.
+    pub fn mount_part(
         &self,
         point: Location,
         fs: Arc<dyn FileSystem>,
         root: Arc<dyn Inode>,
-        root_path: Vec<u8>,
+        root_path: &[u8],
         source: &[u8],
         flags: u32,
     ) -> Result<Arc<Mount>> {
@@ -164,7 +168,15 @@ impl Vfs {
         }
         let _tree = self.tree.lock();
         let parent = point.mount.clone();
-        let mount = Mount::new(self, fs, root, root_path, source, Some(point), flags);
+        let mount = Mount::new(
+            self,
+            fs,
+            root,
+            root_path.to_vec(),
+            source,
+            Some(point),
+            flags,
+        );
         parent.add_child(mount.clone());
         Ok(mount)
     }
@@ -212,12 +224,22 @@ impl Vfs {
             return Err(Errno::EBUSY);
         }
         point.mount.remove_child(mount);
-        if !self
-            .mounts()
-            .iter()
-            .any(|other| Arc::ptr_eq(&other.fs, &mount.fs))
-        {
-            self.watches.unmounted(mount.root.attributes().dev);
+        // What is mounted in it goes too, each from the other: a mount knows what it is mounted on.
+        let mut gone = Vec::from([mount.clone()]);
+        let mut next = 0;
+        while let Some(mount) = gone.get(next).cloned() {
+            let children = mount.children();
+            for child in &children {
+                mount.remove_child(child);
+            }
+            gone.extend(children);
+            next += 1;
+        }
+        let left = self.mounts();
+        for mount in gone {
+            if !left.iter().any(|other| Arc::ptr_eq(&other.fs, &mount.fs)) {
+                self.watches.unmounted(mount.root.attributes().dev);
+            }
         }
         Ok(())
     }

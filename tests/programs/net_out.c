@@ -366,6 +366,30 @@ static void version_6(void) {
     close(fd);
 }
 
+/* Connecting by what is sent. */
+static void fast_open(void) {
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in to = at(peer_ip, ECHO_PORT), none = {.sin_family = AF_UNSPEC}, nobody = at(peer_ip, 9);
+    char buffer[8];
+    CHECK_ERRNO(sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&none, sizeof none), EOPNOTSUPP);
+    CHECK_ERRNO(send(fd, "x", 1, MSG_FASTOPEN), EINVAL);
+    CHECK_INT(sendto(fd, "hello", 5, MSG_FASTOPEN, (void *)&to, sizeof to), 5);
+    CHECK_INT(recv(fd, buffer, 5, MSG_WAITALL), 5);
+    CHECK(!memcmp(buffer, "hello", 5));
+    CHECK_ERRNO(sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&to, sizeof to), EISCONN);
+    close(fd);
+    fd = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK_ERRNO(sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&nobody, sizeof nobody), ECONNREFUSED);
+    close(fd);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    CHECK_ERRNO(sendto(fd, "x", 1, MSG_FASTOPEN, (void *)&to, sizeof to), EINPROGRESS);
+    CHECK(wait_for(fd, POLLOUT) & POLLOUT);
+    CHECK_INT(send(fd, "y", 1, 0), 1);
+    CHECK(wait_for(fd, POLLIN) & POLLIN);
+    CHECK_INT(recv(fd, buffer, 1, 0), 1);
+    close(fd);
+}
+
 static void datagrams(void) {
     int fd = socket(AF_INET, SOCK_DGRAM, 0);
     struct sockaddr_in to = at(peer_ip, DATAGRAMS), other = at(peer_ip, ELSEWHERE), from;
@@ -509,6 +533,7 @@ int main(int argc, char **argv) {
     GROUP(waits_end);
     GROUP(options);
     GROUP(version_6);
+    GROUP(fast_open);
     GROUP(datagrams);
     GROUP(packet_information);
     GROUP(raw_packets);

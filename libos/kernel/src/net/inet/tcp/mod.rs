@@ -296,6 +296,9 @@ impl Socket for TcpSocket {
     }
 
     fn send(&self, t: &Thread, message: &mut Outgoing<'_, '_>) -> SysResult {
+        if message.flags & transfer::MSG_FASTOPEN != 0 {
+            self.connect_first(t, message)?;
+        }
         match self.leads_out() {
             Some(host) => self.send_outside(t, &host, message),
             None => self.send_bytes(t, message),

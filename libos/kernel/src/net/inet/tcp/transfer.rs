@@ -5,14 +5,36 @@ use alloc::sync::Arc;
 use husk_abi::linux::net;
 
 use super::{Phase, TcpSocket};
+use crate::net::inet::endpoint;
 use crate::net::{Incoming, Outgoing, Patience};
 use crate::signal;
 use crate::{Errno, Result, SysResult, Thread};
 
 /// The most bytes that are moved in one step.
 const STEP: usize = 64 * 1024;
+/// The message connects the socket first (`send(2)`).
+pub(super) const MSG_FASTOPEN: u32 = 0x2000_0000;
 
 impl TcpSocket {
+    /// `MSG_FASTOPEN`: connects to where the message goes, which is sent afterwards, as by a Linux that has no cookie of the peer's.
+    ///
+    /// # Errors
+    /// As `connect(2)`; `EINPROGRESS` if it may not wait, and nothing is sent; `EOPNOTSUPP` for `AF_UNSPEC`; `EINVAL` without an
+    /// address.
+    pub(super) fn connect_first(&self, t: &Thread, message: &mut Outgoing<'_, '_>) -> Result<()> {
+        let address = message.destination().unwrap_or_default();
+        if !address.is_empty() && endpoint::is_none(address) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if self.inner.lock().phase == Phase::Connected {
+            return Err(Errno::EISCONN);
+        }
+        self.connect_to(t, address, message.is_nonblocking())?;
+        message.flags &= !MSG_FASTOPEN;
+        message.address = None;
+        Ok(())
+    }
+
     /// How many bytes may be under way to `peer`: about what both buffers hold on Linux, where half of each
     /// goes to bookkeeping.
     fn limit(&self, peer: &TcpSocket) -> usize {

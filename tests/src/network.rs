@@ -89,7 +89,8 @@ impl Namespace {
         command
     }
 
-    fn ip(&self, arguments: &str) -> Result<()> {
+    /// Runs `ip ARGUMENTS` in it.
+    pub fn ip(&self, arguments: &str) -> Result<()> {
         let done = self
             .command(Path::new("ip"))
             .args(arguments.split(' '))

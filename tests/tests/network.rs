@@ -1,6 +1,7 @@
 //! The network outside: what a container reaches, and who reaches it, is as under runc.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use husk_tests::cache::workspace;
@@ -62,6 +63,29 @@ fn datagrams_many_at_a_time() -> Result<()> {
     let text = oci::equal(programs::image(), &script, |spec| join(spec, &own))?;
     ensure!(text.ends_with("all ok\nStatus(0)"), "{text}");
     Ok(())
+}
+
+#[test]
+fn changes_are_told() -> Result<()> {
+    const GIVEN: &str = "10.99.0.1";
+    let [own, _peer] = Namespace::pair([OWN, PEER])?;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| -> Result<()> {
+            while !is_over.load(Ordering::Relaxed) {
+                own.ip(&format!("addr add {GIVEN}/32 dev eth0"))?;
+                own.ip(&format!("addr del {GIVEN}/32 dev eth0"))?;
+            }
+            Ok(())
+        });
+        let script = format!("exec /t/net_notify {GIVEN}");
+        let text = oci::equal(programs::image(), &script, |spec| join(spec, &own));
+        is_over.store(true, Ordering::Relaxed);
+        changes.join().expect("it does not panic")?;
+        let text = text?;
+        ensure!(text.ends_with("all ok\nStatus(0)"), "{text}");
+        Ok(())
+    })
 }
 
 #[test]

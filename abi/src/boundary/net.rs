@@ -103,7 +103,8 @@ pub const MAX_ROUTE_ANSWER: usize = 256 << 10;
 pub const RECEIVE_HEAD: usize = ReceiveOut::BYTES + MAX_ADDRESS + MAX_CONTROL;
 
 super::fuse::wire! {
-    /// `SOCKET`: `AF_INET` or `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_RAW`, without flags.
+    /// `SOCKET`: `AF_INET` or `AF_INET6`; `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_RAW`, without flags. Or `AF_NETLINK` and
+    /// `NETLINK_ROUTE`: to hear of changes of the network, and for nothing else.
     SocketIn, 16 { family: u32, kind: u32, protocol: u32, padding: u32 }
 }
 super::fuse::wire! {

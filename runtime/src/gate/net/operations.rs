@@ -43,7 +43,7 @@ pub struct Seen {
 
 impl Seen {
     fn is(&mut self, facts: &Facts) {
-        self.protocol = text::protocol(facts.kind, facts.protocol);
+        self.protocol = text::protocol(facts.family, facts.kind, facts.protocol);
     }
 
     /// Of `facts`' socket `socket`, for which so many bytes came, of a datagram `from` somebody.
@@ -82,6 +82,14 @@ macro_rules! arguments {
 fn needs_room(request: &Request, bytes: usize) -> Result<(), Errno> {
     if request.room() < bytes {
         return Err(Errno::INVAL);
+    }
+    Ok(())
+}
+
+/// Nothing is sent by a socket that only hears of changes: what is asked of the network goes by `ROUTE`.
+fn may_lead_somewhere(facts: &Facts) -> Result<(), Errno> {
+    if facts.only_hears() {
+        return Err(Errno::PERM);
     }
     Ok(())
 }
@@ -138,6 +146,9 @@ impl Sockets {
         self.table.with(args.socket, |open| {
             seen.is(&open.facts);
             seen.own = address;
+            if open.facts.only_hears() {
+                options::check_listener(address.as_bytes())?;
+            }
             raw::bind(&open.fd, &address)?;
             let own = raw::own_name(&open.fd)?;
             (open.facts.own, seen.own) = (own, own);
@@ -152,6 +163,7 @@ impl Sockets {
         self.table.with(args.socket, |open| {
             seen.is(&open.facts);
             seen.peer = address;
+            may_lead_somewhere(&open.facts)?;
             let connected = raw::connect(&open.fd, &address);
             if matches!(connected, Ok(()) | Err(Errno::INPROGRESS)) {
                 open.facts.peer = address;
@@ -233,7 +245,11 @@ impl Sockets {
         }
         self.table.with(args.socket, |open| {
             seen.is(&open.facts);
-            options::check_set(level, name, value)?;
+            if open.facts.only_hears() {
+                options::check_set_of_listener(level, name, value)?;
+            } else {
+                options::check_set(level, name, value)?;
+            }
             raw::set_option(&open.fd, level, name, value)?;
             open.facts.option_set(level, name, value);
             nothing()
@@ -250,6 +266,9 @@ impl Sockets {
         self.table.with(args.socket, |open| {
             seen.is(&open.facts);
             options::check_get(level, name)?;
+            if open.facts.only_hears() && level != libc::SOL_SOCKET {
+                return Err(Errno::NOPROTOOPT);
+            }
             let mut value = vec![0; room];
             let bytes = raw::get_option(&open.fd, level, name, &mut value)?;
             value.truncate(bytes);
@@ -274,6 +293,7 @@ impl Sockets {
             if !address.as_bytes().is_empty() {
                 seen.peer = address;
             }
+            may_lead_somewhere(&open.facts)?;
             options::check_control(control)?;
             let sent = raw::send(
                 &self.memory,
@@ -347,6 +367,7 @@ impl Sockets {
             if !address.as_bytes().is_empty() {
                 seen.peer = *address;
             }
+            may_lead_somewhere(&open.facts)?;
             let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
             let sent = loop {
                 match raw::send(&self.memory, &open.fd, flags, address, &[], data) {
@@ -452,6 +473,14 @@ fn supported(args: &SocketIn) -> Result<(AddressFamily, SocketType, Option<Proto
     let (family, icmp) = match args.family.cast_signed() {
         libc::AF_INET => (AddressFamily::INET, libc::IPPROTO_ICMP),
         libc::AF_INET6 => (AddressFamily::INET6, libc::IPPROTO_ICMPV6),
+        libc::AF_NETLINK => {
+            let is_datagram = args.kind.cast_signed() != libc::SOCK_STREAM;
+            return if is_datagram && args.protocol.cast_signed() == libc::NETLINK_ROUTE {
+                Ok((AddressFamily::NETLINK, SocketType::RAW, None))
+            } else {
+                Err(Errno::PROTONOSUPPORT)
+            };
+        }
         _ => return Err(Errno::AFNOSUPPORT),
     };
     let protocol = args.protocol.cast_signed();

@@ -205,6 +205,9 @@ const CONTROL: &[(c_int, &[c_int])] = &[
     (IPPROTO_UDP, &[UDP_SEGMENT]),
 ];
 
+/// Changes of which the guest may hear (`RTNLGRP_*`): of interfaces, neighbours, queues, addresses, routes, rules.
+const GROUPS: &[u32] = &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 18, 19, 20];
+
 /// The highest `SO_PRIORITY` that needs no privilege.
 const MAX_PRIORITY: u32 = 6;
 
@@ -241,6 +244,36 @@ pub fn check_set(level: c_int, name: c_int, value: &[u8]) -> Result<(), Errno> {
             }
         }
         _ => Ok(()),
+    }
+}
+
+/// Whether the guest may bind a socket to this that hears of changes of the network: to any port of its own, and no groups.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn check_listener(address: &[u8]) -> Result<(), Errno> {
+    let mut expected = [0; size_of::<sockaddr_nl>()];
+    expected[..2].copy_from_slice(&(AF_NETLINK as u16).to_ne_bytes());
+    if address == expected {
+        Ok(())
+    } else {
+        Err(Errno::INVAL)
+    }
+}
+
+/// As [`check_set`], of a socket that hears of changes of the network: of which, and how much room there is for them.
+///
+/// # Errors
+/// `ENOPROTOOPT`, `EINVAL`.
+pub fn check_set_of_listener(level: c_int, name: c_int, value: &[u8]) -> Result<(), Errno> {
+    match (level, name) {
+        (SOL_SOCKET, SO_RCVBUF) => Ok(()),
+        (SOL_NETLINK, NETLINK_ADD_MEMBERSHIP | NETLINK_DROP_MEMBERSHIP) => {
+            let is_known = number(value).is_some_and(|group| GROUPS.contains(&group));
+            is_known.then_some(()).ok_or(Errno::INVAL)
+        }
+        (SOL_NETLINK, NETLINK_NO_ENOBUFS) => Ok(()),
+        _ => Err(Errno::NOPROTOOPT),
     }
 }
 
@@ -325,6 +358,28 @@ mod tests {
                 check_get(level, name),
                 Err(Errno::NOPROTOOPT),
                 "{level} {name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_hears_of_changes() {
+        let mut address = vec![16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        assert_eq!(check_listener(&address), Ok(()));
+        address[8] = 1;
+        assert_eq!(check_listener(&address), Err(Errno::INVAL));
+        assert_eq!(check_listener(&address[..8]), Err(Errno::INVAL));
+        let join = |group: u32| {
+            let value = group.to_ne_bytes();
+            check_set_of_listener(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &value)
+        };
+        assert_eq!((join(1), join(5)), (Ok(()), Ok(())));
+        assert_eq!((join(0), join(13)), (Err(Errno::INVAL), Err(Errno::INVAL)));
+        for (level, name) in [(SOL_SOCKET, SO_BROADCAST), (IPPROTO_IP, IP_TTL)] {
+            let one = 1i32.to_ne_bytes();
+            assert_eq!(
+                check_set_of_listener(level, name, &one),
+                Err(Errno::NOPROTOOPT)
             );
         }
     }

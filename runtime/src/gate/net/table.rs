@@ -16,7 +16,7 @@ use super::watch::Watch;
 /// What a socket is, and what was done with it: enough to tell of it, and to make its like.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// `AF_INET` or `AF_INET6`.
+    /// `AF_INET`, `AF_INET6` or `AF_NETLINK`.
     pub family: u32,
     /// `SOCK_*`.
     pub kind: u32,
@@ -54,6 +54,11 @@ impl Facts {
     /// Whether it is a stream.
     pub fn is_stream(&self) -> bool {
         self.kind == libc::SOCK_STREAM.cast_unsigned()
+    }
+
+    /// Whether it only hears of changes of the network (`rtnetlink(7)`).
+    pub fn only_hears(&self) -> bool {
+        self.family == libc::AF_NETLINK.cast_unsigned()
     }
 
     /// Of one that was accepted from a listener that has these.

@@ -275,6 +275,32 @@ pub(super) fn localhost(port: u16) -> SocketAddr {
     SocketAddrV4::new(Ipv4Addr::LOCALHOST, port).into()
 }
 
+/// A socket that hears of changes of the network does nothing else.
+#[test]
+fn a_listener_to_changes() {
+    let guest = Guest::new();
+    let make = |kind, protocol| guest.socket(libc::AF_NETLINK, kind, protocol);
+    assert_eq!(make(libc::SOCK_STREAM, 0), Err(Errno::PROTONOSUPPORT));
+    assert_eq!(make(libc::SOCK_RAW, 15), Err(Errno::PROTONOSUPPORT));
+    let socket = make(libc::SOCK_RAW, libc::NETLINK_ROUTE).unwrap();
+    let mut address = vec![16, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0];
+    let bind = |address: &[u8]| guest.net(op::BIND, socket, 0, address).map(drop);
+    assert_eq!(bind(&address), Err(Errno::INVAL));
+    address[8] = 0;
+    assert_eq!(bind(&address), Ok(()));
+    let connect = guest.net(op::CONNECT, socket, 0, &address);
+    assert_eq!(connect.err(), Some(Errno::PERM));
+    let mut send = Vec::new();
+    SendIn {
+        socket,
+        address_bytes: 12,
+        ..SendIn::default()
+    }
+    .put(&mut send);
+    let sent = guest.ask(op::SEND, &[&send, &address, b"RTM_NEWLINK"]);
+    assert_eq!(sent.err(), Some(Errno::PERM));
+}
+
 #[test]
 fn connects_and_talks() {
     let guest = Guest::new();
@@ -508,7 +534,7 @@ fn what_is_in_no_list() {
     for (family, kind, protocol, errno) in [
         (libc::AF_UNIX, libc::SOCK_STREAM, 0, Errno::AFNOSUPPORT),
         (libc::AF_PACKET, libc::SOCK_RAW, 0, Errno::AFNOSUPPORT),
-        (libc::AF_NETLINK, libc::SOCK_RAW, 0, Errno::AFNOSUPPORT),
+        (libc::AF_NETLINK, libc::SOCK_RAW, 15, Errno::PROTONOSUPPORT),
         (
             libc::AF_INET,
             libc::SOCK_SEQPACKET,

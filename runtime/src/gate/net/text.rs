@@ -2,8 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// The protocol of a socket of this type that was made for this protocol.
-pub fn protocol(kind: u32, protocol: u32) -> &'static str {
+/// The protocol of a socket of this family and type that was made for this protocol.
+pub fn protocol(family: u32, kind: u32, protocol: u32) -> &'static str {
+    if family.cast_signed() == libc::AF_NETLINK {
+        return "rtnetlink";
+    }
     match (kind.cast_signed(), protocol.cast_signed()) {
         (libc::SOCK_STREAM, _) => "tcp",
         (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => "udp",

@@ -5,7 +5,8 @@
 //! | `wire` | messages and attributes as bytes |
 //! | `route` | `NETLINK_ROUTE`: interfaces, addresses, routes |
 //!
-//! There are no notifications, and no messages between programs.
+//! Who is in groups of `NETLINK_ROUTE` hears of changes of the network by a socket of the host. There are no messages between
+//! programs.
 
 mod route;
 mod wire;
@@ -18,6 +19,7 @@ use core::mem;
 use husk_abi::linux::{general, ioctl, net};
 
 use self::wire::Request;
+use super::host::Outside;
 use super::message::{Incoming, Outgoing};
 use super::socket::{Base, Shutdown, Socket};
 use super::{address, interface};
@@ -34,6 +36,8 @@ const GENERIC: i32 = 16;
 /// One more than the largest protocol.
 const PROTOCOL_LIMIT: i32 = 32;
 const ADDRESS_BYTES: usize = 12;
+const ADD_MEMBERSHIP: u32 = 1;
+const DROP_MEMBERSHIP: u32 = 2;
 /// The largest datagram of answers.
 const MAX_ANSWER: usize = 32 * 1024;
 
@@ -58,6 +62,8 @@ pub struct NetlinkSocket {
     base: Base,
     weak: Weak<NetlinkSocket>,
     inner: SpinLock<Inner>,
+    /// What hears of changes, once it is in a group.
+    outside: Outside,
 }
 
 /// A new socket (`socket(2)`).
@@ -77,6 +83,7 @@ pub fn create(t: &Thread, kind: u32, protocol: i32) -> Result<Arc<NetlinkSocket>
         base: Base::new(t.kernel, net::AF_NETLINK, kind, protocol),
         weak: weak.clone(),
         inner: SpinLock::default(),
+        outside: Outside::default(),
     }))
 }
 
@@ -139,6 +146,48 @@ impl NetlinkSocket {
         Ok(port)
     }
 
+    /// Enters or leaves the group with this number.
+    fn hear_of(&self, group: u32, enters: bool) -> Result<()> {
+        if self.base.protocol == ROUTE && self.base.kernel.net.host.is_available() {
+            let is_new = self.outside.get().is_none();
+            let host = self.outside.open(&self.base)?;
+            if is_new {
+                host.bind(&to_bytes(0, 0))?;
+            }
+            let name = if enters {
+                ADD_MEMBERSHIP
+            } else {
+                DROP_MEMBERSHIP
+            };
+            match host.set_option((net::SOL_NETLINK, name), &group.to_ne_bytes()) {
+                // A group in which nobody tells what the container may hear.
+                Ok(()) | Err(Errno::EINVAL) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        if let Some(bit) = group.checked_sub(1).and_then(|at| 1u32.checked_shl(at)) {
+            let mut inner = self.inner.lock();
+            inner.groups = if enters {
+                inner.groups | bit
+            } else {
+                inner.groups & !bit
+            };
+        }
+        Ok(())
+    }
+
+    /// What the host's socket has, if anything: what the call returns.
+    fn receive_outside(&self, message: &mut Incoming<'_, '_>) -> Option<SysResult> {
+        let host = self.outside.get()?;
+        if !host.ready().intersects(PollEvents::IN | PollEvents::ERR) {
+            return None;
+        }
+        match host.receive_message(message) {
+            Err(Errno::EAGAIN) => None,
+            result => Some(result),
+        }
+    }
+
     /// Answers one request.
     fn answer(&self, t: &Thread, port: u32, request: &Request<'_>) -> Vec<Vec<u8>> {
         let result = match self.base.protocol {
@@ -170,7 +219,13 @@ impl Socket for NetlinkSocket {
     fn bind(&self, t: &Thread, address: &[u8]) -> Result<()> {
         let (port, groups) = parse(address)?;
         self.bind_port(t, port)?;
-        self.inner.lock().groups = groups;
+        let before = self.inner.lock().groups;
+        for group in 1..=u32::BITS {
+            let bit = 1 << (group - 1);
+            if (before ^ groups) & bit != 0 {
+                self.hear_of(group, groups & bit != 0)?;
+            }
+        }
         Ok(())
     }
 
@@ -237,14 +292,22 @@ impl Socket for NetlinkSocket {
         }
         let is_peek = message.is_peek();
         let patience = self.base.receive_patience(message.is_nonblocking());
-        let bytes = patience.wait(t, &self.base.readers, || {
+        let next = || {
             let mut inner = self.inner.lock();
             if is_peek {
                 inner.answers.front().cloned()
             } else {
                 inner.answers.pop_front()
             }
+        };
+        let received = patience.wait(t, &self.base.readers, || match next() {
+            Some(answers) => Some(Ok(answers)),
+            None => self.receive_outside(message).map(Err),
         })?;
+        let bytes = match received {
+            Ok(bytes) => bytes,
+            Err(received) => return received,
+        };
         let want = bytes.len().min(message.buf.remaining());
         if want > 0 && message.buf.put(&bytes)? < want {
             return Err(Errno::EFAULT);
@@ -269,6 +332,9 @@ impl Socket for NetlinkSocket {
             table.register(&self.base.readers);
         }
         let mut events = PollEvents::OUT | PollEvents::WRNORM | PollEvents::WRBAND;
+        if let Some(host) = self.outside.get() {
+            events |= host.ready();
+        }
         if !self.inner.lock().answers.is_empty() {
             events |= PollEvents::IN | PollEvents::RDNORM;
         }
@@ -276,20 +342,24 @@ impl Socket for NetlinkSocket {
     }
 
     fn set_option(&self, _t: &Thread, level: u32, name: u32, value: &[u8]) -> Result<()> {
-        // Membership in groups that never hear anything, and details of answers that are all given.
-        const ADD_MEMBERSHIP: u32 = 1;
-        const DROP_MEMBERSHIP: u32 = 2;
+        // Details of answers that are all given.
         const PACKET_INFO: u32 = 3;
         const NO_ENOBUFS: u32 = 5;
         const CAP_ACK: u32 = 10;
         const EXT_ACK: u32 = 11;
         const STRICT_CHECK: u32 = 12;
         match (level, name) {
-            (
-                net::SOL_NETLINK,
-                ADD_MEMBERSHIP | DROP_MEMBERSHIP | PACKET_INFO | NO_ENOBUFS | CAP_ACK | EXT_ACK
-                | STRICT_CHECK,
-            ) => super::options::int(value).map(drop),
+            (net::SOL_NETLINK, ADD_MEMBERSHIP | DROP_MEMBERSHIP) => {
+                let group = super::options::int(value)?;
+                let group = u32::try_from(group).map_err(|_| Errno::EINVAL)?;
+                if group == 0 {
+                    return Err(Errno::EINVAL);
+                }
+                self.hear_of(group, name == ADD_MEMBERSHIP)
+            }
+            (net::SOL_NETLINK, PACKET_INFO | NO_ENOBUFS | CAP_ACK | EXT_ACK | STRICT_CHECK) => {
+                super::options::int(value).map(drop)
+            }
             _ => Err(Errno::ENOPROTOOPT),
         }
     }
@@ -315,6 +385,7 @@ impl Socket for NetlinkSocket {
             (inner.port.take(), mem::take(&mut inner.answers))
         };
         drop(answers);
+        self.outside.close();
         if let Some(port) = port {
             let mut ports = self.base.kernel.net.netlink.ports.lock();
             ports.remove(&(self.base.protocol, port));

@@ -528,6 +528,17 @@ fn images_without_namespaces() -> Result<()> {
     runtime.must(&["image", "ls"])?;
     let written = fs::read_dir(runtime.state().join("v2/tmp"))?.count();
     ensure!(written == 0, "{written} roots of containers stay");
+    let limited = [
+        "--rootless=true",
+        "run",
+        "--cpus",
+        "1",
+        &source,
+        "--",
+        "true",
+    ];
+    let text = runtime.must_fail(&limited)?;
+    ensure!(text.contains("--cpus cannot be kept to"), "{text}");
     let bundle = Bundle::new(&runtime, &image()?, "true")?;
     let path = bundle.path().display().to_string();
     let text =

@@ -57,6 +57,15 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
     // Unpacking may take a while: first see that there is something to run it with.
     let kvm = vmm::open_kvm().map_err(sandbox::Error::from)?;
 
+    let is_contained = match cli.rootless {
+        Rootless::Auto => is_privileged(),
+        Rootless::No if !is_privileged() => return Err(oci::Error::NotRoot.into()),
+        Rootless::No => true,
+        Rootless::Yes => false,
+    };
+    if !is_contained && args.cpus.is_some() {
+        return Err(plan::Error::CpusWithoutCgroup.into());
+    }
     // Held to the end: so long nobody removes it.
     let (stored, at_hand) = match (&args.rootfs, &args.target) {
         (Some(directory), _) => (None, directory_at_hand(directory)?),
@@ -91,12 +100,6 @@ pub fn run(cli: &Cli, args: &RunArgs, log: &LogFilter) -> Result<ExitCode, Error
         gdb: gdb?,
         before,
         is_verbose: cli.is_verbose(),
-    };
-    let is_contained = match cli.rootless {
-        Rootless::Auto => is_privileged(),
-        Rootless::No if !is_privileged() => return Err(oci::Error::NotRoot.into()),
-        Rootless::No => true,
-        Rootless::Yes => false,
     };
     let result = if is_contained {
         contained(cli, args, log, &host, parts)

@@ -192,7 +192,10 @@ impl UserNamespace {
             path,
             expected: Some(expected),
         } = source
-            && *expected != [uids.clone(), gids.clone()]
+            && !expected
+                .iter()
+                .zip([&uids, &gids])
+                .all(|(a, b)| is_same(a, b))
         {
             let what = format!(
                 "{}: its mappings are not those of the specification",
@@ -216,6 +219,11 @@ impl UserNamespace {
             },
         })
     }
+}
+
+/// Whether both map alike: the order of ranges says nothing.
+fn is_same(a: &[IdRange], b: &[IdRange]) -> bool {
+    a.len() == b.len() && a.iter().all(|range| b.contains(range))
 }
 
 fn about(cause: &io::Error, name: &str) -> io::Error {
@@ -351,6 +359,17 @@ mod tests {
         assert!(complaint(&good, &[mapping(0, 5, 0)]).contains("linux.gidMappings[0]"));
         let beyond = [mapping(0, 5, 1), mapping(1, u32::MAX, 2)];
         assert!(complaint(&beyond, &good).contains("linux.uidMappings[1]"));
+    }
+
+    #[test]
+    fn order_of_ranges() {
+        let [a, b] = [0, 10].map(|inside| IdRange {
+            inside,
+            outside: 5,
+            count: 1,
+        });
+        assert!(is_same(&[a, b], &[b, a]));
+        assert!(!is_same(&[a], &[a, b]) && !is_same(&[a], &[b]));
     }
 
     #[test]

@@ -67,6 +67,10 @@ pub enum Error {
         "--cpus {asked}: range of CPUs is from 0.01 to {host}.00, as there are only {host} CPUs available"
     )]
     TooManyCpus { asked: Cpus, host: u32 },
+    #[error(
+        "--cpus cannot be kept to: nobody but root, and with cgroups, can have the host limit CPU time; leave it out or run husk as root"
+    )]
+    CpusWithoutCgroup,
     #[error("cannot use {} as a volume: {source}", path.display())]
     Volume {
         path: PathBuf,

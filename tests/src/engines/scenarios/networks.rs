@@ -154,7 +154,7 @@ rc e run --rm --name $C-2 $F --network container:$C $I true 2>/dev/null
         r#"
 e network create $C-net >/dev/null
 e run -d --name $C $F --network $C-net --network-alias web --add-host a:1.2.3.4 $I sleep 1000 >/dev/null
-e exec $C sh -c 'cat /etc/resolv.conf | grep -c 127.0.0.11; grep a$ /etc/hosts'
+e exec $C sh -c 'cat /etc/resolv.conf | grep -c 127.0.0.11; grep -w 1.2.3.4 /etc/hosts'
 rc e network connect bridge $C
 inspect '{{len .NetworkSettings.Networks}}'
 rc e network disconnect bridge $C

@@ -18,7 +18,7 @@ use husk_abi::boundary::doorbell;
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::vmm::{Error as VmmError, Machine};
-pub use net::names as socket_names;
+pub use net::{Alone, names as socket_names};
 use stdio::{End, StreamObserver, Streams};
 
 /// Interrupts the guest.

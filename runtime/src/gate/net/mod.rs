@@ -14,11 +14,13 @@
 //! | `route` | questions of `rtnetlink(7)` |
 //! | `text` | addresses, for records |
 //! | `raw` | the calls |
+//! | `alone` | all of it without a machine, for fuzzing |
 //!
 //! The guest decides which of its processes may do what. Here is decided what leaves the guest at all: families, types,
 //! options and requests that are in no list are refused as if the host did not have them. No call waits, and none raises
 //! a signal.
 
+mod alone;
 mod delivery;
 mod handed;
 mod ioctl;
@@ -49,6 +51,8 @@ use route::Route;
 use table::{Facts, Table};
 use vigil::Vigil;
 use watch::Watch;
+
+pub use alone::Alone;
 
 /// What the service is called in records.
 pub const SERVICE: &str = "network";

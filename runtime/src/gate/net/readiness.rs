@@ -1,8 +1,8 @@
 //! What the guest is told of sockets without asking: the words of `BootInfo::sockets`.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use husk_abi::boundary::boot::GuestRange;
@@ -98,8 +98,8 @@ struct Turn {
     visits: AtomicU32,
     /// How many have, and are not back.
     visitors: AtomicU32,
-    /// Events wake the thread.
-    is_woken: AtomicBool,
+    /// Events wake the thread: what its epoll was told last, so held while it is told.
+    is_woken: Mutex<bool>,
 }
 
 impl Default for Turn {
@@ -107,7 +107,7 @@ impl Default for Turn {
         Self {
             visits: AtomicU32::new(0),
             visitors: AtomicU32::new(0),
-            is_woken: AtomicBool::new(true),
+            is_woken: Mutex::new(true),
         }
     }
 }
@@ -452,7 +452,8 @@ impl Readiness {
     pub fn take_over(&self) {
         self.turn.visits.fetch_add(1, Ordering::SeqCst);
         self.turn.visitors.fetch_add(1, Ordering::SeqCst);
-        if self.turn.is_woken.swap(false, Ordering::SeqCst) {
+        let mut is_woken = self.is_woken();
+        if std::mem::replace(&mut *is_woken, false) {
             self.wake_thread(epoll::EventFlags::empty());
         }
     }
@@ -472,10 +473,16 @@ impl Readiness {
 
     /// Events wake the thread, unless a vCPU is here that takes them.
     fn wake_for_events(&self) {
+        let mut is_woken = self.is_woken();
         let is_visited = self.turn.visitors.load(Ordering::SeqCst) > 0;
-        if !is_visited && !self.turn.is_woken.swap(true, Ordering::SeqCst) {
+        if !is_visited && !std::mem::replace(&mut *is_woken, true) {
             self.wake_thread(epoll::EventFlags::IN);
         }
+    }
+
+    fn is_woken(&self) -> MutexGuard<'_, bool> {
+        let lock = self.turn.is_woken.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake_thread(&self, by: epoll::EventFlags) {

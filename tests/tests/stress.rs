@@ -1,6 +1,6 @@
 //! Random work, replayable by its seed: husk and runc must find the same.
 //!
-//! `HUSK_STRESS_SECONDS` (60) says for how long new seeds are tried, `HUSK_STRESS_SEED` (1) where they begin. A failure
+//! `HUSK_STRESS_SECONDS` (30) says for how long new seeds are tried, `HUSK_STRESS_SEED` (1) where they begin. A failure
 //! names its seed; `stress SEED OPERATIONS WORKERS KIND` runs one kind of operation alone.
 
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 
 #[test]
 fn processes_memory_signals_and_futexes() {
-    let end = Instant::now() + Duration::from_secs(setting("HUSK_STRESS_SECONDS", 60));
+    let end = Instant::now() + Duration::from_secs(setting("HUSK_STRESS_SECONDS", 30));
     let mut seed = setting("HUSK_STRESS_SEED", 1);
     let husk = Husk::find().unwrap();
     while Instant::now() < end {
